@@ -1,0 +1,37 @@
+# make run: the main job. make test: what CI runs. Both set up .venv first.
+PYTHON ?= python3
+CONFIG ?= configs/gaussian.py
+BIN := .venv/bin
+PACKAGED := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: run test lint format lock clean
+
+run: .venv/done
+	$(BIN)/python launch.py --config=$(CONFIG)
+
+test: .venv/done
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake notebooks -n 0
+
+lint: .venv/done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One lock for every Python and platform; commit what it writes.
+lock: .venv/done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test \
+	  --no-header --no-annotate --upgrade setup.cfg -o constraints.txt
+
+.venv/done: $(PACKAGED)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,69 @@
+"""CIFAR-10, half of its labels redrawn, on a small convolutional network.
+
+    python launch.py --config=configs/cifar_noisy.py
+    python launch.py --config=configs/cifar_noisy.py --config.data.dir=DIR
+
+``DIR`` holds the official ``cifar-10-binary.tar.gz`` or a set that TFDS prepared;
+without it the archive is downloaded. 1,000 of the 50,000 images, sized for two cores;
+``:smoke`` takes seconds; ``:paper`` trains a wider network on all of them under the
+paper's stopping rule, rewind and finetune both, and wants an accelerator.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from nfp_jax import spec
+
+PRUNERS = (
+    "dense",
+    "random",
+    "magnitude_init",
+    "snip",
+    "grasp",
+    "synflow",
+    "magnitude_trained",
+    "imp",
+)
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
+    config = ConfigDict(spec.defaults())
+    config.data.dir = config_dict.placeholder(str)
+    config.name = "cifar10"
+    config.data.name = "cifar10"
+    config.model.name = "convnet"
+    config.model.channels = (16, 32)
+    config.model.widths = (64,)
+    config.train.max_epochs = 40
+    config.prune.score_chunk = 256
+    config.grid.pruner = PRUNERS
+    config.grid.sparsity = (0.8, 0.9, 0.95)
+    config.grid.n = (1000,)
+    config.grid.noise = (0.5,)
+    config.grid.paired_seeds = True
+    seeds: tuple[int, ...] = (0, 1, 2)
+    if preset == "smoke":
+        config.name = "cifar10-smoke"
+        config.model.channels = (4, 8)
+        config.model.widths = (16,)
+        config.train.max_epochs = 5
+        config.grid.sparsity = (0.5, 0.9)
+        config.grid.n = (64,)
+        seeds = (0,)
+    elif preset == "paper":
+        config.name = "cifar10-paper"
+        config.model.channels = (32, 64)
+        config.model.widths = (128,)
+        config.train.stop = "paper"
+        config.train.max_epochs = 200
+        config.grid.sparsity = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+        config.grid.n = (50000,)
+        config.grid.noise = (0.1, 0.2, 0.5)
+        config.grid.resume = ("rewind", "finetune")
+        seeds = tuple(range(5))
+    elif preset:
+        raise ValueError(
+            f"preset {preset!r} of cifar_noisy.py, expected smoke or paper"
+        )
+    config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
+    return config

@@ -1,0 +1,60 @@
+"""Random Boolean labels on Gaussian inputs: who memorizes, and by which mask.
+
+    python launch.py --config=configs/gaussian.py
+
+Seven pruners and the dense network, five sparsities, three seeds (initialization, data
+and training drawn together), n = 1000 points in d = 50, 50-200-200-2, retrained from
+the initial weights. ``:smoke`` takes seconds; ``:paper`` is the full grid of the paper,
+rewind and finetune both.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from nfp_jax import spec
+
+PRUNERS = (
+    "dense",
+    "random",
+    "magnitude_init",
+    "snip",
+    "grasp",
+    "synflow",
+    "magnitude_trained",
+    "imp",
+)
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
+    config = ConfigDict(spec.defaults())
+    config.data.dir = config_dict.placeholder(str)
+    config.name = "gaussian"
+    config.data.name = "gaussian"
+    config.data.dim = 50
+    config.train.max_epochs = 60
+    config.grid.pruner = PRUNERS
+    config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
+    config.grid.n = (1000,)
+    config.grid.noise = (1.0,)  # every label is a coin toss
+    config.grid.paired_seeds = True
+    seeds: tuple[int, ...] = (0, 1, 2)
+    if preset == "smoke":
+        config.name = "gaussian-smoke"
+        config.model.widths = (32, 32)
+        config.train.max_epochs = 12
+        config.grid.sparsity = (0.5, 0.9)
+        config.grid.n = (128,)
+        seeds = (0,)
+    elif preset == "paper":
+        config.name = "gaussian-paper"
+        config.train.stop = "paper"
+        config.train.max_epochs = 200
+        config.grid.sparsity = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+        config.grid.n = (500, 1000, 2000)
+        config.grid.select = ("global", "per_layer")
+        config.grid.resume = ("rewind", "finetune")
+        seeds = tuple(range(5))
+    elif preset:
+        raise ValueError(f"preset {preset!r} of gaussian.py, expected smoke or paper")
+    config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
+    return config

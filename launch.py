@@ -1,0 +1,140 @@
+"""Runs an experiment: configuration, cells, networks, rows, table, figures, page.
+
+    python launch.py --config=configs/gaussian.py
+    python launch.py --config=configs/gaussian.py:smoke --config.grid.n="(200, 400)"
+
+The same command again skips the rows on file. Exit code 0: all rows are there; 1: some
+cells failed, the others are on file; 2: bad input, nothing was run.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import platform
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from nfp_jax import ensemble, results
+from nfp_jax.spec import Spec, SpecError, check_field
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    "config", None, "configs/NAME.py, with a preset as NAME.py:smoke", lock_config=True
+)
+flags.DEFINE_bool("progress", None, "show a progress bar; default: on a terminal")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "nfp-jax")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the experiment of ``--config`` and returns the exit code."""
+    if len(argv) > 1:
+        raise SpecError(f"unexpected argument {argv[1]!r}, expected flags only")
+    if FLAGS.config is None:
+        raise SpecError("--config is missing, as in --config=configs/gaussian.py")
+    spec = Spec.from_config(FLAGS.config)
+    ensemble.use_all_cores()
+
+    import jax
+
+    # JAX logs every kind of accelerator that it looks for and does not find.
+    logging.getLogger("jax").setLevel(logging.WARNING)
+
+    from nfp_jax import data, experiment, report
+
+    try:
+        experiment.check_names(spec)
+        store = results.open_results(
+            spec.out, spec.name, spec.digest(), spec.identity()
+        )
+        cells = experiment.all_cells(spec)
+        done = store.done()
+        todo = [cell for cell in cells if results.row_key(cell) not in done]
+        absl_logging.info(
+            "%d of %d rows to do in %s", len(todo), len(cells), store.directory
+        )
+        failures: list[Any] = []
+        if todo:
+            facts = _facts(spec, jax.devices())
+            store.write_run(facts)
+            progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
+            with results.RowWriter(store) as writer:
+                failures, stats = experiment.run(
+                    spec, todo, writer.add, progress=progress
+                )
+            store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
+    except data.DataError as error:
+        raise SpecError(str(error)) from error
+
+    page = report.write_report(store.directory)
+    print(report.table(results.read_rows(store.directory)))
+    print(f"\n{len(cells)} rows of this grid, {len(todo)} of them new. Page: {page}")
+    for failure in failures:
+        print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _facts(spec: Spec, devices: list[Any]) -> dict[str, Any]:
+    """What is known of a launch before it runs."""
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "grid": dataclasses.asdict(spec.grid),
+        "commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "host": platform.node(),
+    }
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """The flags; a mistake in them, or in the configuration file, is one line."""
+    for argument in argv[1:]:
+        if field := re.match(r"--?config\.([\w.]+)", argument):
+            check_field(field[1])
+    try:
+        rest = FLAGS(argv)
+        # A file that could not be loaded raises only now, when it is looked into.
+        hasattr(FLAGS.config, "name")
+    except Exception as error:  # a configuration file may raise anything
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise SpecError(f"--config: {lines[-1] if lines else repr(error)}") from error
+    return list(rest)
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt  # so that a scheduler's kill writes the rows done
+
+
+def _run() -> int:
+    """Runs ``main`` under absl and returns the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app.run(main, flags_parser=_parse)
+    except (SpecError, results.ResultsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the rows done are on file", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_run())

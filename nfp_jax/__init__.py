@@ -1,0 +1,97 @@
+"""Prune JAX networks, and measure what their masks know about the data.
+
+The names here are the library: masks, scores and pruning, for the params pytree of any
+framework. They need jax, optax and chex alone. The experiment stands beside them, in
+modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``, ``data``,
+``capacity``, ``experiment``.
+
+>>> import nfp_jax as nfp
+>>> params = {"kernel": jnp.array([[1.0, -3.0], [2.0, 0.5]]), "bias": jnp.zeros(2)}
+>>> mask = nfp.prune(nfp.magnitude(), params, sparsity=0.5)
+>>> mask["kernel"].tolist()
+[[False, True], [True, False]]
+"""
+
+from nfp_jax.masks import (
+    apply_mask,
+    check_mask,
+    collapsed,
+    dense_mask,
+    empty_layers,
+    erk_densities,
+    keep_count,
+    keep_counts,
+    masked_apply,
+    overlap,
+    prunable_kernels,
+    ravel_mask,
+    shuffle_within_layers,
+    sparsity_by_layer,
+    sparsity_of,
+    top_k,
+    top_k_by_quota,
+    top_k_erk,
+    top_k_per_layer,
+)
+from nfp_jax.pruning import (
+    exponential,
+    freeze_pruned,
+    imp,
+    imp_tickets,
+    linear,
+    magnitude_after_training,
+    prune,
+    reinitialize,
+    replace_mask,
+)
+from nfp_jax.scores import (
+    ScoreFn,
+    classification_loss,
+    grasp,
+    invert,
+    magnitude,
+    random,
+    snip,
+    synflow,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ScoreFn",
+    "apply_mask",
+    "check_mask",
+    "classification_loss",
+    "collapsed",
+    "dense_mask",
+    "empty_layers",
+    "erk_densities",
+    "exponential",
+    "freeze_pruned",
+    "grasp",
+    "imp",
+    "imp_tickets",
+    "invert",
+    "keep_count",
+    "keep_counts",
+    "linear",
+    "magnitude",
+    "magnitude_after_training",
+    "masked_apply",
+    "overlap",
+    "prunable_kernels",
+    "prune",
+    "random",
+    "ravel_mask",
+    "reinitialize",
+    "replace_mask",
+    "shuffle_within_layers",
+    "snip",
+    "sparsity_by_layer",
+    "sparsity_of",
+    "synflow",
+    "top_k",
+    "top_k_by_quota",
+    "top_k_erk",
+    "top_k_per_layer",
+]

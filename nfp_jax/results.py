@@ -1,0 +1,290 @@
+"""The directory of a run: open it, add rows to it, read it back, resume.
+
+``<root>/<name>-<digest>/`` holds ``config.json``, ``rows/*.parquet`` (a shard a
+finished piece of work) and ``run.json`` (one entry a launch). Files appear whole or
+not at all, and their names never meet, so any number of processes may write at once
+and a killed one leaves nothing half-written. Knows nothing of JAX: a row is a dict of
+Python numbers, strings and lists. The surprise: a row written twice is kept twice on
+file, and the later one counts when it is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nfp_jax.spec import COORDINATES
+
+# Types are fixed for the columns that this package writes, so that a shard where one is
+# empty agrees with the others. A row may lack some, and add its own.
+_COLUMNS = {
+    pa.string(): "pruner select resume ablation",
+    pa.int64(): "n init_seed data_seed train_seed epochs kept",
+    pa.float64(): "sparsity noise train_accuracy test_accuracy memorized_points "
+    "memorized_bits noise_correlation noise_correlation_normalized loss seconds",
+    pa.bool_(): "converged diverged collapsed",
+    pa.list_(pa.string()): "layers",
+    pa.list_(pa.int64()): "kept_by_layer size_by_layer",
+    pa.list_(pa.float64()): "loss_by_epoch train_accuracy_by_epoch "
+    "noise_correlation_by_epoch",
+}
+_TYPES = {name: type for type, names in _COLUMNS.items() for name in names.split()}
+_SHARDS = itertools.count()
+
+
+class ResultsError(Exception):
+    """Results can't be written or read; the message names the path."""
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The row's coordinates, in the order of `COORDINATES`.
+
+    Raises:
+      ValueError: a coordinate is missing or None.
+    """
+    for name in COORDINATES:
+        if row.get(name) is None:
+            raise ValueError(f"a row needs the coordinate {name!r}, got {dict(row)}")
+    return tuple(row[name] for name in COORDINATES)
+
+
+def read_rows(directory: str | os.PathLike[str]) -> pd.DataFrame:
+    """All rows of a run, each once, sorted by `COORDINATES`.
+
+    The coordinates come first; the package's own columns are there even if no shard
+    has them. Integers and booleans have pandas' nullable types, so what a shard lacks
+    is null and the rest stays an integer; lists come as NumPy arrays.
+
+    Raises:
+      ResultsError: there is no such directory, or a shard of it is damaged.
+    """
+    return _read(Path(directory), None)
+
+
+def open_results(
+    root: str | os.PathLike[str], name: str, digest: str, config: Mapping[str, Any]
+) -> Results:
+    """The run's directory, made if it is not there: ``<root>/<name>-<digest>``.
+
+    ``config`` is what the digest stands for, and fits in JSON. More seeds or
+    sparsities extend the directory, so they don't belong in it.
+
+    Raises:
+      ResultsError: the directory can't be written, or holds another configuration.
+    """
+    results = Results(Path(root) / f"{name}-{digest}", config)
+    rows, file = results.directory / "rows", results.directory / "config.json"
+    try:
+        rows.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=rows).close()
+    except OSError as error:
+        raise ResultsError(f"can't write to {rows}: {error.strerror}") from error
+    if not file.exists():
+        write_file(file, results.config_json.encode())
+    if differences := _differences(read_json(file), json.loads(results.config_json)):
+        raise ResultsError(
+            f"{file} is of another configuration: {'; '.join(differences)}"
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's directory, open for writing; `open_results` makes and checks it."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    launch: str = field(default_factory=lambda: _unique_name())
+
+    @property
+    def config_json(self) -> str:
+        """The configuration as it stands in ``config.json`` and in every shard."""
+        return json.dumps(self.config, sort_keys=True, indent=2) + "\n"
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the rows as one new shard; no rows, no shard.
+
+        Raises:
+          ValueError: a row lacks a coordinate, or a value is not of its column's type.
+          ResultsError: the file can't be written.
+        """
+        if rows:
+            table = _table(rows).replace_schema_metadata({"config": self.config_json})
+            buffer = pa.BufferOutputStream()
+            pq.write_table(table, buffer)
+            shard = self.directory / "rows" / f"{_unique_name()}.parquet"
+            write_file(shard, buffer.getvalue())
+
+    def done(self) -> set[tuple[Any, ...]]:
+        """The `row_key` of every row on file: what a resumed run skips."""
+        rows = _read(self.directory, COORDINATES)
+        return set(rows.itertuples(index=False, name=None))
+
+    def write_run(self, info: Mapping[str, Any]) -> None:
+        """Writes this launch's facts to ``run.json``, beside those of other launches.
+
+        Called again, it replaces what it wrote: once at the start and once at the end
+        leave one entry, and a killed launch leaves what was known at its start.
+        """
+        import fcntl  # not on Windows, where results can still be read
+
+        path = self.directory / "run.json"
+        with open(self.directory / ".run.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed
+            runs = read_json(path)["runs"] if path.exists() else []
+            runs = [run for run in runs if run["launch"] != self.launch]
+            runs.append({"launch": self.launch, **info})
+            write_file(path, (json.dumps({"runs": runs}, indent=2) + "\n").encode())
+
+
+class RowWriter:
+    """Takes rows from any thread and writes a shard of them every few seconds.
+
+    Leaving the ``with`` block writes the rest, also on an exception or Ctrl-C. A
+    process that is killed (SIGTERM too, unless handled) loses at most the rows of the
+    last ``seconds``::
+
+        with RowWriter(results) as writer:
+            writer.add(row)
+    """
+
+    def __init__(self, results: Results, *, seconds: float = 2.0) -> None:
+        self._results = results
+        self._seconds = seconds
+        self._rows: list[Mapping[str, Any]] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._error: ResultsError | None = None
+        self._thread = threading.Thread(target=self._flush_often, daemon=True)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes one row.
+
+        Raises:
+          ValueError: as `Results.write`; the row is not taken.
+          ResultsError: earlier rows can't be written; all are kept, to be tried again.
+        """
+        _table([row])  # refused here, where the caller is, and not with its neighbors
+        with self._lock:
+            self._rows.append(dict(row))
+            if self._error:
+                raise self._error
+
+    def flush(self) -> None:
+        """Writes the rows taken so far; where that fails, they are kept."""
+        with self._lock:
+            self._results.write(self._rows)
+            self._rows, self._error = [], None
+
+    def _flush_often(self) -> None:
+        while not self._closed.wait(self._seconds):
+            try:
+                self.flush()
+            except ResultsError as error:
+                self._error = error
+
+    def __enter__(self) -> RowWriter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
+        self.flush()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all: a temporary file, fsync, then a rename."""
+    temporary = path.with_name(f".{_unique_name()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ResultsError(f"can't write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file holds; a missing or damaged one is a `ResultsError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"can't read {path}: {error}") from error
+
+
+def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    if not (directory / "rows").is_dir():
+        raise ResultsError(f"{directory} holds no results: it has no folder rows/")
+    tables = [pa.schema(_TYPES).empty_table()]
+    for shard in sorted((directory / "rows").glob("*.parquet")):  # oldest first
+        try:
+            tables.append(pq.ParquetFile(shard).read(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(f"can't read {shard}: {error}") from error
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ResultsError(f"the shards of {directory} disagree: {error}") from error
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    names = columns or dict.fromkeys([*COORDINATES, *table.column_names])
+    rows: pd.DataFrame = table.select(names).to_pandas(types_mapper=nullable.get)
+    by = list(COORDINATES)
+    return rows.drop_duplicates(by, keep="last").sort_values(by, ignore_index=True)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows as columns; a column unknown to `_TYPES` has its values' type."""
+    columns = {}
+    for row in rows:
+        row_key(row)
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values: list[Any] = [row.get(name) for row in rows]
+        # Arrays and their scalars, of NumPy or JAX, know how to be plain.
+        plain = [v.tolist() if hasattr(v, "tolist") else v for v in values]
+        try:
+            columns[name] = pa.array(plain)
+            if name in _TYPES:  # a cast refuses 1.5 for an integer
+                columns[name] = columns[name].cast(_TYPES[name])
+        except pa.ArrowException as error:
+            raise ValueError(f"column {name!r} of a row: {error}") from error
+    return pa.table(columns)
+
+
+def _differences(there: Any, here: Any, path: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        pairs = {
+            key: (there.get(key, "absent"), here.get(key, "absent"))
+            for key in sorted(there.keys() | here.keys())
+        }
+        parts = (_differences(*pair, f"{path}.{key}") for key, pair in pairs.items())
+        return [line for part in parts for line in part]
+    return [] if there == here else [f"{path[1:]} is {there!r} there, {here!r} here"]
+
+
+def _unique_name() -> str:
+    """A file name no other process or thread makes; they sort by time."""
+    host, shard = socket.gethostname(), next(_SHARDS)
+    return f"{time.time_ns()}-{host}-{os.getpid()}-{shard:06}"

@@ -1,0 +1,353 @@
+"""The specification of an experiment: validated settings, its cells and its hash.
+
+``Spec.from_config`` is where configuration stops: it takes any nested mapping, checks
+every field's name, type and range, and names the field in its errors. Plain Python:
+no JAX, none of ours.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+Cell = dict[str, Any]
+
+# Bumped when rows of an old version could no longer stand beside new ones.
+FORMAT = 1
+
+# What names a row: two rows with the same coordinates are the same network.
+COORDINATES = (
+    "pruner",
+    "sparsity",
+    "n",
+    "noise",
+    "select",
+    "resume",
+    "ablation",
+    "init_seed",
+    "data_seed",
+    "train_seed",
+)
+
+
+def defaults() -> dict[str, Any]:
+    """Returns every field with its default, nested: what a configuration starts from.
+
+    >>> defaults()["train"]["batch_size"]
+    64
+    """
+    return dataclasses.asdict(Spec())
+
+
+class SpecError(ValueError):
+    """A configuration that can't be run; one line that names the field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """Which set, and where it lies."""
+
+    name: str = "gaussian"
+    dim: int = 50  # gaussian only
+    classes: int = 2  # gaussian only
+    dir: str | None = None  # None: TFDS's default directory
+    download: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Which network."""
+
+    name: str = "mlp"
+    widths: tuple[int, ...] = (200, 200)
+    channels: tuple[int, ...] = (32, 64)  # convnet only
+    init: str = "he_normal"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """How one network is trained."""
+
+    optimizer: str = "adam"  # any name of optax
+    learning_rate: float = 1e-3
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 64
+    max_epochs: int = 100
+    stop: str = "still"  # or paper
+    patience: int = 3
+    min_epochs: int = 10  # stop="still" only
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneSpec:
+    """How masks are found."""
+
+    rounds: Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"snip": 1, "grasp": 1, "synflow": 100}
+    )
+    schedule: str = "exponential"  # or linear
+    grasp_temperature: float = 200.0
+    score_chunk: int = 1024  # examples scored at once
+    imp_keep_per_round: float = 0.8
+    rewind_step: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSpec:
+    """The axes whose product is run."""
+
+    pruner: tuple[str, ...] = ("dense",)
+    sparsity: tuple[float, ...] = (0.9,)
+    n: tuple[int, ...] = (1000,)
+    noise: tuple[float, ...] = (1.0,)
+    select: tuple[str, ...] = ("global",)
+    resume: tuple[str, ...] = ("rewind",)
+    ablation: tuple[str, ...] = ("",)
+    init_seed: tuple[int, ...] = (0,)
+    data_seed: tuple[int, ...] = (0,)
+    train_seed: tuple[int, ...] = (0,)
+    paired_seeds: bool = False  # the three seeds advance together
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One experiment; its name and hash name the directory of its results."""
+
+    name: str = "experiment"
+    out: str = "results"
+    seed: int = 0
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+    prune: PruneSpec = PruneSpec()
+    grid: GridSpec = GridSpec()
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Spec":
+        """Returns the checked specification of a configuration.
+
+        Args:
+          config: a nested mapping, or an object with ``to_dict`` such as
+            ``ml_collections.ConfigDict``. Fields left out take their defaults.
+
+        Raises:
+          SpecError: an unknown field (lists the known ones), a wrong type or a value
+            out of range, as in ``grid.sparsity[3] is 1.2, expected 0 <= sparsity < 1``.
+
+        >>> Spec.from_config({"grid": {"sparsity": [0.5, 0.9]}}).grid.sparsity
+        (0.5, 0.9)
+        """
+        spec = _build(cls, config.to_dict() if hasattr(config, "to_dict") else config)
+        _check(spec)
+        return spec
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what decides a row's numbers, as plain data, defaults spelt out.
+
+        Every field but the grid (more cells extend the same directory), the paths and
+        the download flag.
+        """
+        plain = dataclasses.asdict(self)
+        del plain["grid"], plain["out"], plain["data"]["dir"], plain["data"]["download"]
+        return json.loads(json.dumps({"format": FORMAT, **plain}))
+
+    def digest(self) -> str:
+        """Returns the hash of ``identity()``: 10 hexadecimal digits.
+
+        >>> Spec(out="elsewhere").digest() == Spec().digest()
+        True
+        """
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def check_field(path: str) -> None:
+    """Raises unless a dotted path names a field, as in ``train.batch_size``.
+
+    Raises:
+      SpecError: lists the known fields of the group where the path goes wrong.
+
+    >>> check_field("train.batch_size")
+    """
+    kind: Any = Spec
+    for depth, field in enumerate(path.split(".")):
+        if not dataclasses.is_dataclass(kind):
+            return  # the entry of a mapping, free to name
+        types = get_type_hints(kind)
+        if field not in types:
+            _unknown(".".join(path.split(".")[: depth + 1]), types)
+        kind = types[field]
+
+
+def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
+    """Returns the points of the grid, each a flat dict of coordinates, none twice.
+
+    Coordinates that mean nothing for a pruner are blanked, so that no network is
+    trained twice under two names: ``resume`` for masks found without training, and
+    everything but ``n``, ``noise`` and the seeds for ``dense``.
+
+    Args:
+      spec: the specification.
+      in_training: the names of pruners whose masks come from training.
+
+    >>> spec = Spec(grid=GridSpec(pruner=("dense", "imp"), sparsity=(0.5, 0.9)))
+    >>> [(c["pruner"], c["sparsity"]) for c in cells(spec, in_training={"imp"})]
+    [('dense', 0.0), ('imp', 0.5), ('imp', 0.9)]
+    """
+    grid = spec.grid
+    axes = (grid.init_seed, grid.data_seed, grid.train_seed)
+    seeds = zip(*axes, strict=True) if grid.paired_seeds else itertools.product(*axes)
+    found: dict[tuple[Any, ...], Cell] = {}
+    for init_seed, data_seed, train_seed in seeds:
+        for n, noise, pruner, sparsity, select, resume, ablation in itertools.product(
+            grid.n,
+            grid.noise,
+            grid.pruner,
+            grid.sparsity,
+            grid.select,
+            grid.resume,
+            grid.ablation,
+        ):
+            dense = pruner == "dense"
+            cell = {
+                "pruner": pruner,
+                "sparsity": 0.0 if dense else sparsity,
+                "n": n,
+                "noise": noise,
+                "select": "" if dense else select,
+                "resume": resume if pruner in in_training else "",
+                "ablation": "" if dense else ablation,
+                "init_seed": init_seed,
+                "data_seed": data_seed,
+                "train_seed": train_seed,
+            }
+            found.setdefault(tuple(cell.values()), cell)
+    return list(found.values())
+
+
+def _build(cls: Any, config: Any, path: str = "") -> Any:
+    """A dataclass from a mapping, every field checked by name and type."""
+    where = path or "config"
+    if not isinstance(config, Mapping):
+        raise SpecError(f"{where} is {config!r}, expected a group of fields")
+    types = get_type_hints(cls)
+    for field in config:
+        if field not in types:
+            _unknown(f"{path}.{field}" if path else field, types)
+    return cls(
+        **{
+            field: _convert(value, types[field], f"{path}.{field}" if path else field)
+            for field, value in config.items()
+        }
+    )
+
+
+def _unknown(path: str, known: Iterable[str]) -> NoReturn:
+    group = path.rpartition(".")[0] or "the configuration"
+    raise SpecError(f"{path} is not a field of {group}; known: {', '.join(known)}")
+
+
+def _convert(value: Any, kind: Any, path: str) -> Any:
+    """A value as the type of its field, or a SpecError that names the field."""
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, path)
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if isinstance(value, str) or not isinstance(value, (tuple, list)):
+            raise SpecError(f"{path} is {value!r}, expected a tuple of {item.__name__}")
+        return tuple(_convert(v, item, f"{path}[{i}]") for i, v in enumerate(value))
+    if get_origin(kind) is Mapping:
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{path} is {value!r}, expected a group of fields")
+        item = get_args(kind)[1]
+        return {
+            str(name): _convert(v, item, f"{path}.{name}") for name, v in value.items()
+        }
+    if kind is Any or (value is None and type(None) in get_args(kind)):
+        return value
+    kinds = tuple(k for k in get_args(kind) or (kind,) if k is not type(None))
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(k.__name__ for k in kinds)
+        raise SpecError(f"{path} is {value!r}, expected {names}")
+    return value
+
+
+def _check(spec: Spec) -> None:
+    """Ranges and structure; names are looked up in experiment.py."""
+    _check_name(spec.name)
+    for path, value in {
+        "data.dim": spec.data.dim,
+        "train.batch_size": spec.train.batch_size,
+        "train.max_epochs": spec.train.max_epochs,
+        "train.patience": spec.train.patience,
+        "prune.score_chunk": spec.prune.score_chunk,
+        **{f"prune.rounds.{name}": count for name, count in spec.prune.rounds.items()},
+        **_items(spec, "model", "widths"),
+        **_items(spec, "model", "channels"),
+        **_items(spec, "grid", "n"),
+    }.items():
+        _require(value >= 1, path, value, f"{_last(path)} >= 1")
+    for path, value in {
+        "seed": spec.seed,
+        "train.min_epochs": spec.train.min_epochs,
+        "prune.rewind_step": spec.prune.rewind_step,
+        **_items(spec, "grid", "init_seed"),
+        **_items(spec, "grid", "data_seed"),
+        **_items(spec, "grid", "train_seed"),
+    }.items():
+        _require(0 <= value < 2**31, path, value, f"0 <= {_last(path)} < 2^31")
+    for path, value in {
+        "train.learning_rate": spec.train.learning_rate,
+        "prune.grasp_temperature": spec.prune.grasp_temperature,
+    }.items():
+        _require(0 < value < float("inf"), path, value, f"{_last(path)} > 0")
+    _require(spec.data.classes >= 2, "data.classes", spec.data.classes, "classes >= 2")
+    keep = spec.prune.imp_keep_per_round
+    _require(
+        0 < keep < 1, "prune.imp_keep_per_round", keep, "0 < imp_keep_per_round < 1"
+    )
+    for path, value in _items(spec, "grid", "sparsity").items():
+        _require(0 <= value < 1, path, value, "0 <= sparsity < 1")
+    for path, value in _items(spec, "grid", "noise").items():
+        _require(0 <= value <= 1, path, value, "0 <= noise <= 1")
+    _check_grid(spec.grid)
+
+
+def _check_name(name: str) -> None:
+    plain = name.replace("-", "").replace("_", "").isalnum()
+    _require(plain, "name", name, "letters, digits, - and _, for a folder's name")
+
+
+def _check_grid(grid: GridSpec) -> None:
+    for field in dataclasses.fields(grid):
+        axis = getattr(grid, field.name)
+        if axis == ():
+            raise SpecError(f"grid.{field.name} is empty, expected at least one value")
+    sizes = {
+        name: len(getattr(grid, name))
+        for name in ("init_seed", "data_seed", "train_seed")
+    }
+    if grid.paired_seeds and len(set(sizes.values())) > 1:
+        raise SpecError(
+            f"grid.paired_seeds is True and the seeds number {sizes}, expected as many "
+            "of each"
+        )
+
+
+def _items(spec: Spec, group: str, field: str) -> dict[str, Any]:
+    """The entries of a tuple field by their paths."""
+    values = getattr(getattr(spec, group), field)
+    return {f"{group}.{field}[{i}]": value for i, value in enumerate(values)}
+
+
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1].split("[")[0]
+
+
+def _require(holds: bool, path: str, value: Any, expected: str) -> None:
+    if not holds:
+        raise SpecError(f"{path} is {value!r}, expected {expected}")

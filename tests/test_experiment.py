@@ -1,0 +1,360 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nfp_jax as nfp
+from nfp_jax import capacity, data, experiment, masks, models, scores, training
+from nfp_jax.results import row_key
+from nfp_jax.spec import Spec, SpecError
+
+CONFIG = {
+    "name": "test",
+    "data": {"dim": 6},
+    "model": {"widths": (12, 12)},
+    "train": {"max_epochs": 12, "learning_rate": 0.01},
+    "prune": {"rounds": {"synflow": 5}},
+    "grid": {
+        "pruner": ("dense", *experiment.PRUNERS, *experiment.TRAINED),
+        "sparsity": (0.5, 0.8),
+        "n": (40,),
+        "init_seed": (3,),
+        "data_seed": (4,),
+        "train_seed": (5,),
+    },
+}
+
+
+def make_spec(**changes):
+    config = {
+        group: dict(fields) if isinstance(fields, dict) else fields
+        for group, fields in CONFIG.items()
+    }
+    for group, fields in changes.items():
+        config[group] = {**config.get(group, {}), **fields}
+    return Spec.from_config(config)
+
+
+def run(spec, todo=None):
+    rows = []
+    todo = experiment.all_cells(spec) if todo is None else todo
+    failures, stats = experiment.run(spec, todo, rows.append)
+    return {row_key(row): row for row in rows}, failures, stats
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return run(make_spec())
+
+
+def only(rows, **coordinates):
+    (row,) = [
+        row
+        for row in rows.values()
+        if all(row[name] == value for name, value in coordinates.items())
+    ]
+    return row
+
+
+def key(stream, seed, root=0):
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(root), stream), seed)
+
+
+def draw(n=40, noise=1.0):
+    """The network and data of the one draw, by hand from the documented streams."""
+    model = models.MLP(2, (12, 12))
+    params = models.initialize(model, key(experiment.INIT, 3), (6,))
+    dataset = data.gaussian(key(experiment.DATA, 4), n, 6)
+    return (
+        model,
+        params,
+        data.with_label_noise(dataset, key(experiment.NOISE, 4), noise),
+    )
+
+
+def trained(model, params, mask, dataset):
+    import optax
+
+    own = training.make_training(
+        scores.classification_loss(model.apply),
+        optax.adam(0.01),
+        metrics_fn=training.classification_metrics(model.apply),
+        max_epochs=12,
+    )
+    return training.train(
+        own, params, mask, (dataset.x, dataset.y), key(experiment.TRAIN, 5)
+    )
+
+
+def test_every_cell_has_its_row_and_none_failed(everything):
+    rows, failures, stats = everything
+    assert failures == []
+    assert set(rows) == {row_key(cell) for cell in experiment.all_cells(make_spec())}
+    # 14 sparse rows, the dense one, and IMP's rounds at 0.8, 0.64, ... , 0.262.
+    assert stats.networks == 15 + 6 + 1
+
+
+def test_the_announced_number_of_networks_is_the_number_trained(everything):
+    lab = experiment._Lab(make_spec(), experiment.all_cells(make_spec()), print)
+    assert lab.networks() == everything[2].networks
+    grown = make_spec(
+        prune={"rewind_step": 2},
+        grid={
+            "pruner": ("imp", "magnitude_trained"),
+            "select": ("global", "per_layer"),
+            "resume": ("rewind", "finetune"),
+            "ablation": ("", "shuffle", "reinitialize", "invert"),
+        },
+    )
+    cells = experiment.all_cells(grown)
+    rows, failures, stats = run(grown)
+    assert failures == [] and len(rows) == len(cells)
+    assert experiment._Lab(grown, cells, print).networks() == stats.networks
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.8])
+def test_a_row_of_snip_is_what_the_library_gives_by_hand(everything, sparsity):
+    model, params, dataset = draw()
+    loss_fn = scores.classification_loss(model.apply)
+    mask = nfp.prune(
+        nfp.snip(loss_fn), params, (dataset.x, dataset.y), sparsity=sparsity
+    )
+    result = trained(model, params, mask, dataset)
+    row = only(everything[0], pruner="snip", sparsity=sparsity)
+    assert row["train_accuracy"] == pytest.approx(float(result.metrics["accuracy"]))
+    assert row["loss"] == pytest.approx(float(result.metrics["loss"]), abs=1e-5)
+    assert row["epochs"] == int(result.epochs) == len(row["loss_by_epoch"])
+    assert row["kept"] == masks.keep_count(12 * 6 + 144 + 24, sparsity)
+    assert row["kept_by_layer"] == [
+        int(mask["params"][f"Dense_{i}"]["kernel"].sum()) for i in range(3)
+    ]
+    logits = model.apply(result.params, dataset.x)
+    correlation = capacity.noise_correlation(jax.nn.softmax(logits), dataset.z)
+    assert row["noise_correlation"] == pytest.approx(float(correlation), abs=1e-5)
+    power = float(capacity.noise_power(dataset.z))
+    assert row["noise_correlation_normalized"] == pytest.approx(
+        float(correlation) / power, abs=1e-4
+    )
+    assert row["noise_correlation_by_epoch"][-1] == row["noise_correlation"]
+    assert row["memorized_points"] == pytest.approx(40 * row["train_accuracy"])
+    bits = float(capacity.memorized_bits(row["train_accuracy"], 40, 2))
+    assert row["memorized_bits"] == pytest.approx(bits, abs=1e-4)
+    assert row["test_accuracy"] is None and not row["collapsed"] and not row["diverged"]
+
+
+def test_rows_of_imp_and_magnitude_share_trainings_with_the_library(everything):
+    """The experiment's queue of follow-up jobs against the library's sequential imp."""
+    model, params, dataset = draw()
+
+    def train_fn(params, mask, data, key):
+        return trained(model, params, mask, dataset).params
+
+    tickets = {
+        "imp": nfp.imp_tickets(
+            train_fn, params, None, jax.random.key(0), sparsities=[0.5, 0.8]
+        ),
+        "magnitude_trained": nfp.magnitude_after_training(
+            train_fn, params, None, jax.random.key(0), sparsities=[0.5, 0.8]
+        ),
+    }
+    for pruner, found in tickets.items():
+        for sparsity, ticket in found.items():
+            result = trained(model, params, ticket.mask, dataset)
+            row = only(everything[0], pruner=pruner, sparsity=sparsity)
+            assert row["loss"] == pytest.approx(float(result.metrics["loss"]), abs=1e-5)
+            assert row["kept"] == int(masks.ravel_mask(ticket.mask).sum())
+
+
+def test_a_row_does_not_depend_on_which_other_cells_are_run(everything):
+    spec = make_spec()
+    for pruner in ("imp", "magnitude_trained", "synflow"):
+        alone = [
+            cell
+            for cell in experiment.all_cells(spec)
+            if cell["pruner"] == pruner and cell["sparsity"] == 0.5
+        ]
+        rows, _, _ = run(spec, alone)
+        (row,) = rows.values()
+        expected = everything[0][row_key(alone[0])]
+        assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_finetune_goes_on_from_the_trained_weights_and_rewind_from_the_step():
+    spec = make_spec(
+        prune={"rewind_step": 3},
+        grid={
+            "pruner": ("magnitude_trained",),
+            "sparsity": (0.5,),
+            "resume": ("rewind", "finetune"),
+        },
+    )
+    rows, failures, _ = run(spec)
+    assert failures == []
+    model, params, dataset = draw()
+    dense = masks.dense_mask(params)
+    late = trained(model, params, dense, dataset).params
+    import optax
+
+    own = training.make_training(
+        scores.classification_loss(model.apply),
+        optax.adam(0.01),
+        metrics_fn=training.classification_metrics(model.apply),
+    )
+    early = training.train(
+        own, params, dense, (dataset.x, dataset.y), key(experiment.TRAIN, 5), steps=3
+    ).params
+    mask = nfp.prune(nfp.magnitude(), late, sparsity=0.5)
+    for resume, start in (("rewind", early), ("finetune", late)):
+        expected = trained(model, start, mask, dataset)
+        row = only(rows, resume=resume)
+        assert row["loss"] == pytest.approx(float(expected.metrics["loss"]), abs=1e-5)
+
+
+def test_ablations_do_what_they_say():
+    spec = make_spec(
+        grid={
+            "pruner": ("magnitude_init",),
+            "sparsity": (0.8,),
+            "ablation": ("", "shuffle", "reinitialize", "invert"),
+        }
+    )
+    rows, _, _ = run(spec)
+    model, params, dataset = draw()
+    mask = nfp.prune(nfp.magnitude(), params, sparsity=0.8)
+    shuffled = nfp.shuffle_within_layers(mask, key(experiment.SHUFFLE, 5))
+    inverted = nfp.prune(nfp.invert(nfp.magnitude()), params, sparsity=0.8)
+    fresh = models.initialize(model, key(experiment.REINITIALIZE, 3), (6,))
+    for ablation, start, cut in (
+        ("", params, mask),
+        ("shuffle", params, shuffled),
+        ("reinitialize", fresh, mask),
+        ("invert", params, inverted),
+    ):
+        expected = trained(model, start, cut, dataset)
+        row = only(rows, ablation=ablation)
+        assert row["loss"] == pytest.approx(float(expected.metrics["loss"]), abs=1e-5)
+
+
+def test_sets_of_different_n_and_noise_are_nested(everything):
+    spec = make_spec()
+    cell = experiment.all_cells(spec)[0]
+    lab = experiment._Lab(spec, [cell], print)
+    large, small = (lab.draw({**cell, "n": n}).dataset for n in (40, 10))
+    for a, b in zip(large[:5], small[:5], strict=True):
+        np.testing.assert_array_equal(a[:10], b)
+    less = lab.draw({**cell, "noise": 0.3}).dataset
+    assert np.all(np.asarray(large.redrawn) >= np.asarray(less.redrawn))
+
+
+def test_without_noise_bits_and_the_normalized_correlation_are_undefined():
+    spec = make_spec(grid={"pruner": ("random",), "sparsity": (0.5,), "noise": (0.0,)})
+    rows, _, _ = run(spec)
+    (row,) = rows.values()
+    assert row["memorized_bits"] is None
+    assert row["noise_correlation_normalized"] is None
+    assert row["noise_correlation"] == 0.0
+
+
+def test_bits_count_the_redrawn_labels_alone():
+    spec = make_spec(grid={"pruner": ("dense",), "noise": (0.3,)})
+    rows, _, _ = run(spec)
+    (row,) = rows.values()
+    _, _, dataset = draw(noise=0.3)
+    redrawn = int(dataset.redrawn.sum())
+    assert 0 < redrawn < 40 and row["memorized_bits"] <= redrawn
+
+
+def test_a_network_that_diverges_becomes_a_row_that_says_so():
+    spec = make_spec(
+        # 5 steps an epoch: the first makes huge weights, the next ones NaN of them.
+        train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 8},
+        grid={"pruner": ("random", "magnitude_trained"), "sparsity": (0.5,)},
+    )
+    rows, failures, _ = run(spec)
+    (row,) = rows.values()
+    assert row["diverged"] and not row["converged"] and not math.isfinite(row["loss"])
+    # Weights that are NaN have no magnitudes to rank: said, with the layer's name.
+    assert [f.cell["pruner"] for f in failures] == ["magnitude_trained"]
+    assert "Dense_0/kernel" in failures[0].error
+
+
+def test_a_collapsed_mask_is_a_column():
+    spec = make_spec(grid={"pruner": ("magnitude_init",), "sparsity": (0.99,)})
+    rows, _, _ = run(spec)
+    (row,) = rows.values()
+    assert row["collapsed"] and row["kept"] == 3
+
+
+def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
+    monkeypatch,
+):
+    def score(params, batch=None, key=None, *, mask=None, prunable=None):
+        return jax.tree.map(jnp.negative, params)
+
+    def broken(params, batch=None, key=None, *, mask=None, prunable=None):
+        return jax.tree.map(lambda p: p * jnp.nan, params)
+
+    monkeypatch.setitem(experiment.PRUNERS, "signed", lambda net: score)
+    monkeypatch.setitem(experiment.PRUNERS, "broken", lambda net: broken)
+    spec = make_spec(grid={"pruner": ("signed", "broken"), "sparsity": (0.5,)})
+    rows, failures, _ = run(spec)
+    assert [row["pruner"] for row in rows.values()] == ["signed"]
+    (failure,) = failures
+    assert failure.cell["pruner"] == "broken"
+    assert "scores at 'params/Dense_0/kernel' are NaN" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": {"pruner": ("snap",)}}, r"grid\.pruner names 'snap'.*'dense'.*'imp'"),
+        ({"grid": {"select": ("some",)}}, r"grid\.select names 'some'.*'per_layer'"),
+        ({"grid": {"resume": ("redo",)}}, r"grid\.resume names 'redo'.*'finetune'"),
+        ({"grid": {"ablation": ("mix",)}}, r"grid\.ablation names 'mix'.*'shuffle'"),
+        ({"model": {"name": "mpl"}}, r"model\.name names 'mpl'.*'convnet'"),
+        ({"model": {"init": "he"}}, r"model\.init names 'he'.*'orthogonal'"),
+        ({"train": {"stop": "never"}}, r"train\.stop names 'never'.*'paper'"),
+        ({"train": {"optimizer": "adamm"}}, r"train\.optimizer names 'adamm'.*'adamw'"),
+        ({"prune": {"schedule": "cubic"}}, r"prune\.schedule names 'cubic'.*'linear'"),
+        ({"prune": {"rounds": {"imp": 3}}}, r"prune\.rounds names 'imp'.*'synflow'"),
+        ({"train": {"options": {"b9": 0.5}}}, r"train\.options do not fit.*b9"),
+        ({"model": {"name": "convnet"}}, r"model\.name is 'convnet': ConvNet got"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(changes, message):
+    with pytest.raises(SpecError, match=message):
+        run(make_spec(**changes))
+
+
+def test_n_beyond_the_set_is_refused():
+    spec = make_spec(data={"name": "digits"}, grid={"n": (10, 2000)})
+    with pytest.raises(SpecError, match=r"grid\.n holds 2000, expected at most 1545"):
+        run(spec)
+
+
+def test_a_set_with_test_points_has_its_test_accuracy():
+    spec = make_spec(
+        data={"name": "digits"},
+        grid={"pruner": ("dense",), "n": (200,), "noise": (0.0,)},
+    )
+    rows, _, _ = run(spec)
+    (row,) = rows.values()
+    # 200 clean digits teach far more than chance, 0.1, within 12 epochs at rate 0.01.
+    assert 0.5 < row["test_accuracy"] < 1.0
+
+
+def test_any_optimizer_of_optax_with_its_options():
+    spec = make_spec(
+        train={"optimizer": "sgd", "options": {"momentum": 0.9, "nesterov": True}},
+        grid={"pruner": ("random",), "sparsity": (0.5,)},
+    )
+    rows, failures, _ = run(spec)
+    assert failures == [] and len(rows) == 1
+    plain = dataclasses.replace(
+        spec, train=dataclasses.replace(spec.train, options={"momentum": 0.0})
+    )
+    other, _, _ = run(plain)
+    assert next(iter(rows.values()))["loss"] != next(iter(other.values()))["loss"]

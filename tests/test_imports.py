@@ -1,0 +1,81 @@
+"""Who imports whom, held to the direction that the layout lays down."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "nfp_jax"
+CORE = {"masks", "scores", "pruning"}
+ALLOWED = {
+    "masks": set(),
+    "scores": {"masks"},
+    "pruning": {"masks", "scores"},
+    "models": set(),
+    "data": set(),
+    "spec": set(),
+    "training": {"masks"},
+    "ensemble": {"masks", "training"},
+    "capacity": {"masks"},
+    "results": {"spec"},
+    "experiment": {
+        *CORE,
+        *("models", "data", "spec", "training", "ensemble", "capacity"),
+    },
+    "report": {"results"},
+    "__init__": CORE,
+}
+
+
+def ours(path):
+    """The modules of the package that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "nfp_jax":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.startswith("nfp_jax."):
+                found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {name[1] for name in names if name[0] == "nfp_jax" and name[1:]}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_a_module_imports_only_what_is_below_it(path):
+    assert ours(path) <= ALLOWED[path.stem]
+
+
+def loaded_after(code):
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {name.split(".")[0] for name in printed.split()}
+
+
+def test_importing_the_package_loads_jax_optax_and_chex_alone():
+    heavy = {"flax", "tensorflow", "tensorflow_datasets", "ml_collections", "pandas"}
+    heavy |= {"matplotlib", "sklearn", "pyarrow", "absl.flags", "tqdm"}
+    loaded = loaded_after("import nfp_jax")
+    assert {"jax", "optax"} <= loaded
+    assert not heavy & loaded
+
+
+def test_no_module_loads_tensorflow_or_tfds_at_import():
+    code = "import nfp_jax.experiment, nfp_jax.report"
+    assert not {"tensorflow", "tensorflow_datasets"} & loaded_after(code)
+
+
+def test_every_public_name_has_a_docstring():
+    import inspect
+
+    import nfp_jax
+
+    for name in nfp_jax.__all__:
+        assert inspect.getdoc(getattr(nfp_jax, name)), name

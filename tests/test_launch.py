@@ -1,0 +1,191 @@
+"""The launcher as its users run it: a process, its output and its exit code."""
+
+import gzip
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nfp_jax.results import read_rows
+
+ROOT = Path(__file__).parent.parent
+
+
+def launch(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "launch.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def the_run(out):
+    (directory,) = [path for path in out.iterdir() if path.is_dir()]
+    return directory
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    """A set in the format of Fashion-MNIST's four files, 300 + 50 random images."""
+    directory = tmp_path / "fashion"
+    directory.mkdir()
+    random = np.random.default_rng(0)
+    for split, count in (("train", 300), ("t10k", 50)):
+        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8).tobytes()
+        labels = (np.arange(count) % 10).astype(np.uint8).tobytes()
+        for kind, header, body in (
+            ("images-idx3", struct.pack(">4i", 2051, count, 28, 28), images),
+            ("labels-idx1", struct.pack(">2i", 2049, count), labels),
+        ):
+            path = directory / f"{split}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + body))
+    return directory
+
+
+@pytest.fixture
+def cifar(tmp_path):
+    """An archive in the format of CIFAR-10's, 5 x 60 + 20 random images."""
+    directory = tmp_path / "cifar"
+    directory.mkdir()
+    random = np.random.default_rng(0)
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    with tarfile.open(directory / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        for name in names:
+            count = 20 if name.startswith("test") else 60
+            labels = (np.arange(count) % 10).astype(np.uint8)[:, None]
+            images = random.integers(0, 256, (count, 3072), dtype=np.uint8)
+            body = np.concatenate([labels, images], axis=1).tobytes()
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    return directory
+
+
+def check(done, out, rows, *, test_set):
+    assert done.returncode == 0, done.stderr
+    found = read_rows(the_run(out))
+    assert len(found) == rows
+    assert found["test_accuracy"].notna().all() == test_set
+    page = (the_run(out) / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 4
+    assert "Train accuracy" in done.stdout and "magnitude_trained" in done.stdout
+
+
+def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path):
+    arguments = ("--config=configs/gaussian.py:smoke", f"--config.out={tmp_path}")
+    first = launch(*arguments)
+    check(first, tmp_path, 15, test_set=False)
+    shards = {path: path.read_bytes() for path in the_run(tmp_path).glob("rows/*")}
+    again = launch(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "15 rows of this grid, 0 of them new" in again.stdout
+    assert {p: p.read_bytes() for p in the_run(tmp_path).glob("rows/*")} == shards
+    # One more sparsity extends the same directory and touches no row on file.
+    more = launch(*arguments, "--config.grid.sparsity=(0.5, 0.9, 0.7)")
+    assert "22 rows of this grid, 7 of them new" in more.stdout
+    assert len(read_rows(the_run(tmp_path))) == 22
+    kept = {p: p.read_bytes() for p in the_run(tmp_path).glob("rows/*") if p in shards}
+    assert kept == shards
+    runs = json.loads((the_run(tmp_path) / "run.json").read_text())["runs"]
+    assert [run["networks"] for run in runs] == [25, 20]
+    assert runs[0]["versions"]["jax"] and runs[0]["compile_seconds"] > 0
+
+
+def test_smoke_of_digits(tmp_path):
+    done = launch("--config=configs/digits_noisy.py:smoke", f"--config.out={tmp_path}")
+    check(done, tmp_path, 15, test_set=True)
+
+
+def test_smoke_of_fashion_mnist(tmp_path, fashion):
+    done = launch(
+        "--config=configs/fashion_mnist_noisy.py:smoke",
+        f"--config.out={tmp_path / 'out'}",
+        f"--config.data.dir={fashion}",
+    )
+    check(done, tmp_path / "out", 15, test_set=True)
+
+
+def test_smoke_of_cifar(tmp_path, cifar):
+    done = launch(
+        "--config=configs/cifar_noisy.py:smoke",
+        f"--config.out={tmp_path / 'out'}",
+        f"--config.data.dir={cifar}",
+    )
+    check(done, tmp_path / "out", 15, test_set=True)
+
+
+SMOKE = "--config=configs/gaussian.py:smoke"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--config is missing"),
+        (("--config=configs/none.py",), "No such file or directory: 'configs/none.py'"),
+        (("--config=configs/gaussian.py:tiny",), "preset 'tiny' of gaussian.py, exp"),
+        (
+            (SMOKE, "--config.train.lr=1"),
+            "train.lr is not a field of train; known: opt",
+        ),
+        (
+            (SMOKE, "--config.grid.pruner=('snap',)"),
+            "grid.pruner names 'snap', expected",
+        ),
+        ((SMOKE, "--config.grid.sparsity=(1.0,)"), "grid.sparsity[0] is 1.0, expected"),
+        ((SMOKE, "--config.train.batch_size=x"), "--config.train.batch_size=x"),
+        ((SMOKE, "--confg.seed=1"), "Unknown command line flag 'confg.seed'"),
+        ((SMOKE, "more"), "unexpected argument 'more', expected flags only"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = launch(*arguments, *([f"--config.out={tmp_path}"] if arguments else []))
+    assert done.returncode == 2
+    (line,) = [text for text in done.stderr.splitlines() if text.strip()]
+    assert line.startswith("error: ") and message in line
+    assert done.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+def test_a_results_directory_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = launch(SMOKE, f"--config.out={tmp_path / 'file'}")
+    assert done.returncode == 2
+    assert f"error: can't write to {tmp_path / 'file'}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_data_and_no_download_is_one_line_with_what_to_do(tmp_path):
+    done = launch(
+        "--config=configs/cifar_noisy.py:smoke",
+        f"--config.out={tmp_path / 'out'}",
+        f"--config.data.dir={tmp_path / 'empty'}",
+        "--config.data.download=False",
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert (
+        "--config.data.dir=" in done.stderr and str(tmp_path / "empty") in done.stderr
+    )
+
+
+def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path):
+    done = launch(
+        SMOKE,
+        f"--config.out={tmp_path}",
+        "--config.train.optimizer=sgd",
+        "--config.train.learning_rate=1e30",
+        "--config.grid.pruner=('random', 'magnitude_trained')",
+    )
+    assert done.returncode == 1
+    assert "failed: {'pruner': 'magnitude_trained'" in done.stderr
+    found = read_rows(the_run(tmp_path))
+    assert set(found["pruner"]) == {"random"} and found["diverged"].all()

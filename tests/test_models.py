@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfp_jax import models
+from nfp_jax.masks import masked_apply, named_leaves
+
+VARIANCE = {
+    "he_normal": lambda fan_in, fan_out: 2 / fan_in,
+    "he_uniform": lambda fan_in, fan_out: 2 / fan_in,
+    "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_uniform": lambda fan_in, fan_out: 1 / fan_in,
+    "glorot_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+}
+
+
+@pytest.mark.parametrize("name", VARIANCE)
+def test_initialization_has_the_variance_of_its_name(name):
+    fan_in, fan_out = 300, 200
+    kernel = models.initializer(name)(jax.random.key(0), (fan_in, fan_out))
+    # 60,000 draws: the sample variance of a normal is good to 3 * sqrt(2/60000).
+    assert jnp.var(kernel) == pytest.approx(
+        VARIANCE[name](fan_in, fan_out), rel=3 * (2 / 60_000) ** 0.5
+    )
+
+
+def test_orthogonal_kernels_have_orthonormal_columns():
+    kernel = models.initializer("orthogonal")(jax.random.key(0), (30, 20))
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(20), atol=1e-5)
+
+
+def test_an_unknown_initialization_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'he'.*expected one of.*'he_normal'"):
+        models.initializer("he")
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (models.MLP(10), (28, 28, 1)),
+        (models.MLP(2, widths=(7,)), (50,)),
+        (models.ConvNet(10), (28, 28, 1)),
+        (models.ConvNet(10, channels=(4,), widths=()), (32, 32, 3)),
+    ],
+)
+def test_biases_start_at_zero_and_kernels_do_not(model, shape):
+    params = models.initialize(model, jax.random.key(0), shape)
+    for path, leaf in named_leaves(params):
+        assert bool(jnp.any(leaf != 0)) == path.endswith("kernel"), path
+    assert model.apply(params, jnp.ones((3, *shape))).shape == (3, model.classes)
+
+
+def test_the_mlp_is_the_matrix_product_it_says():
+    model = models.MLP(2, widths=(4,))
+    params = models.initialize(model, jax.random.key(0), (3,))
+    first, second = (params["params"][f"Dense_{i}"] for i in range(2))
+    x = jax.random.normal(jax.random.key(1), (5, 3))
+    hidden = np.maximum(x @ first["kernel"] + first["bias"][None], 0)
+    expected = hidden @ second["kernel"] + second["bias"][None]
+    np.testing.assert_allclose(model.apply(params, x), expected, rtol=1e-5)
+
+
+def test_masked_apply_runs_under_vmap_over_masks():
+    model = models.MLP(2, widths=(4,))
+    params = models.initialize(model, jax.random.key(0), (3,))
+    x = jnp.ones((1, 3))
+    on = jax.tree.map(lambda p: jnp.ones((2, *p.shape)), params)
+    on["params"]["Dense_1"]["kernel"] = on["params"]["Dense_1"]["kernel"].at[1].set(0.0)
+    outputs = jax.vmap(masked_apply(model.apply), in_axes=(None, 0, None))(
+        params, on, x
+    )
+    np.testing.assert_allclose(outputs[0], model.apply(params, x), rtol=1e-6)
+    np.testing.assert_array_equal(outputs[1], jnp.zeros((1, 2)))
+
+
+def test_a_convnet_on_inputs_that_are_no_images_says_so():
+    with pytest.raises(ValueError, match=r"ConvNet got inputs of shape \(1, 50\)"):
+        models.initialize(models.ConvNet(10), jax.random.key(0), (50,))

@@ -1,0 +1,319 @@
+"""The directory of a run: what is written is read back, or refused."""
+
+import json
+import math
+import os
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from nfp_jax import results as results_module
+from nfp_jax.results import (
+    COORDINATES,
+    ResultsError,
+    RowWriter,
+    open_results,
+    read_rows,
+    row_key,
+)
+
+CONFIG = {"model": {"width": 200}, "lr": 1e-3}
+
+
+def make_row(**changes):
+    return {
+        "pruner": "snip",
+        "sparsity": 0.9,
+        "n": 1000,
+        "noise": 1.0,
+        "select": "global",
+        "resume": "",
+        "ablation": "",
+        "init_seed": 0,
+        "data_seed": 0,
+        "train_seed": 0,
+        "train_accuracy": 0.5,
+        **changes,
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    return open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+
+
+def test_rows_come_back_as_they_were_written(results):
+    row = make_row(
+        memorized_points=500.0,
+        memorized_bits=None,
+        loss=math.nan,
+        epochs=12,
+        converged=True,
+        noise_correlation_by_epoch=[0.1, 0.2],
+        layers=["params/Dense_0/kernel"],
+        kept_by_layer=[7],
+    )
+    results.write([row])
+    read = read_rows(results.directory)
+    back = read.loc[0].to_dict()
+    assert tuple(read.columns[: len(COORDINATES)]) == COORDINATES
+    assert math.isnan(back.pop("loss")) and row.pop("loss")
+    assert pd.isna(back.pop("memorized_bits")) and row.pop("memorized_bits") is None
+    for name, value in row.items():
+        back_value = back[name]
+        assert (list(back_value) if isinstance(value, list) else back_value) == value
+
+
+def test_an_integer_stays_one_where_another_shard_lacks_the_column(results):
+    big = 2**53 + 1  # no float64 holds it
+    results.write([make_row(epochs=big, mine=3)])
+    results.write([make_row(data_seed=1)])
+    rows = read_rows(results.directory)
+    assert rows["epochs"].tolist() == [big, pd.NA]
+    assert rows["mine"].tolist() == [3, pd.NA]
+
+
+def test_a_column_missing_in_the_first_row_of_a_shard_is_kept(results):
+    results.write([make_row(), make_row(data_seed=1, test_accuracy=0.25)])
+    assert read_rows(results.directory)["test_accuracy"].tolist()[1] == 0.25
+
+
+def test_scalars_and_arrays_of_numpy_are_taken(results):
+    np = pytest.importorskip("numpy")
+    results.write(
+        [make_row(n=np.int32(7), converged=np.True_, kept_by_layer=np.arange(3))]
+    )
+    row = read_rows(results.directory).loc[0]
+    assert (row["n"], row["converged"]) == (7, True)
+    assert row["kept_by_layer"].tolist() == [0, 1, 2]
+
+
+def test_rows_are_sorted_by_coordinates_however_they_were_written(results):
+    order = [("snip", 0.9), ("imp", 0.98), ("snip", 0.5), ("imp", 0.5)]
+    for pruner, sparsity in order:
+        results.write([make_row(pruner=pruner, sparsity=sparsity)])
+    rows = read_rows(results.directory)
+    assert list(zip(rows["pruner"], rows["sparsity"], strict=True)) == sorted(order)
+
+
+def test_of_rows_with_the_same_coordinates_the_last_written_counts(results):
+    results.write([make_row(train_accuracy=0.1), make_row(train_accuracy=0.2)])
+    assert read_rows(results.directory)["train_accuracy"].tolist() == [0.2]
+    results.write([make_row(train_accuracy=0.3)])
+    assert read_rows(results.directory)["train_accuracy"].tolist() == [0.3]
+
+
+def test_no_rows_read_as_an_empty_frame_with_the_coordinates(results):
+    rows = read_rows(results.directory)
+    assert len(rows) == 0
+    assert set(COORDINATES) <= set(rows.columns)
+    assert results.done() == set()
+
+
+def test_done_holds_the_key_of_a_row_on_file_and_of_no_other(results):
+    row = make_row(sparsity=1 - 0.1 - 0.1, noise=0.1 + 0.2)  # not short decimals
+    results.write([row])
+    assert results.done() == {row_key(row)}
+    for name in COORDINATES:
+        other = {**row, name: "x" if isinstance(row[name], str) else row[name] + 1}
+        assert row_key(other) not in results.done()
+
+
+def test_a_row_key_compares_numbers_by_value():
+    assert row_key(make_row(noise=1, n=1000.0)) == row_key(make_row(noise=1.0, n=1000))
+
+
+@pytest.mark.parametrize("name", COORDINATES)
+def test_a_row_without_a_coordinate_is_refused(results, name):
+    with pytest.raises(ValueError, match=f"coordinate '{name}'"):
+        results.write([make_row(**{name: None})])
+    assert len(read_rows(results.directory)) == 0
+
+
+def test_a_value_of_the_wrong_type_is_refused_by_its_column(results):
+    with pytest.raises(ValueError, match="column 'epochs'"):
+        results.write([make_row(epochs=1.5)])
+
+
+def test_a_truncated_shard_is_refused_by_name(results):
+    results.write([make_row()])
+    [shard] = (results.directory / "rows").glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ResultsError, match=shard.name):
+        read_rows(results.directory)
+    with pytest.raises(ResultsError, match=shard.name):
+        results.done()
+
+
+def test_an_empty_shard_is_refused_by_name(results):
+    (results.directory / "rows" / "a.parquet").touch()
+    with pytest.raises(ResultsError, match=r"rows/a\.parquet"):
+        read_rows(results.directory)
+
+
+def test_shards_whose_types_disagree_are_refused(results):
+    results.write([make_row(mine="a")])
+    results.write([make_row(mine=[1.0], data_seed=1)])
+    with pytest.raises(ResultsError, match="disagree"):
+        read_rows(results.directory)
+
+
+def test_a_directory_that_holds_no_results_is_refused(tmp_path):
+    with pytest.raises(ResultsError, match="nowhere holds no results"):
+        read_rows(tmp_path / "nowhere")
+
+
+def test_every_shard_carries_the_configuration(results):
+    results.write([make_row()])
+    [shard] = (results.directory / "rows").glob("*.parquet")
+    assert json.loads(pq.read_schema(shard).metadata[b"config"]) == CONFIG
+    assert json.loads((results.directory / "config.json").read_text()) == CONFIG
+
+
+def test_reopening_keeps_what_is_there(tmp_path, results):
+    results.write([make_row()])
+    before = {p: p.stat().st_mtime_ns for p in results.directory.rglob("*.*")}
+    again = open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+    assert again.done() == {row_key(make_row())}
+    assert {p: p.stat().st_mtime_ns for p in again.directory.rglob("*.*")} == before
+
+
+def test_another_configuration_is_refused_with_both_values(tmp_path, results):
+    other = {"model": {"width": 300}, "lr": 1e-3, "new": 1}
+    with pytest.raises(ResultsError, match=r"config\.json") as caught:
+        open_results(tmp_path / "results", "mlp", "ab12", other)
+    assert "model.width is 200 there, 300 here" in str(caught.value)
+    assert "new is 'absent' there, 1 here" in str(caught.value)
+    assert json.loads((results.directory / "config.json").read_text()) == CONFIG
+
+
+def test_a_tuple_in_the_configuration_is_the_list_it_becomes(tmp_path):
+    for _ in range(2):
+        open_results(tmp_path, "a", "b", {"widths": (200, 200)})
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "results").write_text("mine")
+    with pytest.raises(ResultsError, match=r"can't write to .*results/mlp-ab12/rows"):
+        open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+    assert (tmp_path / "results").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_without_write_permission_is_refused(tmp_path, results):
+    (results.directory / "rows").chmod(0o500)
+    with pytest.raises(ResultsError, match="Permission denied"):
+        open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+
+
+def test_a_failed_write_leaves_no_file(results, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results_module.os, "replace", refuse)
+    with pytest.raises(ResultsError, match="No space left"):
+        results.write([make_row()])
+    assert list((results.directory / "rows").iterdir()) == []
+
+
+def test_launches_are_kept_one_after_the_other(tmp_path, results):
+    results.write_run({"device": "cpu", "seconds": None})
+    results.write_run({"device": "cpu", "seconds": 3.0})  # its end replaces its start
+    again = open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+    again.write_run({"device": "gpu"})
+    runs = json.loads((results.directory / "run.json").read_text())["runs"]
+    assert [(run["device"], run.get("seconds")) for run in runs] == [
+        ("cpu", 3.0),
+        ("gpu", None),
+    ]
+
+
+def test_threads_that_write_at_once_lose_nothing(tmp_path):
+    def work(seed):
+        mine = open_results(tmp_path, "mlp", "ab12", CONFIG)
+        for i in range(10):
+            mine.write([make_row(init_seed=seed, data_seed=i)])
+        mine.write_run({"seed": seed})
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = read_rows(tmp_path / "mlp-ab12")
+    assert len(rows) == 80
+    runs = json.loads((tmp_path / "mlp-ab12" / "run.json").read_text())["runs"]
+    assert sorted(run["seed"] for run in runs) == list(range(8))
+
+
+def test_a_writer_takes_rows_from_many_threads(results):
+    with RowWriter(results, seconds=0.01) as writer:
+        threads = [
+            threading.Thread(
+                target=lambda seed=seed: [
+                    writer.add(make_row(init_seed=seed, data_seed=i)) for i in range(50)
+                ]
+            )
+            for seed in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results.done()) == 200
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_writer_left_by_an_exception_has_written_its_rows(results, error):
+    with pytest.raises(error), RowWriter(results, seconds=60) as writer:
+        writer.add(make_row())
+        raise error
+    assert results.done() == {row_key(make_row())}
+
+
+def test_a_writer_writes_a_single_row_without_waiting_for_another(results):
+    with RowWriter(results, seconds=0.01) as writer:
+        writer.add(make_row())
+        deadline = time.monotonic() + 10
+        while not results.done() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert results.done() == {row_key(make_row())}
+
+
+def test_a_writer_puts_many_rows_in_one_shard(results):
+    with RowWriter(results, seconds=60) as writer:
+        for seed in range(30):
+            writer.add(make_row(init_seed=seed))
+        writer.flush()
+        writer.flush()  # what is on file is not written again
+    [shard] = Path(results.directory / "rows").iterdir()
+    assert pq.read_metadata(shard).num_rows == 30
+
+
+def test_a_bad_row_is_refused_without_its_neighbors(results):
+    with RowWriter(results, seconds=60) as writer:
+        writer.add(make_row())
+        with pytest.raises(ValueError, match="column 'loss'"):
+            writer.add(make_row(data_seed=1, loss="high"))
+        writer.add(make_row(data_seed=2))
+    assert read_rows(results.directory)["data_seed"].tolist() == [0, 2]
+
+
+def test_rows_that_can_t_be_written_are_told_of_and_tried_again(results, monkeypatch):
+    replace = os.replace
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with RowWriter(results, seconds=0.01) as writer:
+        monkeypatch.setattr(results_module.os, "replace", refuse)
+        with pytest.raises(ResultsError, match="No space left"):
+            for seed in range(1000):
+                writer.add(make_row(init_seed=seed))
+                time.sleep(0.01)
+        monkeypatch.setattr(results_module.os, "replace", replace)
+    assert len(results.done()) == seed + 1

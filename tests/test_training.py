@@ -1,0 +1,238 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nfp_jax import masks, models, scores, training
+from nfp_jax.training import Progress, make_training, train
+
+N, DIM, CLASSES = 20, 5, 3
+MODEL = models.MLP(CLASSES, widths=(8,))
+LOSS = scores.classification_loss(MODEL.apply)
+METRICS = training.classification_metrics(MODEL.apply)
+PARAMS = models.initialize(MODEL, jax.random.key(0), (DIM,))
+MASK = masks.top_k(scores.magnitude()(PARAMS), 30)
+X = jax.random.normal(jax.random.key(1), (N, DIM))
+DATA = (X, jax.random.randint(jax.random.key(2), (N,), 0, CLASSES))
+KEY = jax.random.key(3)
+
+
+def never(progress):
+    return progress.epoch < 0
+
+
+def make(optimizer=None, **options):
+    options = {"batch_size": 8, "max_epochs": 3, "stop": never, **options}
+    return make_training(
+        LOSS, optimizer or optax.adam(0.01), metrics_fn=METRICS, **options
+    )
+
+
+def by_hand(optimizer, epochs, batch_size=8, mask=MASK, steps=None):
+    """The same training as a plain loop: a mask in the forward pass, slices of an
+    explicit permutation, the last smaller batch by its own mean."""
+    params = masks.apply_mask(PARAMS, mask)
+    state, done = optimizer.init(params), 0
+
+    def loss(params, batch):
+        return LOSS(masks.apply_mask(params, mask), batch)
+
+    for epoch in range(epochs):
+        order = jax.random.permutation(jax.random.fold_in(KEY, epoch), N)
+        for start in range(0, N, batch_size):
+            if done == steps:
+                return params
+            index = order[start : start + batch_size]
+            gradient = jax.grad(loss)(params, (DATA[0][index], DATA[1][index]))
+            updates, state = optimizer.update(gradient, state, params)
+            params = masks.apply_mask(optax.apply_updates(params, updates), mask)
+            done += 1
+    return params
+
+
+def assert_close(a, b, tolerance=1e-5):
+    """1e-5: the same operations in another order, over some ten steps."""
+    jax.tree.map(
+        lambda u, v: np.testing.assert_allclose(u, v, atol=tolerance, rtol=0), a, b
+    )
+
+
+@pytest.mark.parametrize("batch_size", [8, 5, 20, 64])
+def test_training_equals_a_plain_loop_over_batches(batch_size):
+    """20 points: batches with a smaller last one, without one, one batch, too large."""
+    optimizer = optax.adam(0.01)
+    result = train(make(batch_size=batch_size), PARAMS, MASK, DATA, KEY)
+    expected = by_hand(optimizer, 3, batch_size=min(batch_size, N))
+    assert_close(result.params, expected)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.adamw(0.01, weight_decay=0.1),
+        optax.sgd(0.1, momentum=0.9),
+        optax.chain(optax.add_decayed_weights(0.1), optax.sign_sgd(0.1)),
+        optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.01)),
+    ],
+    ids=["adamw", "momentum", "sign", "clipped"],
+)
+def test_pruned_weights_stay_exactly_zero(optimizer):
+    result = train(make(optimizer), PARAMS, MASK, DATA, KEY)
+    removed = jax.tree.map(lambda p, m: p[~m], result.params, MASK)
+    assert all(np.all(np.asarray(leaf) == 0.0) for leaf in jax.tree.leaves(removed))
+    moved = jax.tree.map(
+        lambda p, q, m: jnp.any((p != q)[m]), result.params, PARAMS, MASK
+    )
+    assert moved["params"]["Dense_0"]["kernel"]
+
+
+def test_pruned_weights_do_not_count_in_the_norm_that_clips():
+    optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1))
+    assert_close(
+        train(make(optimizer), PARAMS, MASK, DATA, KEY).params, by_hand(optimizer, 3)
+    )
+
+
+def test_metrics_are_those_of_the_network_at_the_end_of_each_epoch():
+    result = train(make(), PARAMS, MASK, DATA, KEY)
+    for epoch in range(3):
+        params = by_hand(optax.adam(0.01), epoch + 1)
+        logits = MODEL.apply(params, X)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, DATA[1]).mean()
+        accuracy = jnp.mean(jnp.argmax(logits, axis=1) == DATA[1])
+        assert float(result.history["loss"][epoch]) == pytest.approx(float(loss), 1e-5)
+        assert float(result.history["accuracy"][epoch]) == pytest.approx(
+            float(accuracy)
+        )
+    assert float(result.metrics["loss"]) == float(result.history["loss"][2])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 7])
+def test_the_weights_of_a_step_are_those_on_the_way(steps):
+    """3 steps an epoch, the third on the smaller batch."""
+    early = train(make(), PARAMS, MASK, DATA, KEY, steps=steps)
+    assert_close(early.params, by_hand(optax.adam(0.01), 3, steps=steps))
+
+
+def test_the_outcome_depends_on_the_arguments_alone():
+    twice = [train(make(), PARAMS, MASK, DATA, KEY) for _ in range(2)]
+    jax.tree.map(np.testing.assert_array_equal, twice[0].params, twice[1].params)
+    other = train(make(), PARAMS, MASK, DATA, jax.random.key(4))
+    assert not np.array_equal(twice[0].history["loss"], other.history["loss"])
+
+
+def test_vmap_over_masks_and_keys_equals_a_loop():
+    own = make()
+    keys = jax.random.split(KEY, 2)
+    other = masks.top_k(scores.random()(PARAMS, key=KEY), 30)
+    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), MASK, other)
+    both = jax.vmap(lambda mask, key: train(own, PARAMS, mask, DATA, key))(
+        stacked, keys
+    )
+    for i, mask in enumerate([MASK, other]):
+        one = train(own, PARAMS, mask, DATA, keys[i])
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], both.params), one.params)
+
+
+def test_another_mask_or_key_does_not_compile_again():
+    traced = []
+
+    def loss(params, batch):
+        traced.append(1)
+        return LOSS(params, batch)
+
+    own = make_training(
+        loss, optax.adam(0.01), metrics_fn=METRICS, batch_size=8, max_epochs=1
+    )
+    train(own, PARAMS, MASK, DATA, KEY)
+    count = len(traced)
+    train(own, PARAMS, masks.dense_mask(PARAMS), DATA, jax.random.key(9))
+    assert len(traced) == count
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_as_diverged():
+    result = train(make(optax.sgd(1e30), max_epochs=10), PARAMS, MASK, DATA, KEY)
+    assert bool(result.diverged) and not bool(result.converged)
+    assert int(result.epochs) < 10
+    assert not np.isfinite(result.metrics["loss"])
+
+
+def scripted(accuracies, losses, stop, max_epochs=20):
+    """How many epochs a training runs whose metrics are given; and how it ended."""
+    accuracies, losses = jnp.array(accuracies), jnp.array(losses)
+
+    def loss(params, batch):
+        return jnp.sum(params) * 0.0 + 0.0 * jnp.sum(batch)
+
+    def metrics(params, data):
+        # The one weight counts the epochs: sgd of rate 1 on gradient -1.
+        epoch = jnp.round(params[0, 0]).astype(int) - 1
+        return {"loss": losses[epoch], "accuracy": accuracies[epoch]}
+
+    count = optax.stateless(lambda updates, params: jax.tree.map(jnp.ones_like, params))
+    own = make_training(
+        loss, count, metrics_fn=metrics, batch_size=4, max_epochs=max_epochs, stop=stop
+    )
+    one = jnp.zeros((1, 1))
+    result = train(own, one, one == 0, jnp.zeros((4, 1)), KEY)
+    return int(result.epochs), bool(result.converged)
+
+
+FALLING = [5.0 - 0.1 * i for i in range(20)]
+
+
+def test_still_stops_after_three_epochs_without_change_but_not_before_ten():
+    rising = [0.05 * i for i in range(12)] + [0.6] * 8
+    stop = training.stop_when_still()
+    # Epoch 13 repeats nothing yet (0.55 -> 0.6); 14, 15, 16 do.
+    assert scripted(rising, FALLING, stop) == (16, True)
+    assert scripted([0.5] * 20, FALLING, stop) == (10, True)
+
+
+def test_still_stops_at_accuracy_one_but_not_before_ten():
+    rising = [0.05 * i for i in range(11)] + [1.0] * 9
+    assert scripted(rising, FALLING, training.stop_when_still()) == (12, True)
+    ones = [0.5] * 2 + [1.0] * 18
+    assert scripted(ones, FALLING, training.stop_when_still()) == (10, True)
+
+
+def test_a_budget_that_runs_out_is_not_convergence():
+    rising = [0.04 * i for i in range(20)]
+    assert scripted(rising, FALLING, training.stop_when_still()) == (20, False)
+
+
+def test_the_papers_rule_stops_when_the_loss_stands_or_the_accuracy_does():
+    rising = [0.04 * i for i in range(20)]
+    losses = [3.0, 2.0, 1.5, 1.495] + [1.0] * 16
+    assert scripted(rising, losses, training.stop_as_paper()) == (4, True)
+    still = [0.1, 0.2, 0.2, 0.2, 0.2] + [0.3] * 15
+    assert scripted(still, FALLING, training.stop_as_paper()) == (5, True)
+
+
+def test_the_papers_rule_does_not_stop_at_the_first_epoch():
+    first = Progress(jnp.int32(1), jnp.float32(0.5), jnp.inf, jnp.float32(0.5), 0)
+    assert not bool(training.stop_as_paper()(first))
+
+
+def test_logits_in_chunks_equal_those_of_the_whole():
+    whole = MODEL.apply(PARAMS, X)
+    for chunk in (3, 5, 20, 100):
+        np.testing.assert_allclose(
+            training.logits_in_chunks(MODEL.apply, PARAMS, X, chunk), whole, atol=1e-6
+        )
+
+
+def test_refusals_name_what_is_wrong():
+    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+        make(batch_size=0)
+    with pytest.raises(ValueError, match="max_epochs is 0, expected at least 1"):
+        make(max_epochs=0)
+    with pytest.raises(ValueError, match=r"leading sizes .*'0': .*20.*'1': .*19"):
+        train(make(), PARAMS, MASK, (X, DATA[1][:19]), KEY)
+    with pytest.raises(ValueError, match="expected loss and accuracy"):
+        own = make_training(LOSS, optax.sgd(0.1), metrics_fn=lambda p, d: {"loss": 0.0})
+        train(own, PARAMS, MASK, DATA, KEY)
+    with pytest.raises(ValueError, match="mask has no leaf 'params/Dense_1/kernel'"):
+        broken = {"params": {**MASK["params"], "Dense_1": {"bias": jnp.ones(3, bool)}}}
+        train(make(), PARAMS, broken, DATA, KEY)
