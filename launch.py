@@ -74,11 +74,11 @@ def main(argv: list[str]) -> int:
     except data.DataError as error:
         raise SpecError(str(error)) from error
 
+    for failure in failures:
+        print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
     page = report.write_report(store.directory)
     print(report.table(results.read_rows(store.directory)))
     print(f"\n{len(cells)} rows of this grid, {len(todo)} of them new. Page: {page}")
-    for failure in failures:
-        print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -208,7 +208,7 @@ def masked_apply(apply_fn: ApplyFn) -> Callable[[Params, Mask, jax.Array], jax.A
     """
 
     def masked(params: Params, mask: Mask, x: jax.Array) -> jax.Array:
-        _check_like(params, mask, "mask")
+        check_like(params, mask, "mask")
         return apply_fn(jax.tree.map(_masked, params, mask), x)
 
     return masked
@@ -221,7 +221,7 @@ def check_mask(params: Params, mask: Mask) -> None:
       ValueError: names the path and both values, as in ``mask at 'Dense_0/kernel' has
         shape (3, 3), expected (8, 32)``.
     """
-    _check_like(params, mask, "mask")
+    check_like(params, mask, "mask")
     for path, leaf in named_leaves(mask):
         if jnp.result_type(leaf) != jnp.bool_:
             raise ValueError(
@@ -433,7 +433,9 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
     All weights kept are set to positive random values, removed ones to 0, and the
     output is differentiated by a positive input: in a network of ReLUs, pooling and
     linear layers each path then adds a positive term. With normalization or attention
-    a derivative of exactly 0 at random values says the same with probability 1.
+    a derivative of exactly 0 at random values says the same with probability 1. So that
+    depth is not mistaken for collapse, this is done at several sizes of the weights:
+    one derivative that is neither 0 nor infinite proves a path.
 
     Args:
       apply_fn: ``apply_fn(params, x)`` with ``x`` ``[batch, *input_shape]``.
@@ -451,26 +453,37 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 3 (layer
     collapse); paths that miss each other are the case it leaves out.
     """
-    key = jax.random.key(0)
+    leaves, treedef = jax.tree.flatten(mask)
+    sizes = [leaf.size for leaf in leaves]
+    weights_key, x_key, out_key = jax.random.split(jax.random.key(0), 3)
+    # One draw for all: a draw for each of many layers compiles for long.
+    drawn = jax.random.uniform(weights_key, (sum(sizes),), minval=0.5, maxval=1.5)
+    parts = jnp.split(drawn, np.cumsum(sizes)[:-1])
 
-    def weights(index: int, leaf: jax.Array) -> jax.Array:
-        values = jax.random.uniform(
-            jax.random.fold_in(key, index), leaf.shape, minval=0.5, maxval=1.5
-        )
-        values = jnp.where(leaf, values, 0.0)
+    def weights(leaf: jax.Array, part: jax.Array) -> jax.Array:
+        values = jnp.where(leaf, part.reshape(leaf.shape), 0.0)
         if leaf.ndim < 2:
             return values
         # A mean over what each output unit keeps: no overflow in deep networks.
         fan_in = jnp.sum(leaf, axis=tuple(range(leaf.ndim - 1)), keepdims=True)
         return values / jnp.maximum(fan_in, 1)
 
-    leaves, treedef = jax.tree.flatten(mask)
-    params = treedef.unflatten([weights(i, leaf) for i, leaf in enumerate(leaves)])
-    x_key, out_key = jax.random.split(jax.random.fold_in(key, len(leaves)))
+    kept = list(map(weights, leaves, parts))
     x = jax.random.uniform(x_key, (1, *input_shape), minval=0.5, maxval=1.5)
-    out, pullback = jax.vjp(lambda x: apply_fn(params, x), x)
-    cotangent = jax.random.uniform(out_key, out.shape, out.dtype, 0.5, 1.5)
-    return ~jnp.any(pullback(cotangent)[0] != 0)
+
+    def has_path(gain: jax.Array) -> jax.Array:
+        params = jax.tree.unflatten(
+            treedef, [w * gain if w.ndim >= 2 else w for w in kept]
+        )
+        out, pullback = jax.vjp(lambda x: apply_fn(params, x), x)
+        cotangent = jax.random.uniform(out_key, out.shape, out.dtype, 0.5, 1.5)
+        derivative = pullback(cotangent)[0]
+        return jnp.any((derivative != 0) & jnp.isfinite(derivative))
+
+    # 1 suits a plain network; layers stacked in one leaf of [layers, in, out] are
+    # divided by too large a fan-in, and sparse ones lose a share a layer: up to 2^8.
+    gains = jnp.array([0.25, 1.0, 4.0, 16.0, 64.0, 256.0])
+    return ~jnp.any(jax.lax.map(has_path, gains))
 
 
 def overlap(a: Mask, b: Mask, *, prunable: Prunable = None) -> jax.Array:
@@ -534,6 +547,17 @@ def shuffle_within_layers(
 # Structure
 
 
+def has_x64() -> bool:
+    """Returns whether JAX's 64-bit mode is on here."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
+def same_structure(a: Any, b: Any) -> bool:
+    """Returns whether two pytrees have one structure, whatever their leaves."""
+    structures: list[Any] = [jax.tree.structure(a), jax.tree.structure(b)]
+    return structures[0] == structures[1]
+
+
 def is_concrete(tree: Any) -> bool:
     """Returns whether no leaf is traced, so that its values can be checked."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
@@ -565,7 +589,7 @@ def _masked(leaf: jax.Array, mask: jax.Array) -> jax.Array:
     return leaf * mask
 
 
-def _check_like(params: Params, other: Any, name: str, like: str = "params") -> None:
+def check_like(params: Params, other: Any, name: str, like: str = "params") -> None:
     """Raises, naming the path, unless both have one structure and the same shapes."""
     expected, given = dict(named_leaves(params)), dict(named_leaves(other))
     for path in expected:
@@ -574,7 +598,7 @@ def _check_like(params: Params, other: Any, name: str, like: str = "params") -> 
     for path in given:
         if path not in expected:
             raise ValueError(f"{name} has a leaf {path!r}, which {like} has not")
-    if jax.tree.structure(params) != jax.tree.structure(other):
+    if not same_structure(params, other):
         raise ValueError(
             f"{name} has the structure {jax.tree.structure(other)}, "
             f"expected {jax.tree.structure(params)}"
@@ -592,7 +616,7 @@ def _resolve(prunable: Prunable, params: Params) -> Prunable:
     if prunable is None:
         return prunable_kernels(params)
     expected, given = named_leaves(params), named_leaves(prunable)
-    if jax.tree.structure(params) != jax.tree.structure(prunable):
+    if not same_structure(params, prunable):
         raise ValueError(
             f"prunable has the leaves {[path for path, _ in given]}, expected one bool "
             f"for each of {[path for path, _ in expected]}"
@@ -627,7 +651,7 @@ def _unflatten(kept: jax.Array, scores: Scores, prunable: Prunable) -> Mask:
             start += leaf.size
         else:
             masks.append(jnp.ones(jnp.shape(leaf), bool))
-    return treedef.unflatten(masks)
+    return jax.tree.unflatten(treedef, masks)
 
 
 # Ranking
@@ -780,7 +804,7 @@ def _quota_leaves(keeps: Any, scores: Scores, prunable: Prunable) -> list[Any]:
     """One quota a prunable leaf, from a pytree like ``scores`` or a flat sequence."""
     paths = _prunable_paths(scores, prunable)
     scalars = all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(keeps))
-    if scalars and jax.tree.structure(keeps) == jax.tree.structure(scores):
+    if scalars and same_structure(keeps, scores):
         return _prunable_leaves(keeps, prunable)
     if isinstance(keeps, (list, tuple, np.ndarray, jax.Array)):
         if np.ndim(keeps) == 1 and len(keeps) == len(paths):

@@ -14,13 +14,18 @@ from flax import linen as nn
 
 Initializer = Callable[..., jax.Array]
 
+_scaled = nn.initializers.variance_scaling
+
+# The normal ones are whole normals, as in the papers and in PyTorch. Those that JAX has
+# under these names are cut at two standard deviations, and without the tails pruning by
+# magnitude at initialization empties whole layers earlier.
 INITIALIZERS: dict[str, Initializer] = {
-    "he_normal": nn.initializers.he_normal(),
-    "he_uniform": nn.initializers.he_uniform(),
-    "lecun_normal": nn.initializers.lecun_normal(),
-    "lecun_uniform": nn.initializers.lecun_uniform(),
-    "glorot_normal": nn.initializers.glorot_normal(),
-    "glorot_uniform": nn.initializers.glorot_uniform(),
+    "he_normal": _scaled(2.0, "fan_in", "normal"),
+    "he_uniform": _scaled(2.0, "fan_in", "uniform"),
+    "lecun_normal": _scaled(1.0, "fan_in", "normal"),
+    "lecun_uniform": _scaled(1.0, "fan_in", "uniform"),
+    "glorot_normal": _scaled(1.0, "fan_avg", "normal"),
+    "glorot_uniform": _scaled(1.0, "fan_avg", "uniform"),
     "orthogonal": nn.initializers.orthogonal(),
 }
 
@@ -31,9 +36,7 @@ def initializer(name: str) -> Initializer:
     Args:
       name: ``he_normal``, ``he_uniform`` (variance 2/fan_in), ``lecun_normal``,
         ``lecun_uniform`` (1/fan_in), ``glorot_normal``, ``glorot_uniform``
-        (2/(fan_in + fan_out)) or ``orthogonal`` (orthonormal columns or rows). The
-        normal ones are truncated at two standard deviations and scaled to that
-        variance.
+        (2/(fan_in + fan_out)) or ``orthogonal`` (orthonormal columns or rows).
 
     Returns:
       ``init(key, shape, dtype)``.

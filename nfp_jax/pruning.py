@@ -24,8 +24,10 @@ from nfp_jax.masks import (
     Schedule,
     Scores,
     apply_mask,
+    check_like,
     check_mask,
     dense_mask,
+    has_x64,
     is_concrete,
     keep_count,
     keep_counts,
@@ -159,16 +161,11 @@ def prune(
     else:
         check_mask(params, mask)
         _check_left(mask, keep, prunable)
-    mask, nans = _rounds(
-        score_fn,
-        select,
-        tuple(jax.tree.leaves(prunable)),
-        params,
-        batch,
-        key,
-        keep,
-        mask,
-    )
+    leaves = tuple(jax.tree.leaves(prunable))
+    inputs = (params, batch, key, keep, mask)
+    turn_on = getattr(score_fn, "needs_x64", False) and is_concrete(inputs)
+    with jax.enable_x64(turn_on or has_x64()):
+        mask, nans = _rounds(score_fn, select, leaves, params, batch, key, keep, mask)
     if is_concrete(nans):
         for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
             refuse_nan(path, int(count), jnp.size(leaf))
@@ -212,7 +209,7 @@ def _rounds(
     mask: Mask,
 ) -> tuple[Mask, list[jax.Array]]:
     """The mask after every round, and how many NaN each leaf's scores had."""
-    prunable = jax.tree.structure(params).unflatten(prunable_leaves)
+    prunable = jax.tree.unflatten(jax.tree.structure(params), prunable_leaves)
 
     def one_round(mask: Mask, keep: Any) -> tuple[Mask, list[jax.Array]]:
         weights = apply_mask(params, mask)
@@ -466,6 +463,7 @@ def _tickets(
     tickets, start = {}, params
     for round_ in rounds:
         trained = train_fn(start, mask, data, key)
+        check_like(params, trained, "what train_fn returned")
         cut = functools.partial(
             prune, score_fn, trained, select=select, prunable=prunable, mask=mask
         )

@@ -12,12 +12,14 @@ mask bit would read as information.
 Depends on masks, jax and optax.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nfp_jax.masks import (
@@ -27,6 +29,8 @@ from nfp_jax.masks import (
     Prunable,
     Scores,
     apply_mask,
+    has_x64,
+    is_concrete,
     named_leaves,
     prunable_kernels,
 )
@@ -78,10 +82,11 @@ def random() -> ScoreFn:
         if key is None:
             raise ValueError("random scores need a key, got None")
         leaves, treedef = jax.tree.flatten(params)
-        return treedef.unflatten(
+        noise = [
             jax.random.uniform(jax.random.fold_in(key, i), jnp.shape(leaf), jnp.float32)
             for i, leaf in enumerate(leaves)
-        )
+        ]
+        return jax.tree.unflatten(treedef, noise)
 
     return score
 
@@ -244,12 +249,16 @@ def synflow(
       input_shape: one example's shape, without the batch.
       dtype: floating dtype to compute in; ``None``: that of the parameters. ``R``
         overflows float32 from about 30 layers of width 200 (the scores are then NaN);
-        ``jnp.float64`` works with or without JAX's 64-bit mode, the scores are scaled
-        by a power of two to fit and returned in the dtype of the parameters.
+        with ``jnp.float64`` they are scaled by a power of two to fit and returned in
+        the dtype of the parameters. It turns JAX's 64-bit mode on for itself, in
+        ``prune`` too, but a transform around either must be called in that mode.
 
     Returns:
       ``score(params)``: a pytree like ``params``, non-negative; NaN where it
       overflowed. ``batch`` and ``key`` are ignored.
+
+    Raises:
+      ValueError: ``jnp.float64`` under a transform, outside JAX's 64-bit mode.
 
     >>> chain = lambda params, x: x @ params["a"] @ params["b"]
     >>> params = {"a": jnp.array([[1.0, -2.0]]), "b": jnp.array([[3.0], [0.5]])}
@@ -259,6 +268,7 @@ def synflow(
 
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, equation 3.
     """
+    is_wide = dtype is not None and jnp.dtype(dtype) == np.float64
 
     def score(
         params: Params,
@@ -272,25 +282,26 @@ def synflow(
         weights = jax.tree.map(jnp.abs, _mask_params(params, mask))
         if dtype is None:
             return _flow(apply_fn, weights, input_shape)
-        if jnp.dtype(dtype).itemsize < 8:
+        if not is_wide:
             return _flow(
                 apply_fn, jax.tree.map(lambda w: w.astype(dtype), weights), input_shape
             )
-        with jax.enable_x64(True):
-            wide = jax.tree.map(lambda w: w.astype(dtype), weights)
-            scores = _flow(apply_fn, wide, input_shape)
-            leaves = jax.tree.leaves(scores)
-            highest = jnp.nanmax(jnp.stack([jnp.nanmax(s) for s in leaves]))
-            _, exponent = jnp.frexp(highest)
-            # Brought between 2^-20 and 2^100 by an exact power of two.
-            shift = jnp.ldexp(
-                jnp.ones((), dtype), jnp.clip(exponent, -20, 100) - exponent
+        if not has_x64() and not is_concrete(weights):
+            # Lowering and batching come later, outside any context set here.
+            raise ValueError(
+                "synflow in float64 under a transform needs JAX's 64-bit mode: call "
+                "the outermost jit, vmap or grad within jax.enable_x64(True)"
             )
+        with jax.enable_x64(True):
+            wide = jax.tree.map(lambda w: w.astype(jnp.float64), weights)
+            scores = _flow(apply_fn, wide, input_shape)
+            scale = _power_of_two(scores)
             return jax.tree.map(
-                lambda s, w: (s * shift).astype(w.dtype), scores, weights
+                lambda s, w: (s * scale).astype(w.dtype), scores, weights
             )
 
-    # Read by prune, which knows the number of rounds.
+    # Read by prune, which knows the number of rounds and calls the outermost jit.
+    score.needs_x64 = is_wide  # type: ignore[attr-defined]
     score.one_shot_warning = (  # type: ignore[attr-defined]
         "synflow in one round may empty a layer: pass rounds=100"
     )
@@ -308,6 +319,7 @@ def invert(score_fn: ScoreFn) -> ScoreFn:
     Reference: Frankle et al. 2021, https://arxiv.org/abs/2009.08576, section 5.
     """
 
+    @functools.wraps(score_fn)  # with what prune reads from it
     def score(
         params: Params,
         batch: Batch = None,
@@ -373,6 +385,16 @@ def _flow(apply_fn: ApplyFn, weights: Params, input_shape: Sequence[int]) -> Sco
         gradient = jax.grad(lambda w: jnp.sum(apply_fn(w, ones)))(weights)
     flow = jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
     return jax.tree.map(lambda s: jnp.where(jnp.isfinite(s), s, jnp.nan), flow)
+
+
+def _power_of_two(scores: Scores) -> jax.Array:
+    """The power of two, float64, that takes the highest score into 2^-20 to 2^100."""
+    highest = jnp.nanmax(jnp.stack([jnp.nanmax(s) for s in jax.tree.leaves(scores)]))
+    _, exponent = jnp.frexp(highest)
+    shift = jnp.clip(exponent, -20, 100) - exponent
+    # Its bits, since exp2 and ldexp round: an exponent, biased by 1023, and no more.
+    bits = (jnp.clip(shift, -1000, 1000).astype(jnp.int64) + 1023) << 52
+    return jax.lax.bitcast_convert_type(bits, jnp.float64)
 
 
 def _mean_over_chunks(

@@ -98,7 +98,7 @@ def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path):
     kept = {p: p.read_bytes() for p in the_run(tmp_path).glob("rows/*") if p in shards}
     assert kept == shards
     runs = json.loads((the_run(tmp_path) / "run.json").read_text())["runs"]
-    assert [run["networks"] for run in runs] == [25, 20]
+    assert [run["networks"] for run in runs] == [25, 13]
     assert runs[0]["versions"]["jax"] and runs[0]["compile_seconds"] > 0
 
 
@@ -183,9 +183,52 @@ def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path):
         f"--config.out={tmp_path}",
         "--config.train.optimizer=sgd",
         "--config.train.learning_rate=1e30",
+        "--config.train.batch_size=8",
         "--config.grid.pruner=('random', 'magnitude_trained')",
     )
     assert done.returncode == 1
     assert "failed: {'pruner': 'magnitude_trained'" in done.stderr
     found = read_rows(the_run(tmp_path))
     assert set(found["pruner"]) == {"random"} and found["diverged"].all()
+
+
+OWN = """
+import jax
+
+import nfp_jax as nfp
+from nfp_jax import experiment
+
+exec(open("configs/gaussian.py").read())  # the fields and presets of that one
+
+
+def fisher(loss_fn):
+    def score(params, batch=None, key=None, *, mask=None, prunable=None):
+        gradient = jax.grad(loss_fn)(params, batch)
+        return jax.tree.map(lambda g, w: (g * w) ** 2, gradient, params)
+
+    return score
+
+
+experiment.PRUNERS["fisher"] = lambda net: fisher(
+    nfp.classification_loss(net.apply_fn)
+)
+gaussian_config = get_config
+
+
+def get_config(preset=""):
+    config = gaussian_config(preset)
+    config.name = "fisher"
+    config.grid.pruner = ("fisher",)
+    return config
+"""
+
+
+def test_a_configuration_may_bring_a_pruner_of_its_own(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    done = launch(
+        f"--config={tmp_path / 'own.py'}:smoke", f"--config.out={tmp_path}/out"
+    )
+    assert done.returncode == 0, done.stderr
+    found = read_rows(the_run(tmp_path / "out"))
+    assert set(found["pruner"]) == {"fisher"} and len(found) == 2
+    assert found["kept"].tolist() == [1344, 269]
