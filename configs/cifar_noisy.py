@@ -4,7 +4,7 @@
     python launch.py --config=configs/cifar_noisy.py --config.data.dir=DIR
 
 ``DIR`` holds the official ``cifar-10-binary.tar.gz`` or a set that TFDS prepared;
-without it the archive is downloaded. 1,000 of the 50,000 images, sized for two cores;
+without it the archive is downloaded. 500 of the 50,000 images, sized for two cores;
 ``:smoke`` takes seconds; ``:paper`` trains a wider network on all of them under the
 paper's stopping rule, rewind and finetune both, and wants an accelerator.
 """
@@ -38,7 +38,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.prune.score_chunk = 256
     config.grid.pruner = PRUNERS
     config.grid.sparsity = (0.8, 0.9, 0.95)
-    config.grid.n = (1000,)
+    config.grid.n = (500,)
     config.grid.noise = (0.5,)
     config.grid.paired_seeds = True
     seeds: tuple[int, ...] = (0, 1, 2)

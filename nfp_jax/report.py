@@ -145,10 +145,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def failures(rows: pd.DataFrame) -> list[str]:
     """One sentence for each pruner and way to fail, with counts by sparsity."""
     lines = []
-    cells = summary(rows).groupby(["pruner", "sparsity"], sort=False)
-    counts = cells[["networks", *FAILURES]].sum().reset_index()
     for kind, words in FAILURES.items():
-        for pruner, hit in counts[counts[kind] > 0].groupby("pruner", sort=False):
+        for pruner, hit in _failed(rows, kind).groupby("pruner", sort=False):
             total = f"{hit[kind].sum()} of {hit['networks'].sum()} networks of {pruner}"
             places: dict[str, list[str]] = {}  # "3 of 3": the sparsities where
             for few, all_, s in zip(
@@ -180,9 +178,22 @@ def table(rows: pd.DataFrame, width: int = 110) -> str:
                 line = [f"{x:<{pad}}" for x, pad in zip(names, pads, strict=True)]
                 line += [f"{x:>13}" for x in entries[start : start + step]]
                 parts.append("  ".join(line))
-    warn = [f"warning: {line}" for line in failures(rows)]
-    parts += [textwrap.fill(line, width, subsequent_indent="  ") for line in warn]
+    for kind, words in FAILURES.items():
+        hit = (
+            _failed(rows, kind).groupby("pruner", sort=False)[[kind, "networks"]].sum()
+        )
+        if not hit.empty:
+            counts = (f"{p} {few} of {all_}" for p, few, all_ in hit.itertuples())
+            text = f"warning: {words}: {', '.join(counts)}"
+            parts += textwrap.wrap(text, width, subsequent_indent="  ")
     return "\n".join(parts)
+
+
+def _failed(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The networks and the failures of a kind, by pruner and sparsity, where any."""
+    cells = summary(rows).groupby(["pruner", "sparsity"], sort=False)
+    counts = cells[["networks", *FAILURES]].sum().reset_index()
+    return counts[counts[kind] > 0]
 
 
 class Drawing(NamedTuple):
@@ -573,7 +584,9 @@ def _noise_correlation_by_epoch(rows: pd.DataFrame, plan: _Plan) -> Drawing:
             held = [np.pad(curve, (0, last - len(curve)), "edge") for curve in curves]
             mean, half_width = mean_interval(held)
             some = np.array(_spread(range(last), 50))  # for a small file
-            axes.plot(some + 1, mean[some], markevery=0.2, ms=4, **look.style(style))
+            # A count: a share of the axis fails on a curve that is NaN throughout.
+            every = max(1, len(some) // 5)
+            axes.plot(some + 1, mean[some], markevery=every, ms=4, **look.style(style))
             low, high = (mean - half_width)[some], (mean + half_width)[some]
             axes.fill_between(some + 1, low, high, color=look.color, alpha=0.12, lw=0)
         axes.set_title(name)

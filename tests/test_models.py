@@ -78,3 +78,38 @@ def test_masked_apply_runs_under_vmap_over_masks():
 def test_a_convnet_on_inputs_that_are_no_images_says_so():
     with pytest.raises(ValueError, match=r"ConvNet got inputs of shape \(1, 50\)"):
         models.initialize(models.ConvNet(10), jax.random.key(0), (50,))
+
+
+@pytest.mark.parametrize("kernel_shape", [(3, 3, 2, 4), (5, 3, 1, 2), (1, 1, 3, 3)])
+def test_the_convolution_and_its_gradients_are_those_of_lax(kernel_shape):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 6, 5, kernel_shape[2]))
+    kernel = jax.random.normal(keys[1], kernel_shape)
+    weights = jax.random.normal(keys[2], (2, 6, 5, kernel_shape[3]))
+
+    def of_lax(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=numbers
+        )
+        return jnp.sum(out * weights), out
+
+    def ours(x, kernel):
+        out = models.conv_as_matmul(x, kernel, (1, 1), "SAME")
+        return jnp.sum(out * weights), out
+
+    expected = jax.grad(of_lax, (0, 1), has_aux=True)(x, kernel)
+    given = jax.grad(ours, (0, 1), has_aux=True)(x, kernel)
+    jax.tree.map(
+        # 1e-5: at most 60 products in another order.
+        lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-5),
+        given,
+        expected,
+    )
+
+
+def test_a_convolution_with_strides_is_refused():
+    with pytest.raises(ValueError, match=r"strides \(2, 2\).*expected strides of 1"):
+        models.conv_as_matmul(
+            jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), (2, 2), "SAME"
+        )

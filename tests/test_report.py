@@ -223,7 +223,20 @@ def test_failures_name_pruner_sparsity_and_counts():
         "(by sparsity: 1 of 3 at 0.5; 3 of 3 at 0.95, 0.98)",
         "3 of 3 networks of snip at sparsity 0.98 did not converge within their budget",
     ]
-    assert "warning: 3 of 3 networks of snip" in report.table(rows)
+    assert report.table(rows).splitlines()[-2:] == [
+        "warning: collapsed: no path from input to output is left: imp 7 of 9",
+        "warning: did not converge within their budget: snip 3 of 3",
+    ]
+
+
+def test_the_tables_warnings_are_one_sentence_a_kind_and_wrapped():
+    rows = make_rows()
+    rows["converged"] = False
+    lines = report.table(rows, width=80).splitlines()
+    warnings = lines[[line.startswith("warning") for line in lines].index(True) :]
+    assert all(len(line) <= 80 for line in warnings)
+    joined = " ".join(line.strip() for line in warnings)
+    assert joined.count("warning") == 1 and "grasp 15 of 15" in joined
 
 
 def test_where_nothing_fails_nothing_is_said():
@@ -376,6 +389,24 @@ def test_diverged_networks_do_not_stop_the_page(tmp_path):
 
 
 # The page
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 40])
+def test_rows_that_are_nan_throughout_do_not_stop_the_page(tmp_path, epochs):
+    """Every network diverged: a curve without one finite point."""
+    nan = [math.nan] * epochs
+    rows = make_rows(
+        diverged=True,
+        converged=False,
+        loss=math.nan,
+        noise_correlation=math.nan,
+        noise_correlation_normalized=None,
+        noise_correlation_by_epoch=nan,
+        loss_by_epoch=nan,
+    )
+    write(tmp_path, rows)
+    page = report.write_report(next(tmp_path.iterdir())).read_text(encoding="utf-8")
+    assert "the loss is not finite" in page
 
 
 def test_the_same_rows_give_the_same_bytes(run, tmp_path):
