@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import logging
+import os
 import platform
 import re
 import signal
@@ -131,8 +132,8 @@ def _run() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the rows done are on file", file=sys.stderr)
-        return 130
+        print("interrupted; the rows done are on file", file=sys.stderr, flush=True)
+        os._exit(130)  # networks are still training, in threads that can't be ended
     return 0
 
 

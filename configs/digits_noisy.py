@@ -5,6 +5,10 @@
 1,545 training images that scikit-learn ships (no download), 64-200-200-10. ``:smoke``
 takes seconds; ``:paper`` sweeps the noise rate under the paper's stopping rule, rewind
 and finetune both.
+
+31 seconds on two CPU cores. Share memorized at 95 % removed: IMP 0.72, SynFlow 0.56,
+magnitude after training 0.55, SNIP 0.55, GraSP 0.54, random 0.54, magnitude at init
+0.40; the dense network 0.999.
 """
 
 from ml_collections import ConfigDict, config_dict

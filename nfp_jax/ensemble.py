@@ -132,20 +132,13 @@ def run(
     )
     with bar:
         queue = _Queue(training, jobs, on_finish, on_error, collect, bar)
-        threads = [
-            threading.Thread(target=queue.work, args=(device,), daemon=True)
-            for device in devices
-        ]
-        for thread in threads:
-            thread.start()
+        queue.working = len(devices)
+        for device in devices:
+            threading.Thread(target=queue.work, args=(device,), daemon=True).start()
         try:
-            for thread in threads:
-                while thread.is_alive():  # so that an interrupt is seen at once
-                    thread.join(timeout=0.2)
-        except BaseException:
+            queue.wait()
+        except BaseException:  # an interrupt: the networks under way are abandoned
             queue.stop()
-            for thread in threads:
-                thread.join()
             raise
     if queue.error is not None:
         raise queue.error
@@ -172,12 +165,18 @@ class _Queue:
         self.source = enumerate(iter(jobs))
         self.exhausted = False
         self.further: collections.deque[Job] = collections.deque()
-        self.running = 0
+        self.working = self.running = 0  # devices, jobs
         self.stopped = False
         self.error: BaseException | None = None
         self.results: dict[int, TrainResult] = {}
         self.compiling = self.training_time = 0.0
         self.networks = 0
+
+    def wait(self) -> None:
+        """Returns when every device has ended its work."""
+        with self.lock:
+            while self.working:
+                self.lock.wait(timeout=0.2)  # so that an interrupt is seen at once
 
     def stop(self) -> None:
         with self.lock:
@@ -213,6 +212,10 @@ class _Queue:
             with self.lock:
                 self.error = self.error or error
             self.stop()
+        finally:
+            with self.lock:
+                self.working -= 1
+                self.lock.notify_all()
 
     def do(self, worker: "_Worker", place: int | None, job: Job) -> None:
         further: list[Job] = []

@@ -4,10 +4,12 @@ import gzip
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,37 @@ def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path):
     assert "failed: {'pruner': 'magnitude_trained'" in done.stderr
     found = read_rows(the_run(tmp_path))
     assert set(found["pruner"]) == {"random"} and found["diverged"].all()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
+    tmp_path, signal_number
+):
+    arguments = (
+        SMOKE,
+        f"--config.out={tmp_path}",
+        "--config.grid.pruner=('random',)",
+        "--config.grid.sparsity=(0.5,)",
+        "--config.train.max_epochs=100000",
+    )
+    # 10 labels are learnt in a second, 50,000 random ones in hours.
+    process = subprocess.Popen(
+        [sys.executable, "launch.py", *arguments, "--config.grid.n=(10, 50000)"],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/rows/*.parquet")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal_number)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.splitlines()[-1] == "interrupted; the rows done are on file"
+    again = launch(*arguments, "--config.grid.n=(10,)")
+    assert "1 rows of this grid, 0 of them new" in again.stdout
 
 
 OWN = """
