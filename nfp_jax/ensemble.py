@@ -93,8 +93,8 @@ def run(
 
     Args:
       training: from ``make_training``, the same for all jobs.
-      jobs: taken lazily, one at a time under a lock, so a generator may make each one
-        (score, mask) when a device is free for it.
+      jobs: taken lazily, one at a time, so a generator may make each one (score, mask)
+        when a device is free for it.
       on_finish: called with each job and its result, in the thread that trained it;
         may return further jobs, which go to the front of the queue in their order.
       on_error: called with a job that raised, in training or in ``on_finish``; the
@@ -148,7 +148,7 @@ def run(
 
 
 class _Queue:
-    """What the workers share; every attribute is touched under the lock only."""
+    """What the workers share: ``source`` under ``making``, all else under ``lock``."""
 
     def __init__(
         self,
@@ -162,6 +162,7 @@ class _Queue:
         self.training, self.on_finish, self.on_error = training, on_finish, on_error
         self.collect, self.bar = collect, bar
         self.lock = threading.Condition()
+        self.making = threading.Lock()  # jobs are made one at a time, others train on
         self.source = enumerate(iter(jobs))
         self.exhausted = False
         self.further: collections.deque[Job] = collections.deque()
@@ -185,22 +186,28 @@ class _Queue:
 
     def take(self) -> tuple[int | None, Job] | None:
         """The next job and its place in the results; None when all is done."""
-        with self.lock:
-            while not self.stopped:
+        while True:
+            with self.lock:
+                if self.stopped:
+                    return None
                 if self.further:
                     self.running += 1
                     return None, self.further.popleft()
-                if not self.exhausted:
-                    following = next(self.source, None)
-                    if following is not None:
-                        self.running += 1
-                        return following
-                    self.exhausted = True
-                if not self.running:
-                    break
-                self.lock.wait()  # a running job may bring further ones
-            self.lock.notify_all()
-            return None
+                if self.exhausted:
+                    if not self.running:
+                        self.lock.notify_all()
+                        return None
+                    self.lock.wait()  # a running job may bring further ones
+                    continue
+                self.running += 1  # making a job counts: it may bring further ones
+            with self.making:
+                following = next(self.source, None)
+            if following is not None:
+                return following
+            with self.lock:
+                self.running -= 1
+                self.exhausted = True
+                self.lock.notify_all()
 
     def work(self, device: jax.Device) -> None:
         """Trains job after job on one device."""
