@@ -5,6 +5,7 @@ framework. They need jax, optax and chex alone. The experiment stands beside the
 modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``, ``data``,
 ``capacity``, ``experiment``.
 
+>>> import jax.numpy as jnp
 >>> import nfp_jax as nfp
 >>> params = {"kernel": jnp.array([[1.0, -3.0], [2.0, 0.5]]), "bias": jnp.zeros(2)}
 >>> mask = nfp.prune(nfp.magnitude(), params, sparsity=0.5)
