@@ -24,7 +24,8 @@ ALLOWED = {
         *CORE,
         *("models", "data", "spec", "training", "ensemble", "capacity"),
     },
-    "report": {"results"},
+    "figures": {"results"},
+    "report": {"results", "figures"},
     "__init__": CORE,
 }
 

@@ -1,0 +1,321 @@
+"""What rows are summed up to, and the figures of them, from synthetic rows."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nfp_jax import figures
+
+# Where memorization falls to a half: 0.4 of the way for random masks, 1 for IMP.
+PRUNERS = {
+    "random": 0.40,
+    "magnitude_init": 0.44,
+    "snip": 0.60,
+    "grasp": 0.57,
+    "synflow": 0.55,
+    "magnitude_trained": 0.80,
+    "imp": 1.00,
+}
+SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
+LAYERS = ["params/Dense_0/kernel", "params/Dense_1/kernel", "params/Dense_2/kernel"]
+SIZES = np.array([20_000, 40_000, 400])
+
+
+def make_row(pruner="snip", sparsity=0.9, seed=0, n=1000, noise=1.0, **changes):
+    rng = np.random.default_rng([seed, n, int(100 * sparsity), len(pruner)])
+    power = PRUNERS.get(pruner, 0.7)
+    decades = -math.log10(1 - sparsity)
+    share = 1 / (1 + math.exp(4 * (decades - 2 * power)))
+    share = float(np.clip(share + rng.normal(0, 0.01), 0, 1))
+    epochs = int(10 + 40 * sparsity + rng.integers(5))
+    correlation = 0.5 * noise * share
+    curve = correlation * (1 - np.exp(-4 * np.arange(1, epochs + 1) / epochs))
+    kept = np.minimum(SIZES, SIZES * (1 - sparsity) * rng.uniform(0.8, 1.2, 3))
+    kept = SIZES if pruner == "dense" else kept.astype(int)
+    trained = pruner in ("imp", "magnitude_trained")
+    return {
+        "pruner": pruner,
+        "sparsity": sparsity,
+        "n": n,
+        "noise": noise,
+        "select": "" if pruner == "dense" else "global",
+        "resume": "rewind" if trained else "",
+        "ablation": "",
+        **dict.fromkeys(("init_seed", "data_seed", "train_seed"), seed),
+        "train_accuracy": share,
+        "test_accuracy": None,
+        "memorized_points": n * share,
+        "memorized_bits": None,
+        "noise_correlation": correlation,
+        "noise_correlation_normalized": share if noise else None,
+        "loss": 1 - share,
+        "epochs": epochs,
+        "converged": True,
+        "diverged": False,
+        "collapsed": False,
+        "kept": int(kept.sum()),
+        "seconds": 0.1,
+        "loss_by_epoch": (1 - curve).tolist(),
+        "train_accuracy_by_epoch": curve.tolist(),
+        "noise_correlation_by_epoch": curve.tolist(),
+        "layers": LAYERS,
+        "kept_by_layer": kept.tolist(),
+        "size_by_layer": SIZES.tolist(),
+        **changes,
+    }
+
+
+def make_rows(pruners=tuple(PRUNERS), sparsities=SPARSITIES, seeds=3, **changes):
+    grid = itertools.product(pruners, sparsities, range(seeds))
+    rows = [make_row(*cell, **changes) for cell in grid]
+    rows += [make_row("dense", 0.0, seed, **changes) for seed in range(seeds)]
+    return pd.DataFrame(rows)
+
+
+# Means and intervals
+
+
+def test_three_values_have_the_interval_of_the_textbook():
+    # t(0.975, 2) = 4.302653 (table); s = 1, k = 3: 4.302653 / sqrt(3) = 2.484138
+    mean, half_width = figures.mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half_width == pytest.approx(2.484138, abs=1e-6)  # digits of the table
+
+
+def test_two_values_have_the_interval_in_closed_form():
+    # With one degree of freedom t is Cauchy: the quantile is tan(pi (p - 1/2)), and
+    # for 0 and 2 the standard error is sqrt(2) / sqrt(2) = 1.
+    _, half_width = figures.mean_interval([0.0, 2.0], confidence=0.9)
+    assert half_width == pytest.approx(math.tan(math.pi * 0.45), rel=1e-12)
+
+
+def test_one_value_has_no_interval_rather_than_one_of_width_0():
+    mean, half_width = figures.mean_interval([3.0])
+    assert mean == 3.0 and math.isnan(half_width)
+
+
+def test_missing_values_are_left_out_column_by_column():
+    values = [
+        [1.0, 5.0, math.nan],
+        [2.0, math.nan, math.nan],
+        [3.0, math.nan, math.nan],
+    ]
+    mean, half_width = figures.mean_interval(values)
+    np.testing.assert_allclose(mean, [2.0, 5.0, math.nan])
+    np.testing.assert_allclose(half_width, [2.484138, math.nan, math.nan], atol=1e-6)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(size=(3, 20_000))
+    mean, half_width = figures.mean_interval(draws, confidence=0.8)
+    # 0.8 ± 4 standard errors of a share of 20,000
+    assert np.mean(abs(mean) < half_width) == pytest.approx(0.8, abs=0.0114)
+
+
+def test_summary_has_mean_half_width_and_counts_of_each_cell():
+    rows = [
+        make_row(seed=0, train_accuracy=0.1, converged=False, collapsed=True),
+        make_row(seed=1, train_accuracy=0.2, converged=False, diverged=True),
+        make_row(seed=2, train_accuracy=0.3, converged=None),
+        make_row("imp", train_accuracy=0.9),
+    ]
+    lines = figures.summary(pd.DataFrame(rows))
+    assert lines["pruner"].tolist() == ["snip", "imp"]
+    snip, imp = lines.to_dict("records")
+    assert snip["train_accuracy"] == pytest.approx(0.2)
+    assert snip["train_accuracy_half_width"] == pytest.approx(0.2484138, abs=1e-7)
+    assert math.isnan(snip["test_accuracy"]) and math.isnan(imp["loss_half_width"])
+    counts = [snip[x] for x in ("networks", "collapsed", "diverged", "unconverged")]
+    assert counts == [3, 1, 1, 1]  # what diverged is not counted again as unconverged
+
+
+# The figures
+
+
+def test_every_figure_is_drawn_and_says_how_many_networks():
+    for drawing in figures.draw(make_rows()).values():
+        assert drawing.figure is not None
+        assert "over 3 networks (seeds)" in drawing.caption
+
+
+def test_the_points_of_a_figure_are_the_means_in_the_pruner_s_color():
+    rows = make_rows(pruners=("imp",))
+    figure = figures.draw(rows)["memorization"].figure
+    [line] = [x for x in figure.axes[0].lines if x.get_color() == "#d55e00"][:1]
+    means = rows[rows["pruner"] == "imp"].groupby("sparsity")["memorized_points"].mean()
+    np.testing.assert_allclose(line.get_ydata(), means)
+    # From 50 % to 95 % removed is a decade of weights kept; one line is not moved
+    # relative to itself.
+    x = line.get_xdata()
+    assert x[3] - x[0] == pytest.approx(1.0)
+
+
+def test_a_network_that_stopped_holds_its_last_value():
+    rows = pd.DataFrame(
+        [
+            make_row(seed=0, noise_correlation_by_epoch=[0.0, 0.4]),
+            make_row(seed=1, noise_correlation_by_epoch=[0.0, 0.1, 0.2, 0.2]),
+        ]
+    )
+    drawing = figures.draw(rows)["noise_correlation_by_epoch"]
+    [line] = drawing.figure.axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [0.0, 0.25, 0.3, 0.3])
+    assert line.get_xdata().tolist() == [1, 2, 3, 4]
+    assert "holds its last value" in drawing.caption
+
+
+def test_a_collapsed_cell_is_hollow_and_the_caption_says_so():
+    rows = make_rows(pruners=("snip",))
+    hollow = "Hollow: at least one of the networks collapsed"
+    assert hollow not in figures.draw(rows)["memorization"].caption
+    rows.loc[0, "collapsed"] = True
+    drawing = figures.draw(rows)["memorization"]
+    assert hollow in drawing.caption
+    [markers] = [
+        x for x in drawing.figure.axes[0].lines if x.get_markerfacecolor() == "white"
+    ]
+    [y] = markers.get_ydata()
+    assert y == rows.loc[:2, "memorized_points"].mean()
+
+
+def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
+    rows = pd.concat(
+        [
+            make_rows(n=n, noise=noise).assign(resume=resume)
+            for n in (100, 1000)
+            for noise in (0.5, 1.0)
+            for resume in ("rewind", "finetune")
+        ]
+    )
+    figure = figures.draw(rows)["memorization"].figure
+    titles = [axes.get_title().replace("\u00a0", " ") for axes in figure.axes]
+    assert titles[0] == "n = 100, noise = 0.5" and len(titles) == 4
+    [legend] = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[-2:] == ["finetune", "rewind"]
+
+
+def test_a_pruner_looks_the_same_whatever_else_is_in_a_figure():
+    rows = make_rows(pruners=("mine", "yours", "imp"))
+    looks = []
+    for drawing in figures.draw(rows).values():
+        [legend] = drawing.figure.legends
+        lines = zip(legend.get_texts(), legend.get_lines(), strict=True)
+        looks.append({t.get_text(): (x.get_color(), x.get_marker()) for t, x in lines})
+    for look in looks:
+        assert {name: look[name] for name in ("mine", "yours", "IMP")} == {
+            name: looks[0][name] for name in ("mine", "yours", "IMP")
+        }
+    assert len({looks[0][name] for name in looks[0]}) == len(looks[0])
+
+
+def test_of_many_panels_by_sparsity_the_caption_says_which_are_shown():
+    many = make_rows(("imp",), sparsities=np.arange(1, 10) / 10)
+    drawing = figures.draw(many)["kept_by_layer"]
+    assert len(drawing.figure.axes) == 6
+    assert drawing.figure.axes[-1].get_title() == "90\u00a0%\u00a0removed"
+    assert "6 of the 9 sparsities have a panel" in drawing.caption
+    twice = pd.concat([make_rows(("imp",), n=n) for n in (100, 1000)])
+    drawing = figures.draw(twice)["kept_by_layer"]
+    assert len(drawing.figure.axes) == 2
+    assert "Each panel shows its highest sparsity" in drawing.caption
+
+
+def test_a_single_seed_has_no_interval_and_the_caption_says_so():
+    drawings = figures.draw(make_rows(seeds=1))
+    for drawing in drawings.values():
+        assert "there is no interval" in drawing.caption
+
+
+# Networks that failed
+
+
+@pytest.mark.parametrize("infinite", [math.inf, -math.inf])
+def test_what_is_not_finite_is_no_part_of_a_mean(infinite):
+    mean, half_width = figures.mean_interval([[1.0], [2.0], [3.0], [infinite]])
+    np.testing.assert_allclose([mean, half_width], [[2.0], [2.484138]], atol=1e-6)
+
+
+NAN = dict.fromkeys(
+    ("loss", "train_accuracy", "memorized_points", "noise_correlation"), math.nan
+)
+NAN |= {"noise_correlation_normalized": math.nan, "diverged": True}
+CURVE, KEPT = "noise_correlation_by_epoch", "kept_by_layer"
+TWO = ("snip", "imp")
+ODD_ROWS = {
+    "all diverged": [(TWO, NAN | {CURVE: [math.nan] * 40})],
+    "all diverged at once": [(TWO, NAN | {CURVE: [math.nan]})],
+    "infinite": [(TWO, NAN | {CURVE: [0.1, math.inf, -math.inf]})],
+    "one pruner diverged": [(("imp",), {}), (("snip",), NAN | {CURVE: [math.nan] * 9})],
+    "dense diverged": [((), NAN | {CURVE: [math.nan] * 9}), (("imp",), {})],
+    "no epochs": [(TWO, {CURVE: [], "epochs": 0})],
+    "one pruner without epochs": [(("imp",), {}), (("snip",), {CURVE: []})],
+    "one epoch": [(TWO, {CURVE: [0.3]})],
+    "no lists": [(TWO, dict.fromkeys((CURVE, KEPT, "layers"), None))],
+    "None in lists": [(TWO, {CURVE: [0.1, None], KEPT: [None, 10, 20]})],
+    "only None in lists": [(TWO, {CURVE: [None] * 3, KEPT: [None] * 3})],
+    "nothing kept": [(TWO, {KEPT: [0, 0, 0], "collapsed": True})],
+    "flags unknown": [(TWO, dict.fromkeys(("converged", "diverged", "collapsed")))],
+    "only dense": [((), {})],
+    "one sparsity": [(TWO, {"sparsities": (0.9,)})],
+    "one network": [(("imp",), {"sparsities": (0.9,), "seeds": 1})],
+    "sparsity 0": [(TWO, {"sparsities": (0.0,)})],
+    "sparsity 0 and more": [(TWO, {"sparsities": (0.0, 0.9)})],
+    "dollars": [(("$a_{$",), {"layers": ["$b_{$"] * 3, "select": "$c_{$"}), (TWO, {})],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS)
+def test_odd_rows_are_drawn(odd):
+    """A smoke test; warnings are errors."""
+    parts = [make_rows(pruners, **changes) for pruners, changes in ODD_ROWS[odd]]
+    rows = pd.DataFrame([row for part in parts for row in part.to_dict("records")])
+    for name, drawing in figures.draw(rows).items():
+        assert drawing.caption
+        if drawing.figure is not None:
+            assert "nan" not in figures.svg(drawing.figure, name)
+
+
+def test_a_diverged_network_is_no_part_of_a_curve_and_the_caption_says_so():
+    finite = [make_row(seed=seed, **{CURVE: [0.1, 0.2]}) for seed in range(2)]
+    rows = pd.DataFrame([*finite, make_row(seed=2, **NAN, **{CURVE: [0.4, math.nan]})])
+    drawing = figures.draw(rows)[CURVE]
+    [line] = drawing.figure.axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [0.2, 0.2])
+    assert "Means leave out what is not finite" in drawing.caption
+
+
+def test_where_all_diverged_the_caption_does_not_say_there_was_no_noise():
+    drawing = figures.draw(make_rows(("imp",), **NAN))["noise_correlation"]
+    assert drawing.figure is None and "finite correlation" in drawing.caption
+
+
+def test_a_cell_that_did_not_converge_is_half_filled_and_the_legend_says_so():
+    rows = make_rows(pruners=("snip",))
+    rows.loc[0, "converged"] = False
+    rows.loc[3:4, ["converged", "diverged"]] = [[False, False], [False, True]]
+    drawing = figures.draw(rows)["memorization"]
+    half, hollow = (
+        [x for x in drawing.figure.axes[0].lines if look(x)]
+        for look in (
+            lambda x: x.get_fillstyle() == "left",
+            lambda x: x.get_markerfacecolor() == "white",
+        )
+    )
+    means = rows.groupby("sparsity")["memorized_points"].mean()
+    np.testing.assert_allclose([x.get_ydata() for x in half], [[means[0.5]]])
+    # Where one did not converge and another diverged, the worse is told.
+    np.testing.assert_allclose([x.get_ydata() for x in hollow], [[means[0.8]]])
+    [legend] = drawing.figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[-2:] == ["did not converge", "collapsed or diverged"]
+
+
+def test_the_axis_ends_at_n_where_an_interval_does_not():
+    rows = make_rows(pruners=("snip",))
+    rows.loc[:2, "memorized_points"] = [1000.0, 1000.0, 400.0]
+    axes = figures.draw(rows)["memorization"].figure.axes[0]
+    assert axes.get_ylim()[1] == pytest.approx(1040)
