@@ -7,8 +7,8 @@ and training drawn together), n = 1000 points in d = 50, 50-200-200-2, retrained
 the initial weights. ``:smoke`` takes seconds; ``:paper`` is the full grid of the paper,
 rewind and finetune both.
 
-25 seconds on two CPU cores. Share memorized at 95 % removed: IMP 0.998, SynFlow 0.96,
-SNIP 0.75, GraSP 0.71, random 0.63, magnitude after training 0.60, at init 0.54.
+25 to 45 seconds on two CPU cores. Share memorized at 95 % removed: IMP 0.997, SynFlow
+0.96, SNIP 0.75, GraSP 0.66, random 0.61, magnitude after training 0.59, at init 0.54.
 """
 
 from ml_collections import ConfigDict, config_dict

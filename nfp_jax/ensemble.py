@@ -19,7 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from nfp_jax.masks import Mask, Params
-from nfp_jax.training import Data, Training, TrainResult, run_training
+from nfp_jax.training import (
+    NO_LIMIT,
+    Data,
+    Training,
+    TrainResult,
+    pad,
+    run_training,
+)
 
 
 class Job(NamedTuple):
@@ -259,10 +266,11 @@ class _Worker:
     def train(self, job: Job) -> tuple[TrainResult, float]:
         """The trained network, and the seconds that compiling for it took."""
         if self.placed[0] is not job.data:
-            self.placed = (job.data, jax.device_put(job.data, self.device))
+            examples = pad(job.data, self.training.batch_size)
+            self.placed = (job.data, jax.device_put(examples, self.device))
         params, mask, key = jax.device_put((job.params, job.mask, job.key), self.device)
-        steps = None if job.steps is None else np.int32(job.steps)
-        arguments = (params, mask, self.placed[1], key, steps)
+        limit = np.int32(NO_LIMIT if job.steps is None else job.steps)
+        arguments = (params, mask, self.placed[1], key, limit)
         start = time.perf_counter()
         program = self.program(arguments)
         compiled = time.perf_counter()

@@ -489,11 +489,14 @@ class _Lab:
     ) -> dict[str, jax.Array]:
         """The columns that follow from others; NaN where they are undefined."""
         _, y, z, redrawn = data
-        power = capacity.noise_power(z)
+        power, count = capacity.noise_power(z), jnp.sum(redrawn)
+        redrawn_accuracy = (
+            metrics["redrawn_and_correct"] * len(y) / jnp.maximum(count, 1)
+        )
         return {
             "memorized_points": capacity.memorized_points(metrics["accuracy"], len(y)),
             "memorized_bits": capacity.memorized_bits(
-                metrics["redrawn_accuracy"], jnp.sum(redrawn), z.shape[-1]
+                redrawn_accuracy, count, z.shape[-1]
             ),
             "noise_correlation_normalized": jnp.where(
                 power > 0, metrics["noise_correlation"] / power, jnp.nan
@@ -531,13 +534,12 @@ def _training(spec: Spec, apply_fn: masks.ApplyFn) -> training.Training:
 
     def metrics_fn(params: Params, data: tuple[Any, ...]) -> training.Metrics:
         x, y, z, redrawn = data
-        logits = training.logits_in_chunks(apply_fn, params, x, EVALUATED_AT_ONCE)
+        logits = apply_fn(params, x)
         correct = jnp.argmax(logits, axis=-1) == y
         return {
             **training.label_metrics(logits, y),
             "noise_correlation": capacity.noise_correlation(jax.nn.softmax(logits), z),
-            "redrawn_accuracy": jnp.sum(correct & redrawn)
-            / jnp.maximum(jnp.sum(redrawn), 1),
+            "redrawn_and_correct": jnp.mean((correct & redrawn).astype(jnp.float32)),
         }
 
     return training.make_training(
@@ -547,6 +549,7 @@ def _training(spec: Spec, apply_fn: masks.ApplyFn) -> training.Training:
         batch_size=spec.train.batch_size,
         max_epochs=spec.train.max_epochs,
         stop=STOPS[spec.train.stop](spec.train),
+        evaluate_at_once=EVALUATED_AT_ONCE,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 Cell = dict[str, Any]
 
 # Bumped when rows of an old version could no longer stand beside new ones.
-FORMAT = 1
+FORMAT = 2
 
 # What names a row: two rows with the same coordinates are the same network.
 COORDINATES = (

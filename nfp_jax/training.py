@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nfp_jax.masks import Mask, Params, apply_mask, named_leaves
@@ -41,13 +42,35 @@ class Progress(NamedTuple):
 StopFn = Callable[[Progress], jax.Array]
 
 
+class Examples(NamedTuple):
+    """A training set as a lane takes it, padded: sets of many sizes share a program.
+
+    Attributes:
+      data: pytree of arrays ``[padded, ...]``, of which the first ``n`` rows count.
+      n: int32, the number of examples.
+      inputs: ``None``, or a pytree of arrays ``[pool, ...]`` that many sets share; then
+        ``data`` is a tuple whose first entry holds rows of the pool, and batches hold
+        the inputs of these rows in its place.
+    """
+
+    data: Data
+    n: Any
+    inputs: Any = None
+
+
 class TrainState(NamedTuple):
-    """One network on its way: what ``epoch`` takes and returns."""
+    """One network on its way: what ``epoch`` takes and returns.
+
+    ``step`` counts optimizer steps; ``limit`` is the number of them to take, or
+    ``NO_LIMIT`` for a training to convergence.
+    """
 
     params: Params
     mask: Mask
     opt_state: optax.OptState
     key: jax.Array
+    step: jax.Array
+    limit: jax.Array
     progress: Progress
     history: Metrics
     converged: jax.Array
@@ -80,17 +103,22 @@ class TrainResult(NamedTuple):
 class Training(NamedTuple):
     """The pure functions of one lane.
 
-    ``init(params, mask, data, key) -> state``; ``epoch(state, data) -> state`` runs a
-    whole epoch and its metrics; ``done(state) -> bool``; ``finish(state) -> result``;
-    ``steps(state, data, count) -> state`` runs the first ``count`` optimizer steps of
-    the same order of batches, without metrics, for rewinding.
+    ``init(params, mask, examples, key, limit=NO_LIMIT) -> state``;
+    ``epoch(state, examples, count=None) -> state`` runs a whole epoch and its metrics;
+    ``done(state) -> bool``; ``finish(state) -> result``. Lanes that run together pass
+    ``epoch`` the same ``count`` of steps, an upper bound of their own: a lane that has
+    fewer, or is done, stands still meanwhile. ``batch_size`` is the setting.
     """
 
-    init: Callable[[Params, Mask, Data, jax.Array], TrainState]
-    epoch: Callable[[TrainState, Data], TrainState]
+    init: Callable[..., TrainState]
+    epoch: Callable[..., TrainState]
     done: Callable[[TrainState], jax.Array]
     finish: Callable[[TrainState], TrainResult]
-    steps: Callable[[TrainState, Data, jax.Array], TrainState]
+    batch_size: int
+
+
+# Steps of a training that ends by itself.
+NO_LIMIT = 2**31 - 1
 
 
 def stop_when_still(*, patience: int = 3, min_epochs: int = 10) -> StopFn:
@@ -138,27 +166,34 @@ def make_training(
     batch_size: int = 64,
     max_epochs: int = 100,
     stop: StopFn | None = None,
+    evaluate_at_once: int = 2048,
 ) -> Training:
     """Returns the training of one network as the pure functions of a lane.
 
+    ``loss_fn`` and ``metrics_fn`` are means over the examples they are given, and are
+    called on single ones, weighed here: that is how networks trained on sets of
+    different sizes share a program. What couples the examples of a batch (batch
+    normalization, say) does not fit.
+
     Args:
-      loss_fn: ``loss_fn(params, batch)``, the mean loss over a batch; ``batch`` is
-        ``data`` with fewer examples.
+      loss_fn: ``loss_fn(params, batch)``, the mean loss over a batch, a scalar;
+        ``batch`` is ``data`` with fewer examples.
       optimizer: any optax transformation.
-      metrics_fn: ``metrics_fn(params, data)``: a dict of scalars over the whole
-        training set, with ``loss`` and ``accuracy``, taken at the end of every epoch;
-        ``classification_metrics`` makes one.
+      metrics_fn: ``metrics_fn(params, data)``: a dict of scalars, means over examples,
+        with ``loss`` and ``accuracy``, taken over the training set at the end of every
+        epoch; ``classification_metrics`` makes one.
       batch_size: examples a step; the whole set where that is smaller.
       max_epochs: the budget.
       stop: ``stop_when_still()`` (the default), ``stop_as_paper()``, or any function
         of a ``Progress``.
+      evaluate_at_once: examples measured at once, which bounds the memory.
 
     Returns:
       A ``Training``. Its ``data`` is any pytree whose leaves share a leading axis of
       ``n`` examples.
 
     Raises:
-      ValueError: ``batch_size`` or ``max_epochs`` below 1.
+      ValueError: ``batch_size``, ``max_epochs`` or ``evaluate_at_once`` below 1.
 
     >>> loss_fn = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
     >>> metrics_fn = lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0}
@@ -171,19 +206,27 @@ def make_training(
 
     Reference: Kumar et al. 2024, https://arxiv.org/abs/2402.01089, section 5.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs is {max_epochs}, expected at least 1")
+    for name, value in {
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+        "evaluate_at_once": evaluate_at_once,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
     stop = stop_when_still() if stop is None else stop
 
-    def init(params: Params, mask: Mask, data: Data, key: jax.Array) -> TrainState:
-        _examples(data)  # refused here, before a gather would clamp what is missing
+    def init(
+        params: Params,
+        mask: Mask,
+        examples: Examples,
+        key: jax.Array,
+        limit: Any = NO_LIMIT,
+    ) -> TrainState:
         params = apply_mask(params, mask)
-        metrics = jax.eval_shape(metrics_fn, params, data)
-        if not {"loss", "accuracy"} <= set(metrics):
+        each = jax.eval_shape(functools.partial(_each, metrics_fn), params, examples)
+        if not {"loss", "accuracy"} <= set(each):
             raise ValueError(
-                f"metrics_fn returns {sorted(metrics)}, expected loss and accuracy"
+                f"metrics_fn returns {sorted(each)}, expected loss and accuracy"
             )
         nan = jnp.float32(jnp.nan)
         return TrainState(
@@ -191,42 +234,89 @@ def make_training(
             mask,
             optimizer.init(params),
             key,
+            jnp.int32(0),
+            jnp.asarray(limit, jnp.int32),
             Progress(jnp.int32(0), nan, jnp.float32(jnp.inf), nan, jnp.int32(0)),
-            {name: jnp.full(max_epochs, jnp.nan) for name in metrics},
+            {name: jnp.full(max_epochs, jnp.nan) for name in each},
             converged=jnp.bool_(False),
             diverged=jnp.bool_(False),
         )
 
-    def step(carry: tuple[Any, Any], batch: Batch, mask: Mask) -> tuple[Any, Any]:
-        params, opt_state = carry
-        # Removed weights are 0 already: masking the gradient keeps them there.
-        gradient = apply_mask(jax.grad(loss_fn)(params, batch), mask)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return apply_mask(optax.apply_updates(params, updates), mask), opt_state
+    def batch_loss(params: Params, batch: Batch, counts: jax.Array) -> jax.Array:
+        """The mean over the examples that count."""
+        losses = _each(loss_fn, params, batch)
+        if losses.ndim != 1:
+            raise ValueError(
+                f"loss_fn returns shape {losses.shape[1:]}, expected a scalar"
+            )
+        return jnp.sum(jnp.where(counts, losses, 0)) / jnp.sum(counts)
 
-    def batches(state: TrainState, data: Data, epoch: jax.Array) -> Any:
-        """The order of an epoch: whole batches ``[count, size]``, and the rest."""
-        n = _examples(data)
-        size = min(batch_size, n)
-        order = jax.random.permutation(jax.random.fold_in(state.key, epoch), n)
-        whole = n // size * size
-        return order[:whole].reshape(-1, size), order[whole:]
+    def epoch(
+        state: TrainState, examples: Examples, count: int | None = None
+    ) -> TrainState:
+        padded = _examples(examples.data)
+        size = min(batch_size, padded)
+        order = _order(state.key, state.progress.epoch, examples.n, padded)
+        own = jnp.minimum((examples.n + size - 1) // size, state.limit - state.step)
+        running = ~done(state)
 
-    def epoch(state: TrainState, data: Data) -> TrainState:
-        whole, rest = batches(state, data, state.progress.epoch)
+        def step(i: jax.Array, carry: Any) -> Any:
+            params, opt_state = carry
+            counts = i * size + jnp.arange(size) < examples.n
+            # Padding is filled with a real example, which then counts for nothing.
+            index = jnp.where(counts, order.reshape(-1, size)[i], order[0])
+            gradient = jax.grad(batch_loss)(params, _take(examples, index), counts)
+            # Removed weights are 0 already: masking the gradient keeps them there.
+            updates, stepped = optimizer.update(
+                apply_mask(gradient, state.mask), opt_state, params
+            )
+            moved = apply_mask(optax.apply_updates(params, updates), state.mask)
+            if count is None:
+                return moved, stepped
+            return _where(running & (i < own), (moved, stepped), carry)
 
-        def one(carry: Any, index: jax.Array) -> tuple[Any, None]:
-            return step(carry, _take(data, index), state.mask), None
+        # Every iteration of a fori_loop is cheaper than one of a scan on a CPU.
+        carry = (state.params, state.opt_state)
+        params, opt_state = jax.lax.fori_loop(
+            0, own if count is None else count, step, carry
+        )
+        metrics = measure(params, examples, count)
+        after = _account(state._replace(step=state.step + own), metrics, stop)
+        if count is not None:
+            still = state._replace(params=None, opt_state=None)
+            after = _where(running, after._replace(params=None, opt_state=None), still)
+        return after._replace(params=params, opt_state=opt_state)
 
-        carry, _ = jax.lax.scan(one, (state.params, state.opt_state), whole)
-        if rest.size:
-            carry, _ = one(carry, rest)
-        state = state._replace(params=carry[0], opt_state=carry[1])
-        return _account(state, metrics_fn(state.params, data), stop)
+    def measure(params: Params, examples: Examples, count: int | None) -> Metrics:
+        """The metrics over all examples, a chunk of them at a time."""
+        padded = _examples(examples.data)
+        size = min(evaluate_at_once, padded)
+
+        def chunk(i: Any) -> Metrics:
+            index = i * size + jnp.arange(size)
+            counts = index < examples.n
+            part = _take(examples, jnp.where(counts, index, 0))
+            each = _each(metrics_fn, params, part)
+            return {
+                name: jnp.sum(jnp.where(counts, values, 0.0))
+                for name, values in each.items()
+            }
+
+        sums = chunk(0)
+        if size < padded:
+            chunks = (examples.n + size - 1) // size
+            sums = jax.lax.fori_loop(
+                1,
+                chunks if count is None else -(-padded // size),
+                lambda i, sums: jax.tree.map(jnp.add, sums, chunk(i)),
+                sums,
+            )
+        return {name: total / examples.n for name, total in sums.items()}
 
     def done(state: TrainState) -> jax.Array:
-        ended = state.converged | state.diverged
-        return ended | (state.progress.epoch >= max_epochs)
+        ended = state.converged | (state.progress.epoch >= max_epochs)
+        ended = jnp.where(state.limit == NO_LIMIT, ended, state.step >= state.limit)
+        return ended | state.diverged
 
     def finish(state: TrainState) -> TrainResult:
         last = jnp.maximum(state.progress.epoch - 1, 0)
@@ -239,31 +329,7 @@ def make_training(
             state.diverged,
         )
 
-    def steps(state: TrainState, data: Data, count: jax.Array) -> TrainState:
-        n = _examples(data)
-        an_epoch = -(-n // min(batch_size, n))
-
-        def one(i: jax.Array, carry: Any) -> Any:
-            whole, rest = batches(state, data, i // an_epoch)
-            j = i % an_epoch
-
-            def of_whole(carry: Any) -> Any:
-                return step(carry, _take(data, whole[j]), state.mask)
-
-            if not rest.size:
-                return of_whole(carry)
-            return jax.lax.cond(
-                j < whole.shape[0],
-                of_whole,
-                lambda carry: step(carry, _take(data, rest), state.mask),
-                carry,
-            )
-
-        carry = (state.params, state.opt_state)
-        carry = jax.lax.fori_loop(0, count, one, carry)
-        return state._replace(params=carry[0], opt_state=carry[1])
-
-    return Training(init, epoch, done, finish, steps)
+    return Training(init, epoch, done, finish, batch_size)
 
 
 def train(
@@ -274,20 +340,24 @@ def train(
     key: jax.Array,
     *,
     steps: Any = None,
+    inputs: Any = None,
 ) -> TrainResult:
     """Returns one network, trained to its own convergence in one ``jit``.
 
     The outcome depends on the arguments alone. Works under ``vmap``, where all
-    networks run until the slowest has converged, and differentiates nothing.
+    networks run until the slowest has converged (``ensemble.run`` does better), and
+    differentiates nothing.
 
     Args:
       training: from ``make_training``; keep it, another one compiles again.
       params: initial weights.
       mask: bool pytree like ``params``.
       data: pytree of arrays with a common leading axis of examples, often ``(x, y)``.
+        Sizes that pad to the same one share a program.
       key: decides the order of batches.
-      steps: instead, exactly this many optimizer steps, an integer, without metrics
-        (which are then NaN): the weights to rewind to.
+      steps: instead, exactly this many optimizer steps, an integer: the weights to
+        rewind to. The last metrics may then be those of a part of an epoch.
+      inputs: see ``Examples``.
 
     Returns:
       A ``TrainResult``.
@@ -296,7 +366,9 @@ def train(
       ValueError: a mask that does not fit (names the path), or leaves of ``data`` of
         different leading sizes.
     """
-    return run_training(training, params, mask, data, key, steps)
+    limit = NO_LIMIT if steps is None else steps
+    examples = pad(data, training.batch_size, inputs=inputs)
+    return run_training(training, params, mask, examples, key, limit)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -304,30 +376,65 @@ def run_training(
     training: Training,
     params: Params,
     mask: Mask,
-    data: Data,
+    examples: Examples,
     key: jax.Array,
-    steps: Any,
+    limit: Any,
 ) -> TrainResult:
     """Returns what ``train`` does; jitted, so that it can be lowered ahead of time."""
-    state = training.init(params, mask, data, key)
-    if steps is not None:
-        return training.finish(training.steps(state, data, steps))
     state = jax.lax.while_loop(
         lambda state: ~training.done(state),
-        lambda state: training.epoch(state, data),
-        state,
+        lambda state: training.epoch(state, examples),
+        training.init(params, mask, examples, key, limit),
     )
     return training.finish(state)
 
 
+def padded_size(n: int, batch_size: int) -> int:
+    """Returns the size that ``n`` examples are padded to: one of four an octave.
+
+    Whole batches, where there is more than one.
+
+    >>> [padded_size(n, 64) for n in (9, 64, 65, 1000, 1025)]
+    [10, 64, 128, 1024, 1280]
+    """
+    if n <= batch_size:
+        return min(_rounded(n), batch_size)
+    return _rounded(-(-n // batch_size)) * batch_size
+
+
+def pad(data: Data, batch_size: int, *, inputs: Any = None) -> Examples:
+    """Returns the examples of a data set, padded to ``padded_size``.
+
+    Raises:
+      ValueError: leaves of ``data`` of different leading sizes, or of none; with
+        ``inputs``, data that is not a tuple that begins with integer rows.
+    """
+    n = _examples(data)
+    if inputs is not None:
+        rows = data[0] if isinstance(data, tuple) and data else None
+        if not jnp.issubdtype(getattr(rows, "dtype", float), jnp.integer):
+            raise ValueError(
+                "inputs are given, expected data to be a tuple that begins with an "
+                f"integer array of their rows, got {type(data).__name__}"
+            )
+    more = padded_size(n, batch_size) - n
+
+    def longer(leaf: Any) -> Any:
+        widths = [(0, more)] + [(0, 0)] * (jnp.ndim(leaf) - 1)
+        on_host = isinstance(leaf, np.ndarray)
+        return np.pad(leaf, widths) if on_host else jnp.pad(leaf, widths)
+
+    padded = jax.tree.map(longer, data) if more else data
+    return Examples(padded, np.int32(n), inputs)
+
+
 def classification_metrics(
-    apply_fn: Callable[[Params, jax.Array], jax.Array], *, chunk_size: int = 2048
+    apply_fn: Callable[[Params, jax.Array], jax.Array],
 ) -> Callable[[Params, Data], Metrics]:
     """Returns the metrics of a classifier: mean cross-entropy (nats) and accuracy.
 
     Args:
       apply_fn: ``apply_fn(params, x) -> logits [batch, classes]``.
-      chunk_size: examples taken at once, which bounds the memory.
 
     Returns:
       ``metrics_fn(params, (x, y))``: ``{"loss", "accuracy"}``, float scalars.
@@ -340,7 +447,7 @@ def classification_metrics(
 
     def metrics_fn(params: Params, data: Data) -> Metrics:
         x, y = data
-        return label_metrics(logits_in_chunks(apply_fn, params, x, chunk_size), y)
+        return label_metrics(apply_fn(params, x), y)
 
     return metrics_fn
 
@@ -405,8 +512,40 @@ def _account(state: TrainState, metrics: Metrics, stop: StopFn) -> TrainState:
     )
 
 
-def _take(data: Data, index: jax.Array) -> Batch:
-    return jax.tree.map(lambda leaf: leaf[index], data)
+def _order(key: jax.Array, epoch: jax.Array, n: Any, padded: int) -> jax.Array:
+    """A permutation of the first ``n``, then the rest; ``padded`` does not change it."""
+    bits = jax.random.bits(jax.random.fold_in(key, epoch), (padded,), jnp.uint32)
+    last = jnp.uint32(2**32 - 1)
+    return jnp.argsort(jnp.where(jnp.arange(padded) < n, bits, last), stable=True)
+
+
+def _take(examples: Examples, index: jax.Array) -> Batch:
+    """The batch of these examples, their inputs fetched."""
+    batch = jax.tree.map(lambda leaf: leaf[index], examples.data)
+    if examples.inputs is None:
+        return batch
+    return (jax.tree.map(lambda leaf: leaf[batch[0]], examples.inputs), *batch[1:])
+
+
+def _each(fn: Callable[[Params, Batch], Any], params: Params, batch: Batch) -> Any:
+    """What ``fn`` returns for each example alone, along a leading axis."""
+    if isinstance(batch, Examples):
+        batch = _take(batch, jnp.arange(1))
+
+    def of_one(example: Any) -> Any:
+        return fn(params, jax.tree.map(lambda leaf: leaf[None], example))
+
+    return jax.vmap(of_one)(batch)
+
+
+def _where(condition: jax.Array, this: Any, that: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, that)
+
+
+def _rounded(count: int) -> int:
+    """The next number of the form (4, 5, 6 or 7) * 2**k, or one below 8 itself."""
+    unit = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // unit) * unit
 
 
 def _examples(data: Data) -> int:

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nfp_jax import masks, models, scores, training
 from nfp_jax.training import Progress, make_training, train
@@ -39,7 +41,8 @@ def by_hand(optimizer, epochs, batch_size=8, mask=MASK, steps=None):
         return LOSS(masks.apply_mask(params, mask), batch)
 
     for epoch in range(epochs):
-        order = jax.random.permutation(jax.random.fold_in(KEY, epoch), N)
+        bits = jax.random.bits(jax.random.fold_in(KEY, epoch), (N,), jnp.uint32)
+        order = np.argsort(bits, kind="stable")
         for start in range(0, N, batch_size):
             if done == steps:
                 return params
@@ -215,6 +218,83 @@ def test_the_papers_rule_does_not_stop_at_the_first_epoch():
     assert not bool(training.stop_as_paper()(first))
 
 
+def on(n):
+    return (X[:n], DATA[1][:n])
+
+
+def test_sizes_that_pad_to_the_same_one_share_a_program():
+    traced = []
+
+    def loss(params, batch):
+        traced.append(1)
+        return LOSS(params, batch)
+
+    own = make_training(
+        loss, optax.adam(0.01), metrics_fn=METRICS, batch_size=2, max_epochs=2
+    )
+    train(own, PARAMS, MASK, on(20), KEY)
+    count = len(traced)
+    train(own, PARAMS, MASK, on(18), KEY)
+    train(own, PARAMS, MASK, on(17), KEY)
+    assert len(traced) == count
+
+
+def test_padding_changes_nothing():
+    """9 examples padded to 10 and to 20; to rounding, since sums have more zeros."""
+    own, short = make(batch_size=4), on(9)
+    whole = training.pad(short, 4)
+    more = jax.tree.map(
+        lambda a: jnp.pad(a, [(0, 11)] + [(0, 0)] * (a.ndim - 1)), short
+    )
+    results = [
+        training.run_training(own, PARAMS, MASK, examples, KEY, training.NO_LIMIT)
+        for examples in (whole, training.Examples(more, np.int32(9)))
+    ]
+    assert_close(results[0].params, results[1].params, 1e-6)
+    assert_close(results[0].metrics, results[1].metrics, 1e-6)
+    # What stands in the padding is never looked at, not even where it is NaN.
+    bad = more[0].at[9:].set(jnp.nan), more[1]
+    again = training.run_training(
+        own, PARAMS, MASK, training.Examples(bad, np.int32(9)), KEY, training.NO_LIMIT
+    )
+    jax.tree.map(np.testing.assert_array_equal, again.params, results[1].params)
+    jax.tree.map(np.testing.assert_array_equal, again.metrics, results[1].metrics)
+
+
+def test_metrics_in_chunks_are_those_of_the_whole():
+    whole = train(make(), PARAMS, MASK, DATA, KEY)
+    for chunk in (3, 5, 20):
+        own = make(evaluate_at_once=chunk)
+        assert_close(train(own, PARAMS, MASK, DATA, KEY).history, whole.history, 1e-6)
+
+
+def test_shared_inputs_are_fetched_by_row():
+    rows = jnp.array([3, 1, 4, 15, 9, 2, 6, 5])
+    own = make(batch_size=3)
+    direct = train(own, PARAMS, MASK, (X[rows], DATA[1][rows]), KEY)
+    shared = train(own, PARAMS, MASK, (rows, DATA[1][rows]), KEY, inputs=X)
+    jax.tree.map(np.testing.assert_array_equal, shared, direct)
+    with pytest.raises(ValueError, match="begins with an integer array"):
+        train(own, PARAMS, MASK, on(4), KEY, inputs=X)
+
+
+def test_every_epoch_goes_through_all_examples_once():
+    for n in (1, 7, 10):
+        order = training._order(KEY, 2, n, 10)
+        assert sorted(order[:n].tolist()) == list(range(n))
+
+
+@given(st.integers(1, 5000), st.integers(1, 200))
+def test_padded_sizes_are_few_and_near(n, batch_size):
+    size = training.padded_size(n, batch_size)
+    steps = -(-n // batch_size)
+    assert size >= n
+    if n > batch_size:
+        assert size % batch_size == 0 and size // batch_size <= steps * 1.25
+    else:
+        assert size <= max(n * 1.25, 8) and size <= batch_size
+
+
 def test_logits_in_chunks_equal_those_of_the_whole():
     whole = MODEL.apply(PARAMS, X)
     for chunk in (3, 5, 20, 100):
@@ -228,6 +308,12 @@ def test_refusals_name_what_is_wrong():
         make(batch_size=0)
     with pytest.raises(ValueError, match="max_epochs is 0, expected at least 1"):
         make(max_epochs=0)
+    with pytest.raises(ValueError, match="evaluate_at_once is 0"):
+        make(evaluate_at_once=0)
+    with pytest.raises(ValueError, match=r"returns shape \(1,\), expected a scalar"):
+        vector = lambda params, batch: LOSS(params, batch)[None]  # noqa: E731
+        own = make_training(vector, optax.sgd(0.1), metrics_fn=METRICS)
+        train(own, PARAMS, MASK, DATA, KEY)
     with pytest.raises(ValueError, match=r"leading sizes .*'0': .*20.*'1': .*19"):
         train(make(), PARAMS, MASK, (X, DATA[1][:19]), KEY)
     with pytest.raises(ValueError, match="expected loss and accuracy"):
