@@ -513,7 +513,7 @@ def _account(state: TrainState, metrics: Metrics, stop: StopFn) -> TrainState:
 
 
 def _order(key: jax.Array, epoch: jax.Array, n: Any, padded: int) -> jax.Array:
-    """A permutation of the first ``n``, then the rest; ``padded`` does not change it."""
+    """A permutation of the first ``n``, whatever ``padded`` is, and then the rest."""
     bits = jax.random.bits(jax.random.fold_in(key, epoch), (padded,), jnp.uint32)
     last = jnp.uint32(2**32 - 1)
     return jnp.argsort(jnp.where(jnp.arange(padded) < n, bits, last), stable=True)

@@ -164,3 +164,159 @@ def test_use_all_cores_makes_a_device_of_every_core_and_respects_flags():
             check=True,
         ).stdout
         assert printed.strip() == expected
+
+
+# Lanes: several networks at once on a device
+
+
+def mixed(count=9):
+    """Jobs of several sizes, masks and keys, which end at different epochs."""
+    jobs = []
+    for seed in range(count):
+        data = jax.random.normal(jax.random.key(seed), (3 + seed % 3 * 2, 3))
+        mask = jnp.arange(3)[:, None] != seed % 4
+        jobs.append(ensemble.Job(W, mask, data, jax.random.key(seed)))
+    return jobs
+
+
+ENDING = make_training(
+    loss_fn,
+    optax.adam(0.1),
+    metrics_fn=lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0},
+    batch_size=2,
+    max_epochs=40,
+    stop=lambda progress: progress.loss < 0.9,
+)
+
+
+def equal(a, b):
+    a, b = (result._replace(seconds=0.0) for result in (a, b))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 20])
+def test_lanes_give_the_result_of_a_training_alone(lanes):
+    """1e-5: sums in another order over some tens of steps."""
+    results, stats = ensemble.run(ENDING, mixed(), lanes=lanes)
+    assert stats.networks == len(results) == 9 and 0 < stats.wasted < 1
+    for one, result in zip(mixed(), results, strict=True):
+        alone = train(ENDING, one.params, one.mask, one.data, one.key)
+        np.testing.assert_allclose(result.params, alone.params, atol=1e-5)
+        assert result.epochs == alone.epochs and result.converged == alone.converged
+        assert np.isfinite(result.seconds)
+    assert len({int(result.epochs) for result in results}) > 2
+
+
+def test_a_result_depends_bit_by_bit_on_its_job_alone():
+    """Not on the lane, the other jobs, their order or the number of devices."""
+    one_device = jax.local_devices()[:1]
+    first, _ = ensemble.run(ENDING, mixed(), lanes=4, devices=one_device)
+    again, _ = ensemble.run(ENDING, iter(mixed()[::-1]), lanes=4)
+    few, _ = ensemble.run(ENDING, mixed()[2:5], lanes=4)
+    for a, b in zip(first, again[::-1], strict=True):
+        equal(a, b)
+    for a, b in zip(first[2:5], few, strict=True):
+        equal(a, b)
+
+
+def test_a_lane_that_diverges_leaves_the_others_untouched():
+    jobs = mixed()
+    good, _ = ensemble.run(ENDING, jobs, lanes=3)
+    jobs[4] = jobs[4]._replace(params=W * jnp.nan)
+    results, _ = ensemble.run(ENDING, jobs, lanes=3)
+    assert results[4].diverged and not results[4].converged
+    assert results[4].epochs == 1
+    for place in set(range(9)) - {4}:
+        assert not results[place].diverged
+        equal(results[place], good[place])
+
+
+def test_follow_ups_and_steps_run_in_lanes():
+    def follow(job, result):
+        if job.tag == "early":
+            return [job._replace(params=result.params, steps=None, tag="late")]
+        late.append(result)
+        return None
+
+    late = []
+    jobs = [job._replace(steps=3, tag="early") for job in mixed()]
+    results, stats = ensemble.run(ENDING, jobs, lanes=2, on_finish=follow)
+    assert len(results) == len(late) == 9 and stats.networks == 18
+    for one, result in zip(jobs, results, strict=True):
+        early = train(ENDING, one.params, one.mask, one.data, one.key, steps=3)
+        np.testing.assert_allclose(result.params, early.params, atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_shared_inputs_are_never_copied_into_a_job(lanes):
+    def of_rows(w, batch):
+        return loss_fn(w, batch[0])
+
+    own = make_training(
+        of_rows,
+        optax.sgd(0.1),
+        metrics_fn=lambda w, data: {"loss": of_rows(w, data), "accuracy": 0.0},
+        batch_size=2,
+        max_epochs=5,
+    )
+    rows = [jnp.array([4, 1, 2]), jnp.array([0, 3, 3, 1, 2])]
+    jobs = [ensemble.Job(W, W == 1.0, (r,), jax.random.key(0)) for r in rows]
+    results, _ = ensemble.run(own, jobs, lanes=lanes, inputs=DATA)
+    for r, result in zip(rows, results, strict=True):
+        direct = train(own, W, W == 1.0, (DATA[r],), jax.random.key(0))
+        np.testing.assert_allclose(result.params, direct.params, atol=1e-6)
+
+
+def test_out_of_memory_halves_the_lanes_and_says_so(monkeypatch, caplog):
+    seen = []
+    turn = ensemble._Program.turn
+
+    def full_above_two(self):
+        seen.append(self.width)
+        if self.width > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return turn(self)
+
+    monkeypatch.setattr(ensemble._Program, "turn", full_above_two)
+    one_device = jax.local_devices()[:1]
+    results, stats = ensemble.run(ENDING, mixed(), lanes=8, devices=one_device)
+    assert stats.networks == len(results) == 9
+    assert seen[:2] == [8, 4] and set(seen[2:]) == {2}
+    assert "out of memory: 4 lanes" in caplog.text
+    assert "out of memory: 2 lanes" in caplog.text
+
+
+def test_lanes_report_jobs_that_raise_and_go_on():
+    failed = []
+    jobs = [job(0), job(1, tag="bad", data=jnp.ones((5, 4))), job(2)]
+    jobs.append(job(3, tag="uneven", data=(jnp.ones((5, 3)), jnp.ones(4))))
+    results, _ = ensemble.run(
+        TRAINING,
+        jobs,
+        lanes=2,
+        on_error=lambda job, error: failed.append((job.tag, str(error))),
+    )
+    assert len(results) == 2
+    failed = dict(failed)
+    assert set(failed) == {"bad", "uneven"}
+    assert "'0': (5,), '1': (4,)" in failed["uneven"]
+
+
+def test_no_jobs_in_lanes_is_no_work_and_no_lanes_are_refused():
+    results, stats = ensemble.run(TRAINING, [], lanes=3)
+    assert results == [] and stats.networks == 0
+    with pytest.raises(ValueError, match="lanes is 0, expected at least 1"):
+        ensemble.run(TRAINING, [], lanes=0)
+
+
+def test_the_longest_jobs_of_a_sequence_come_first():
+    order = []
+    small, large = jnp.ones((2, 3)), jnp.ones((9, 3))
+    jobs = [job(0, "short", small), job(1, "long", large), job(2, "short", small)]
+    ensemble.run(
+        TRAINING,
+        jobs,
+        devices=jax.local_devices()[:1],
+        on_finish=lambda job, result: order.append(job.tag),
+    )
+    assert order == ["long", "short", "short"]
