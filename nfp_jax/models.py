@@ -182,3 +182,84 @@ def initialize(model: nn.Module, key: jax.Array, input_shape: Sequence[int]) -> 
     (50, 200)
     """
     return model.init(key, jnp.zeros((1, *input_shape)))
+
+
+def layer_chain(model: nn.Module) -> tuple[str, ...]:
+    """Returns the paths of a network's layers, from input to output.
+
+    Convolutions before dense layers, each kind by number (``Dense_10`` after
+    ``Dense_9``); each layer feeds the next alone.
+
+    Raises:
+      ValueError: a model other than ``MLP`` and ``ConvNet``.
+
+    >>> layer_chain(ConvNet(classes=10))[1:]
+    ('params/Conv_1', 'params/Dense_0', 'params/Dense_1')
+    """
+    if not isinstance(model, MLP | ConvNet):
+        raise ValueError(
+            f"the layers of {type(model).__name__} are not known, expected MLP or "
+            "ConvNet"
+        )
+    channels = model.channels if isinstance(model, ConvNet) else ()
+    convolutions = tuple(f"params/Conv_{i}" for i in range(len(channels)))
+    dense = tuple(f"params/Dense_{i}" for i in range(len(model.widths) + 1))
+    return convolutions + dense
+
+
+def layer_positions(model: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns at how many places of an example each layer's kernel is applied.
+
+    Height times width for a convolution, 1 for a dense layer: times the size of the
+    kernel, the multiply-adds of the layer. In the order of ``layer_chain``.
+
+    Args:
+      model: an ``MLP`` or a ``ConvNet``.
+      input_shape: one example's shape, without the batch.
+
+    Raises:
+      ValueError: as ``layer_chain``.
+
+    >>> layer_positions(ConvNet(classes=10), (28, 28, 1))
+    (784, 196, 1, 1)
+    """
+    return tuple(
+        (input_shape[0] >> i) * (input_shape[1] >> i) if "Conv" in path else 1
+        for i, path in enumerate(layer_chain(model))
+    )
+
+
+def apply_at_any_width(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+    """Returns ``apply_fn(params, x)``: ``model.apply`` at the widths of the params.
+
+    Flax refuses kernels of another shape than the model declares; here ``widths`` and
+    ``channels`` are those of the kernels given, so that one function serves a network
+    and smaller ones. The result at the model's own widths is that of ``model.apply``.
+
+    Args:
+      model: an ``MLP`` or a ``ConvNet``.
+
+    Returns:
+      ``apply_fn(params, x)``, pure; under ``vmap`` and ``jit`` as ``model.apply`` is.
+
+    Raises:
+      ValueError: as ``layer_chain``.
+
+    >>> apply_fn = apply_at_any_width(MLP(classes=2, widths=(200,)))
+    >>> params = initialize(MLP(classes=2, widths=(3,)), jax.random.key(0), (5,))
+    >>> apply_fn(params, jnp.zeros((4, 5))).shape
+    (4, 2)
+    """
+    *hidden, _ = (path.split("/")[1] for path in layer_chain(model))
+
+    def apply_fn(params: Any, x: jax.Array) -> jax.Array:
+        width = {name: params["params"][name]["kernel"].shape[-1] for name in hidden}
+        sizes: dict[str, Any] = {
+            "widths": tuple(width[name] for name in hidden if "Dense" in name)
+        }
+        if isinstance(model, ConvNet):
+            sizes["channels"] = tuple(width[name] for name in hidden if "Conv" in name)
+        logits: Any = model.clone(**sizes).apply(params, x)
+        return logits
+
+    return apply_fn

@@ -113,3 +113,70 @@ def test_a_convolution_with_strides_is_refused():
         models.conv_as_matmul(
             jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), (2, 2), "SAME"
         )
+
+
+def test_the_chain_of_layers_is_in_order_of_numbers():
+    deep = models.layer_chain(models.MLP(2, widths=(3,) * 11))
+    assert deep == tuple(f"params/Dense_{i}" for i in range(12))
+    conv = models.layer_chain(models.ConvNet(2, channels=(4, 4), widths=()))
+    assert conv == ("params/Conv_0", "params/Conv_1", "params/Dense_0")
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (models.MLP(2, widths=(3,) * 11), (4, 4, 1)),
+        (models.ConvNet(2, channels=(4, 5), widths=(6,)), (13, 9, 2)),
+    ],
+)
+def test_positions_times_kernels_are_the_multiply_adds_that_xla_counts(model, shape):
+    params = models.initialize(model, jax.random.key(0), shape)
+    chain = models.layer_chain(model)
+    kernels = [params["params"][path.split("/")[1]]["kernel"] for path in chain]
+    assert len(kernels) == len(jax.tree.leaves(params)) / 2
+    positions = models.layer_positions(model, shape)
+    products = [n * kernel.size for n, kernel in zip(positions, kernels, strict=True)]
+    jaxpr = jax.make_jaxpr(model.apply)(params, jnp.ones((1, *shape)))
+    counted = []
+    for equation in jaxpr.jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (left, _), (out,) = equation.invars, equation.outvars
+            counted.append(out.aval.size * left.aval.shape[-1])
+    assert counted == products
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (models.MLP(2, widths=(7, 6)), (5,)),
+        (models.ConvNet(2, channels=(4, 5), widths=(6,)), (8, 8, 1)),
+        (models.ConvNet(2, channels=(4,), widths=()), (8, 8, 1)),
+    ],
+)
+def test_applying_at_any_width_is_applying_where_widths_are_the_models(model, shape):
+    params = models.initialize(model, jax.random.key(0), shape)
+    x = jax.random.normal(jax.random.key(1), (3, *shape))
+    np.testing.assert_array_equal(
+        models.apply_at_any_width(model)(params, x), model.apply(params, x)
+    )
+
+
+def test_applying_at_any_width_is_applying_the_model_of_that_width():
+    wide = models.ConvNet(2, channels=(8, 9), widths=(10,), activation=jnp.tanh)
+    thin = wide.clone(channels=(2, 3), widths=(4,))
+    params = models.initialize(thin, jax.random.key(0), (8, 8, 1))
+    x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+    apply_fn = models.apply_at_any_width(wide)
+    np.testing.assert_array_equal(apply_fn(params, x), thin.apply(params, x))
+    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
+    outputs = jax.jit(jax.vmap(apply_fn, (0, None)))(many, x)
+    # 1e-5: some hundred products in another order.
+    np.testing.assert_allclose(outputs[0], thin.apply(params, x), atol=1e-5)
+
+
+def test_the_layers_of_another_model_are_refused():
+    for build in (models.layer_chain, models.apply_at_any_width):
+        with pytest.raises(ValueError, match="layers of Dense are not known"):
+            build(models.nn.Dense(3))
+    with pytest.raises(ValueError, match="layers of Dense are not known"):
+        models.layer_positions(models.nn.Dense(3), (5,))
