@@ -42,6 +42,7 @@ from nfp_jax.pruning import (
     linear,
     magnitude_after_training,
     prune,
+    prune_many,
     reinitialize,
     replace_mask,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "overlap",
     "prunable_kernels",
     "prune",
+    "prune_many",
     "random",
     "ravel_mask",
     "reinitialize",

@@ -8,6 +8,7 @@ Depends on masks, scores, jax and optax.
 """
 
 import functools
+import operator
 import warnings
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nfp_jax.masks import (
@@ -143,19 +145,11 @@ def prune(
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, algorithm 1.
     """
     prunable = prunable_kernels(params) if prunable is None else prunable
-    if (sparsity is None) == (keep is None):
-        raise ValueError(
-            f"sparsity is {sparsity} and keep is {keep}, expected exactly one of them"
-        )
     total = prunable_size(params, prunable)
-    if sparsity is not None:
-        keep = keep_counts(total, sparsity, rounds=rounds, schedule=schedule)
-    keep = jax.tree.map(jnp.atleast_1d, keep)
+    keep = _counts(total, sparsity, keep, rounds, schedule)
     if is_concrete(keep):
         _check_keep(keep, total)
-    rounds = jax.tree.leaves(keep)[0].shape[0]
-    if rounds == 1 and getattr(score_fn, "one_shot_warning", None):
-        warnings.warn(score_fn.one_shot_warning, stacklevel=2)  # type: ignore[attr-defined]
+    _warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[0])
     if mask is None:
         mask = dense_mask(params)
     else:
@@ -170,6 +164,151 @@ def prune(
         for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
             refuse_nan(path, int(count), jnp.size(leaf))
     return mask
+
+
+def prune_many(
+    score_fn: ScoreFn,
+    params: Params,
+    batch: Batch = None,
+    key: jax.Array | None = None,
+    *,
+    in_axes: tuple[Any, Any, Any] = (0, 0, 0),
+    sparsity: float | Fraction | None = None,
+    keep: Any = None,
+    rounds: int = 1,
+    select: SelectFn = top_k,
+    schedule: Schedule = exponential,
+    prunable: Prunable = None,
+    at_once: int | None = None,
+) -> Mask:
+    """Returns the masks of many networks or data sets, ``prune`` under ``vmap``.
+
+    Networks are taken ``at_once`` in one call of one program, the last of them filled
+    up, so that a mask does not depend on how many others are made; it is that of
+    ``prune`` up to the order of sums.
+
+    Args:
+      score_fn: as in ``prune``.
+      params: as in ``prune``, along a leading axis where ``in_axes`` says 0.
+      batch: likewise.
+      key: likewise.
+      in_axes: of ``params``, ``batch`` and ``key``, as in ``jax.vmap``: 0 or ``None``,
+        or for ``batch`` a tuple of them. ``(None, 0, None)``: many data sets at one
+        initialization.
+      sparsity: share of prunable weights removed.
+      keep: instead of ``sparsity``: integers ``[rounds]``, or ``[networks, rounds]``
+        for a count of each network's own.
+      rounds: number of rounds.
+      select: the selection.
+      schedule: the densities after each round.
+      prunable: static pytree of bools, of the parameters of one network.
+      at_once: networks in one call, which bounds the memory; ``None``: all.
+
+    Returns:
+      A bool pytree like the parameters of one network, each leaf ``[networks, ...]``.
+
+    Raises:
+      NanScores: a NaN score (names networks and layer).
+      ValueError: as ``prune``; leading axes that differ, or none; ``at_once`` below 1.
+
+    >>> params = {"w": jnp.array([[[1.0, -3.0]], [[2.0, 0.5]]])}
+    >>> prune_many(magnitude(), params, sparsity=0.5)["w"].tolist()
+    [[[False, True]], [[True, False]]]
+
+    Reference: as ``prune``.
+    """
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"at_once is {at_once}, expected at least 1 or None")
+    absent = [arg is None for arg in (params, batch, key)]
+    axes: Any = tuple(
+        None if no else axis for no, axis in zip(absent, in_axes, strict=True)
+    )
+    one = params if axes[0] is None else jax.tree.map(lambda leaf: leaf[0], params)
+    prunable = prunable_kernels(one) if prunable is None else prunable
+    total = prunable_size(one, prunable)
+    keep = _counts(total, sparsity, keep, rounds, schedule)
+    each = jax.tree.leaves(keep)[0].ndim == 2
+    _check_keep(jax.tree.map(jnp.ravel, keep) if each else keep, total)
+    args = (params, batch, key, keep)
+    axes = (*axes, 0 if each else None)
+    count = _networks(args, axes)
+    _warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[-1])
+    leaves = tuple(jax.tree.leaves(prunable))
+    size = at_once or count
+    masks, nans = [], []
+    with jax.enable_x64(getattr(score_fn, "needs_x64", False) or has_x64()):
+        for start in range(0, count, size):
+            index = np.minimum(np.arange(start, start + size), count - 1)
+            part = _along(axes, args, operator.itemgetter(index))
+            found = _many_rounds(score_fn, select, leaves, axes, *part)
+            own = operator.itemgetter(slice(count - start))
+            mask, nan = jax.tree.map(own, found)
+            masks.append(mask)
+            nans.append(nan)
+    _refuse_nans(one, np.concatenate(jax.device_get(nans), axis=1))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *masks)
+
+
+class NanScores(ValueError):
+    """Scores that are NaN; ``networks`` has the places of the networks."""
+
+    def __init__(self, message: str, networks: list[int]) -> None:
+        super().__init__(message)
+        self.networks = networks
+
+
+def _refuse_nans(params: Params, nans: np.ndarray) -> None:
+    """Raises for networks with NaN scores: their number ``[leaves, networks]``."""
+    networks = np.flatnonzero(nans.any(axis=0)).tolist()
+    if networks:
+        for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
+            try:
+                refuse_nan(path, int(count[networks[0]]), jnp.size(leaf))
+            except ValueError as error:
+                raise NanScores(f"networks {networks}: {error}", networks) from None
+
+
+def _along(axes: Any, args: Any, fn: Callable[[Any], Any]) -> Any:
+    """The arguments, with ``fn`` of every leaf that has an axis of networks."""
+
+    def at(axis: Any, arg: Any) -> Any:
+        return arg if axis is None else jax.tree.map(fn, arg)
+
+    return jax.tree.map(at, axes, args, is_leaf=lambda axis: axis is None)
+
+
+def _networks(args: Any, axes: Any) -> int:
+    """The number of networks, the common leading size of what has their axis."""
+    sizes: set[int] = set()
+
+    def see(leaf: Any) -> None:
+        sizes.add((*jnp.shape(leaf), 0)[0])
+
+    _along(axes, args, see)
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            f"params, batch, key and keep have leading sizes {sorted(sizes)} where "
+            "in_axes is 0, expected one common size of at least 1"
+        )
+    return sizes.pop()
+
+
+def _counts(
+    total: int, sparsity: Any, keep: Any, rounds: int, schedule: Schedule
+) -> Any:
+    """The counts to keep, integers ``[..., rounds]``."""
+    if (sparsity is None) == (keep is None):
+        raise ValueError(
+            f"sparsity is {sparsity} and keep is {keep}, expected exactly one of them"
+        )
+    if sparsity is not None:
+        keep = keep_counts(total, sparsity, rounds=rounds, schedule=schedule)
+    return jax.tree.map(jnp.atleast_1d, keep)
+
+
+def _warn_of_one_shot(score_fn: ScoreFn, rounds: int) -> None:
+    if rounds == 1 and (warning := getattr(score_fn, "one_shot_warning", None)):
+        warnings.warn(warning, stacklevel=3)
 
 
 def _check_keep(keep: Any, total: int) -> None:
@@ -227,6 +366,28 @@ def _rounds(
 
     mask, nans = jax.lax.scan(one_round, mask, keep)
     return mask, [jnp.max(count) for count in nans]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _many_rounds(
+    score_fn: ScoreFn,
+    select: SelectFn,
+    prunable_leaves: tuple[bool, ...],
+    in_axes: Any,
+    params: Params,
+    batch: Batch,
+    key: jax.Array | None,
+    keep: Any,
+) -> tuple[Mask, list[jax.Array]]:
+    """``_rounds`` of many networks, from dense masks."""
+
+    def rounds(params: Params, batch: Batch, key: Any, keep: Any) -> Any:
+        mask = dense_mask(params)
+        return _rounds(
+            score_fn, select, prunable_leaves, params, batch, key, keep, mask
+        )
+
+    return jax.vmap(rounds, in_axes=in_axes)(params, batch, key, keep)
 
 
 # Pruning through training

@@ -1,5 +1,7 @@
+
 """Pruning: rounds, pruning through training, and weights that stay at zero."""
 
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -147,6 +149,102 @@ def test_vmap_over_networks_equals_a_loop():
     for i, params in enumerate(many):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], batched)
         chex.assert_trees_all_equal(one, prune(params))
+
+
+def many_networks(count=5):
+    """Networks, their data sets and keys, each along a leading axis."""
+    nets = [init(5, 4, 2, seed=seed) for seed in range(count)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *nets)
+    sets = jax.tree.map(lambda *x: jnp.stack(x), *(data(i) for i in range(count)))
+    return stacked, sets, jax.random.split(KEY, count)
+
+
+def at(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+@pytest.mark.parametrize("at_once", [None, 2, 8])
+@pytest.mark.parametrize("name", ["random", "snip", "grasp", "synflow"])
+def test_many_masks_in_one_call_are_those_of_one_call_each(name, at_once):
+    params, sets, keys = many_networks()
+    keep = jnp.array([[20 + i, 8 + i] for i in range(5)])
+    found = pruning.prune_many(
+        SCORES[name], params, sets, keys, keep=keep, at_once=at_once
+    )
+    for i in range(5):
+        one = pruning.prune(
+            SCORES[name], at(params, i), at(sets, i), keys[i], keep=keep[i]
+        )
+        chex.assert_trees_all_equal(at(found, i), one)
+
+
+def test_many_data_sets_share_one_initialization_and_parts_of_a_batch():
+    params, (x, y), _ = many_networks()
+    one, own = at(params, 0), functools.partial(pruning.prune_many, SCORES["snip"])
+    found = own(one, (x, y), in_axes=(None, 0, None), sparsity=0.7)
+    shared = own(one, (x[0], y), in_axes=(None, (None, 0), None), sparsity=0.7)
+    for i in range(5):
+        mask = pruning.prune(SCORES["snip"], one, (x[i], y[i]), sparsity=0.7)
+        chex.assert_trees_all_equal(at(found, i), mask)
+        mask = pruning.prune(SCORES["snip"], one, (x[0], y[i]), sparsity=0.7)
+        chex.assert_trees_all_equal(at(shared, i), mask)
+
+
+def test_a_mask_of_many_depends_bit_by_bit_on_its_own_network():
+    """At a fixed number at once, however many there are: scores of 28 networks."""
+    params, sets, _ = many_networks(7)
+    one_by_one = [
+        pruning.prune_many(
+            SCORES["grasp"],
+            jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], params),
+            jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], sets),
+            sparsity=0.6,
+            at_once=3,
+        )
+        for i in range(7)
+    ]
+    found = pruning.prune_many(SCORES["grasp"], params, sets, sparsity=0.6, at_once=3)
+    for i, mask in enumerate(one_by_one):
+        chex.assert_trees_all_equal(at(found, i), at(mask, 0))
+
+
+def test_many_masks_trace_once_for_all_chunks_and_sparsities():
+    traces = []
+
+    def counted(params, batch=None, key=None, *, mask=None, prunable=None):
+        traces.append(key)
+        return SCORES["snip"](params, batch, key, mask=mask, prunable=prunable)
+
+    params, sets, _ = many_networks()
+    pruning.prune_many(counted, params, sets, sparsity=0.6, at_once=2)
+    before = len(traces)
+    pruning.prune_many(counted, params, sets, sparsity=0.2, at_once=2)
+    assert len(traces) == before
+
+
+def test_many_masks_name_the_network_and_the_layer_of_a_nan():
+    params, (x, y), _ = many_networks()
+    bad = (x.at[3].set(jnp.nan), y)
+    message = r"networks \[3\]: scores at '0/w' are NaN"
+    with pytest.raises(pruning.NanScores, match=message) as caught:
+        pruning.prune_many(SCORES["snip"], params, bad, sparsity=0.5, at_once=2)
+    assert caught.value.networks == [3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at_once": 0}, "at_once is 0, expected at least 1"),
+        ({"batch": (jnp.ones((3, 8, 5)), jnp.zeros((3, 8), int))}, r"sizes \[3, 5\]"),
+        ({"sparsity": None}, "expected exactly one of them"),
+        ({"sparsity": None, "keep": jnp.full((5, 1), 1000)}, "expected 0 <= keep"),
+    ],
+)
+def test_many_masks_refuse(changes, message):
+    params, sets, _ = many_networks()
+    arguments = {"batch": sets, "sparsity": 0.5, **changes}
+    with pytest.raises(ValueError, match=message):
+        pruning.prune_many(SCORES["snip"], params, **arguments)
 
 
 def test_pruning_goes_on_from_an_earlier_mask():
