@@ -3,7 +3,9 @@
     python launch.py --config=configs/gaussian.py
     python launch.py --config=configs/gaussian.py:smoke --config.grid.n="(200, 400)"
 
-The same command again skips the rows on file. Exit code 0: all rows are there; 1: some
+The same command again skips the rows on file. Several processes share the cells of one
+results directory: ``--shard=i/n``, ``--cluster``, or ``--coordinator`` and the two
+flags with it. Exit code 0: all rows, or all of this process's share, are there; 1: some
 cells failed, the others are on file; 2: bad input, nothing was run.
 """
 
@@ -25,13 +27,20 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from nfp_jax import ensemble, results
-from nfp_jax.spec import Spec, SpecError, check_field
+from nfp_jax.cluster import Place, UnreachableError, find_place
+from nfp_jax.spec import Cell, Spec, SpecError, check_field, share
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config", None, "configs/NAME.py, with a preset as NAME.py:smoke", lock_config=True
 )
 flags.DEFINE_bool("progress", None, "show a progress bar; default: on a terminal")
+flags.DEFINE_string("shard", None, "i/n: work share i of n, from 0")
+flags.DEFINE_bool("cluster", False, "let JAX recognize Slurm, GKE or a TPU pod")
+flags.DEFINE_string("coordinator", None, "host:port where process 0 listens")
+flags.DEFINE_integer("num_processes", None, "how many processes there are")
+flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
+flags.DEFINE_float("timeout", 120.0, "seconds to wait for the other processes")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "nfp-jax")
 
 
@@ -43,11 +52,19 @@ def main(argv: list[str]) -> int:
         raise SpecError("--config is missing, as in --config=configs/gaussian.py")
     spec = Spec.from_config(FLAGS.config)
     ensemble.use_all_cores()
-
-    import jax
-
+    ensemble.use_compilation_cache()
     # JAX logs every kind of accelerator that it looks for and does not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
+    place = find_place(
+        shard=FLAGS.shard,
+        coordinator=FLAGS.coordinator,
+        num_processes=FLAGS.num_processes,
+        process_id=FLAGS.process_id,
+        cluster=FLAGS.cluster,
+        timeout=FLAGS.timeout,
+    )
+
+    import jax
 
     from nfp_jax import data, experiment, report
 
@@ -57,14 +74,16 @@ def main(argv: list[str]) -> int:
             spec.out, spec.name, spec.digest(), spec.identity()
         )
         cells = experiment.all_cells(spec)
-        done = store.done()
-        todo = [cell for cell in cells if results.row_key(cell) not in done]
+        mine = share(cells, *place, in_training=experiment.TRAINED)
+        todo = _missing(mine, store)
         absl_logging.info(
-            "%d of %d rows to do in %s", len(todo), len(cells), store.directory
+            "%d of %d rows to do in %s%s",
+            *(len(todo), len(cells), store.directory),
+            f"; the share of {place} is {len(mine)}" if place.processes > 1 else "",
         )
         failures: list[Any] = []
         if todo:
-            facts = _facts(spec, jax.devices())
+            facts = _facts(spec, place, jax.local_devices())
             store.write_run(facts)
             progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
             with results.RowWriter(store) as writer:
@@ -77,13 +96,26 @@ def main(argv: list[str]) -> int:
 
     for failure in failures:
         print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
+    missing = len(_missing(cells, store)) if place.processes > 1 else 0
+    if missing:
+        print(
+            f"share {place}: {len(todo) - len(failures)} new rows; {missing} of "
+            f"{len(cells)} rows of this grid are missing. Whoever ends last makes the "
+            f"page; by hand: python -m nfp_jax.report {store.directory}"
+        )
+        return 1 if failures else 0
     page = report.write_report(store.directory)
     print(report.table(results.read_rows(store.directory)))
     print(f"\n{len(cells)} rows of this grid, {len(todo)} of them new. Page: {page}")
     return 1 if failures else 0
 
 
-def _facts(spec: Spec, devices: list[Any]) -> dict[str, Any]:
+def _missing(cells: list[Cell], store: results.Results) -> list[Cell]:
+    done = store.done()
+    return [cell for cell in cells if results.row_key(cell) not in done]
+
+
+def _facts(spec: Spec, place: Place, devices: list[Any]) -> dict[str, Any]:
     """What is known of a launch before it runs."""
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"],
@@ -101,6 +133,7 @@ def _facts(spec: Spec, devices: list[Any]) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
         "host": platform.node(),
+        "process": str(place),
     }
 
 
@@ -129,7 +162,9 @@ def _run() -> int:
     try:
         app.run(main, flags_parser=_parse)
     except (SpecError, results.ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, UnreachableError):
+            os._exit(2)  # a thread still waits for the others
         return 2
     except KeyboardInterrupt:
         print("interrupted; the rows done are on file", file=sys.stderr, flush=True)

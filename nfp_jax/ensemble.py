@@ -4,13 +4,14 @@ A lane is a place that trains one network after the other. A CPU device has one:
 each network runs to its own convergence in one jitted call, its weights and moments
 in cache (``use_all_cores`` makes a device of every core). An accelerator has hundreds,
 under ``vmap``: after a chunk of whole epochs, finished networks are retired and their
-lanes refilled from the queue.
-Depends on training and jax.
+lanes refilled from the queue, while the device is at the next chunk already.
+Depends on training, masks, compaction (a type) and jax.
 """
 
 import collections
 import functools
 import logging
+import math
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from nfp_jax.compaction import Shrunk
 from nfp_jax.masks import Mask, Params
 from nfp_jax.training import (
     NO_LIMIT,
@@ -66,6 +68,9 @@ class Job(NamedTuple):
     tag: Any = None
 
 
+ShrinkJob = Callable[[Job], Shrunk | None]
+
+
 class Stats(NamedTuple):
     """What a run took.
 
@@ -106,6 +111,29 @@ def use_all_cores(count: int | None = None) -> None:
     ).strip()
 
 
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the next process does not compile them.
+
+    In ``$XDG_CACHE_HOME/nfp_jax``, else ``~/.cache/nfp_jax``; a directory that is set
+    (``JAX_COMPILATION_CACHE_DIR``) is left as it is, ``JAX_ENABLE_COMPILATION_CACHE=0``
+    turns it off. Where no directory can be made there, nothing is kept. Must come
+    before JAX first compiles.
+    """
+    # JAX's options are attributes that its types do not list.
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    directory = os.path.join(root, "nfp_jax")
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        _LOG.warning("compiled programs are not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", directory)
+    # JAX keeps what took a second; here many small programs take a tenth of one each.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def run(
     training: Training,
     jobs: Iterable[Job],
@@ -113,6 +141,7 @@ def run(
     on_finish: Callable[[Job, TrainResult], Iterable[Job] | None] | None = None,
     on_error: Callable[[Job, Exception], None] | None = None,
     lanes: int | None = None,
+    shrink: ShrinkJob | None = None,
     inputs: Any = None,
     devices: Sequence[jax.Device] | None = None,
     collect: bool = True,
@@ -123,8 +152,8 @@ def run(
 
     A network's result depends on its job alone: not on its lane, its place in the
     queue, the other jobs or the number of devices. Bit by bit so for one number of
-    lanes on one kind of device; another number of lanes sums in another order, which
-    changes the weights by some 1e-7 of their size a step.
+    lanes on one kind of device; another number of lanes, and ``shrink``, sum in another
+    order, which changes the weights by some 1e-7 of their size a step.
 
     Args:
       training: from ``make_training``, the same for all jobs.
@@ -136,8 +165,12 @@ def run(
       on_error: called with a job that raised, in training or in ``on_finish``; the
         others go on. ``None``: the first error ends the run and is raised.
       lanes: networks trained at once on each device. ``None``: one on a CPU; else what
-        its memory holds, up to ``MOST_LANES`` and the number of jobs. Halved, with a
-        warning, when a device runs out of memory.
+        ``MEMORY_SHARE`` of its memory holds, up to ``MOST_LANES`` and its share of the
+        jobs. Halved, with a warning, when a device runs out of memory.
+      shrink: ``shrink(job)``: a smaller network to train in its place, whose result is
+        then that of the job again, or ``None``; of the job alone. As in ``lambda job:
+        small(job.params, job.mask)`` with ``small`` from ``compaction.make_shrink``,
+        and a ``training`` that takes smaller weights.
       inputs: arrays shared by all jobs, whose data then begin with rows of them
         (``training.Examples``); kept once on each device.
       devices: ``None``: all local devices of JAX's default backend.
@@ -170,7 +203,9 @@ def run(
         raise ValueError(f"lanes is {lanes}, expected at least 1")
     devices = list(jax.local_devices() if devices is None else devices)
     known = len(jobs) if isinstance(jobs, Sequence) else total
-    width = {device: lanes or _most_lanes(device, known) for device in devices}
+    most = lanes or _most_lanes(devices[0], known, len(devices))
+    many = "one lane" if most == 1 else f"up to {most} lanes"
+    _LOG.info("%s on each of %d devices (%s)", many, len(devices), devices[0].platform)
     start = time.perf_counter()
     bar = tqdm(
         total=total,
@@ -182,18 +217,25 @@ def run(
     with bar:
         queue = _Queue(jobs, on_finish, on_error, collect, bar)
         queue.working = len(devices)
+        threads = []
         for device in devices:
             worker: _Worker | _Lanes
-            if width[device] == 1:
-                worker = _Worker(training, device, inputs)
+            if most == 1:
+                worker = _Worker(training, device, inputs, shrink)
             else:
-                worker = _Lanes(training, device, inputs, width[device], lanes is None)
-            threading.Thread(target=queue.work, args=(worker,), daemon=True).start()
+                worker = _Lanes(training, device, inputs, shrink, most, lanes is None)
+            threads.append(
+                threading.Thread(target=queue.work, args=(worker,), daemon=True)
+            )
+            threads[-1].start()
         try:
             queue.wait()
         except BaseException:  # an interrupt: the networks under way are abandoned
             queue.stop()
             raise
+        # Their programs are freed as they end, which must not meet the process's end.
+        for thread in threads:
+            thread.join()
     if queue.error is not None:
         raise queue.error
     seconds = time.perf_counter() - start
@@ -320,12 +362,17 @@ _Taken = tuple[int | None, Job]
 
 
 class _Worker:
-    """A device with one lane: its compiled programs and its copies of the data."""
+    """A device with one lane, and its copies of the data."""
 
-    def __init__(self, training: Training, device: jax.Device, inputs: Any) -> None:
-        self.training, self.device = training, device
+    def __init__(
+        self,
+        training: Training,
+        device: jax.Device,
+        inputs: Any,
+        shrink: ShrinkJob | None,
+    ) -> None:
+        self.training, self.device, self.shrink = training, device, shrink
         self.inputs = jax.device_put(inputs, device)
-        self.programs: dict[Any, Any] = {}
         self.placed: tuple[Any, Any] = (None, None)
 
     def work(self, queue: _Queue) -> None:
@@ -334,27 +381,36 @@ class _Worker:
 
     def train(self, queue: _Queue, job: Job) -> TrainResult:
         """The trained network."""
+        job, expand = _shrunk(self.shrink, job)
         if self.placed[0] is not job.data:
             examples = pad(job.data, self.training.batch_size, inputs=self.inputs)
             self.placed = (job.data, jax.device_put(examples, self.device))
         params, mask, key = jax.device_put((job.params, job.mask, job.key), self.device)
         arguments = (params, mask, self.placed[1], key, _limit(job))
         start = time.perf_counter()
-        program = self.program(arguments)
+        program = _whole_program(self.training, self.device, _shapes(arguments))
         compiled = time.perf_counter()
         # To the host, where it is bound to no device: its successor may run on another.
         result = jax.device_get(program(*arguments))
         seconds = time.perf_counter() - compiled
         queue.count(compiling=compiled - start, training=seconds)
-        return result._replace(seconds=seconds)
+        return result._replace(params=expand(result.params), seconds=seconds)
 
-    def program(self, arguments: Any) -> Any:
-        """The training, compiled for these shapes on this device."""
-        shapes = _shapes(arguments)
-        if shapes not in self.programs:
-            lowered = run_training.lower(self.training, *arguments)
-            self.programs[shapes] = lowered.compile()
-        return self.programs[shapes]
+
+class _Waiting(NamedTuple):
+    """A job that waits for a lane, as it is trained, and the way back."""
+
+    taken: _Taken
+    job: Job
+    expand: Callable[[Params], Params]
+
+
+class _Ended(NamedTuple):
+    """A network that is done, read from its lane but not yet on the host."""
+
+    lane: _Waiting
+    fetch: Callable[[], TrainResult]
+    seconds: float
 
 
 class _Lanes:
@@ -365,12 +421,14 @@ class _Lanes:
         training: Training,
         device: jax.Device,
         inputs: Any,
+        shrink: ShrinkJob | None,
         width: int,
         fit: bool,
     ) -> None:
-        self.training, self.device, self.width, self.fit = training, device, width, fit
+        self.training, self.device, self.shrink = training, device, shrink
+        self.width, self.fit = width, fit
         self.inputs = jax.device_put(inputs, device)
-        self.waiting: dict[Any, collections.deque[_Taken]] = {}  # by shape
+        self.waiting: dict[Any, collections.deque[_Waiting]] = {}  # by shape
         self.accepted: set[Any] = set()
 
     def work(self, queue: _Queue) -> None:
@@ -384,7 +442,7 @@ class _Lanes:
         if taken is None:
             return False
         try:
-            job = taken[1]
+            job, expand = _shrunk(self.shrink, taken[1])
             examples = pad(job.data, self.training.batch_size, inputs=self.inputs)
             arguments = (job.params, job.mask, examples, job.key, _limit(job))
             shape = _shapes(arguments)
@@ -394,60 +452,79 @@ class _Lanes:
         except Exception as error:
             queue.finish(taken, functools.partial(_raise, error))
             return True
-        self.waiting.setdefault(shape, collections.deque()).append(taken)
+        place = self.waiting.setdefault(shape, collections.deque())
+        place.append(_Waiting(taken, job, expand))
         return True
 
     def work_on(self, queue: _Queue, shape: Any) -> None:
         """Trains the jobs of one shape, as long as there are any."""
         width, place = self.width, self.waiting[shape]
-        running: dict[int, _Taken] = {}
+        running: dict[int, _Waiting] = {}
+        ended: list[_Ended] = []
         try:
             start = time.perf_counter()
-            lanes = _Program(
-                self.training, self.device, self.inputs, place[0][1], width, self.fit
+            lanes = _Device(
+                self.training, self.device, self.inputs, place[0].job, width, self.fit
             )
-            self.width = lanes.width
+            width = self.width = lanes.programs.width
             queue.count(compiling=time.perf_counter() - start)
-            _LOG.info("%d lanes on %s", lanes.width, self.device)
-            while True:
-                free = [lane for lane in range(lanes.width) if lane not in running]
-                self.look_for(queue, shape, len(free), wait=not running)
+            _LOG.info("%d lanes on %s", width, self.device)
+            self.look_for(queue, shape, width, wait=False)
+            while running or place:
+                free = [lane for lane in range(width) if lane not in running]
                 new = {lane: place.popleft() for lane in free[: len(place)]}
                 running |= new
-                if not running:
-                    break
+                lanes.refill({lane: waiting.job for lane, waiting in new.items()})
                 begin = time.perf_counter()
-                lanes.refill({lane: job for lane, (_, job) in new.items()})
-                done = lanes.turn()
-                ended = [lane for lane in running if done[lane]]
-                results = lanes.read(ended)
+                turn = lanes.turn()
+                # While the device works, the host finishes what ended in the last turn
+                # and makes jobs for the lanes that will be free after this one.
+                while ended:
+                    self.finish(queue, ended[-1])
+                    ended.pop()
+                self.look_for(queue, shape, max(width // 2, 1), wait=False)
+                done = jax.device_get(turn)
                 seconds = time.perf_counter() - begin
-                share = seconds / len(running)
                 for lane in running:
-                    lanes.seconds[lane] += share
-                queue.count(compiling=0.0, training=seconds)
+                    lanes.seconds[lane] += seconds / len(running)
                 with queue.lock:
-                    queue.lane_steps += lanes.width * lanes.turns * lanes.count
-                for lane, result in zip(ended, results, strict=True):
-                    result = result._replace(seconds=lanes.seconds[lane])
-                    taken = running.pop(lane)
-                    with queue.lock:
-                        queue.useful += _steps(self.training, taken[1], result)
-                    queue.finish(taken, functools.partial(_identity, result))
+                    queue.training_time += seconds
+                    queue.lane_steps += (
+                        width * lanes.programs.turns * lanes.programs.steps
+                    )
+                at = [lane for lane in running if done[lane]]
+                for lane, fetch in zip(at, lanes.read(at), strict=True):
+                    ended.append(_Ended(running.pop(lane), fetch, lanes.seconds[lane]))
+                if not running and not place:
+                    while ended:
+                        self.finish(queue, ended[-1])
+                        ended.pop()
+                    self.look_for(queue, shape, width, wait=True)
             del self.waiting[shape]
         except Exception as error:
             full = isinstance(error, jax.errors.JaxRuntimeError)
             if not (full and "RESOURCE_EXHAUSTED" in str(error)) or width == 1:
-                if running or queue.on_error is None:
+                if running or ended or queue.on_error is None:
                     raise
                 del self.waiting[shape]  # can't be compiled: none of them can be run
-                for taken in place:
-                    queue.finish(taken, functools.partial(_raise, error))
+                for waiting in place:
+                    queue.finish(waiting.taken, functools.partial(_raise, error))
                 return
             # Those under way start anew, with the same outcome; the others are done.
-            place.extendleft(reversed(running.values()))
-            self.width = max(self.width // 2, 1)
+            again = [*running.values(), *(one.lane for one in ended)]
+            place.extendleft(reversed(again))
+            self.width = max(width // 2, 1)
             _LOG.warning("%s is out of memory: %d lanes", self.device, self.width)
+
+    def finish(self, queue: _Queue, ended: _Ended) -> None:
+        """Hands over the result of a network that is done."""
+        result = ended.fetch()
+        result = result._replace(
+            params=ended.lane.expand(result.params), seconds=ended.seconds
+        )
+        with queue.lock:
+            queue.useful += _steps(self.training, ended.lane.job, result)
+        queue.finish(ended.lane.taken, functools.partial(_identity, result))
 
     def look_for(self, queue: _Queue, shape: Any, wanted: int, *, wait: bool) -> None:
         """Takes jobs until enough of this shape wait, there is none to be had now, or
@@ -458,16 +535,97 @@ class _Lanes:
             others = sum(map(len, self.waiting.values())) - len(place)
             if others >= self.width:
                 return
-            wait = wait and not self.waiting_for_any()
+            wait = wait and not any(self.waiting.values())
             if not self.put_aside(queue, queue.take(wait=wait)):
                 return
 
-    def waiting_for_any(self) -> bool:
-        return any(self.waiting.values())
+
+class _Programs(NamedTuple):
+    """What moves the lanes of one shape, compiled, and what they hold.
+
+    ``turns`` epochs of at most ``steps`` steps make a chunk; ``held`` are the shapes of
+    (state, data, n) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
+    """
+
+    width: int
+    at_once: int
+    steps: int
+    turns: int
+    held: Any
+    turn: Callable[..., Any]
+    refill: Callable[..., Any]
+    read: Callable[..., Any]
 
 
-class _Program:
-    """The lanes of one shape: their state on the device and what moves it."""
+@functools.lru_cache(maxsize=256)
+def _whole_program(training: Training, device: jax.Device, shapes: Any) -> Any:
+    """``run_training``, compiled for these arguments on this device."""
+    with jax.default_device(device):
+        return run_training.lower(training, *_abstract(shapes)).compile()
+
+
+@functools.lru_cache(maxsize=256)
+def _lane_programs(
+    training: Training, device: jax.Device, shapes: Any, width: int, room: float | None
+) -> _Programs:
+    """The programs of lanes for these jobs, of fewer where bytes of ``room`` lack.
+
+    ``shapes`` are of a job's ``(params, mask, examples, key, limit)``, each with an
+    axis in front, and of the shared inputs.
+    """
+    sample, inputs = _abstract(shapes)
+    padded = jax.tree.leaves(sample[2].data)[0].shape[1]
+    steps = -(-padded // min(training.batch_size, padded))
+    turns = max(round(CHUNK_STEPS / steps), 1)
+    axes = Examples(0, 0, None)
+
+    def begin(new: Any, inputs: Any) -> Any:
+        params, mask, examples, key, limit = new
+        init = jax.vmap(training.init, in_axes=(0, 0, axes, 0, 0))
+        state = init(params, mask, examples._replace(inputs=inputs), key, limit)
+        return state, examples.data, examples.n
+
+    def refill(held: Any, lane: Any, new: Any, inputs: Any) -> Any:
+        fresh = begin(new, inputs)
+        return jax.tree.map(functools.partial(_put, lane), held, fresh)
+
+    def turn(state: Any, data: Any, n: Any, inputs: Any) -> Any:
+        one = jax.vmap(training.epoch, in_axes=(0, axes, None))
+        examples = Examples(data, n, inputs)
+        state = jax.lax.fori_loop(
+            0, turns, lambda _, state: one(state, examples, steps), state
+        )
+        return state, jax.vmap(training.done)(state)
+
+    def read(state: TrainState, lane: jax.Array) -> TrainResult:
+        taken = jax.tree.map(lambda leaf: leaf[lane], state)
+        return jax.vmap(training.finish)(taken)
+
+    one = jax.eval_shape(begin, sample, inputs)
+    # Weights and moments, and as much again for gradients and activations, is a guess
+    # that saves compiling for too many; the compiler then knows.
+    guess = 2 * sum(_bytes(leaf) for leaf in jax.tree.leaves(one))
+    while room is not None and width > 1 and width * guess > room:
+        width //= 2
+    with jax.default_device(device):
+        while True:
+            held = _times(one, width)
+            turning = jax.jit(turn, donate_argnums=0).lower(*held, inputs).compile()
+            if room is None or width == 1 or _footprint(turning) <= room:
+                break
+            width //= 2
+        at_once = min(AT_ONCE, width)
+        lane = jax.ShapeDtypeStruct((at_once,), jnp.int32)
+        filling = jax.jit(refill, donate_argnums=0)
+        return _Programs(
+            *(width, at_once, steps, turns, held, turning),
+            filling.lower(held, lane, _times(sample, at_once), inputs).compile(),
+            jax.jit(read).lower(held[0], lane).compile(),
+        )
+
+
+class _Device:
+    """The lanes of one shape on a device: their state and what moves it."""
 
     def __init__(
         self,
@@ -479,74 +637,22 @@ class _Program:
         fit: bool,
     ) -> None:
         self.training, self.device, self.inputs = training, device, inputs
+        sample = self._host([job])
+        room = MEMORY_SHARE * _memory(device) if fit else None
+        self.programs = _lane_programs(
+            training, device, _shapes((sample, inputs)), width, room
+        )
+        self.seconds = np.zeros(self.programs.width)
+
+        def blank(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jnp.concatenate([sample[3]] * self.programs.width)
+            return jnp.zeros(leaf.shape, leaf.dtype)
+
         with jax.default_device(device):
-            self._compile(self._host([job]), width, fit)
-        self.seconds = np.zeros(self.width)
-
-    def _compile(self, sample: Any, width: int, fit: bool) -> None:
-        training = self.training
-        size = min(training.batch_size, _padded(sample[2]))
-        self.count = -(-_padded(sample[2]) // size)
-        self.turns = max(round(CHUNK_STEPS / self.count), 1)
-        axes = Examples(0, 0, None)
-
-        def begin(new: Any, inputs: Any) -> Any:
-            params, mask, examples, key, limit = new
-            init = jax.vmap(training.init, in_axes=(0, 0, axes, 0, 0))
-            return init(params, mask, examples._replace(inputs=inputs), key, limit)
-
-        def refill(held: Any, lane: Any, new: Any, inputs: Any) -> Any:
-            state, data, n = held
-            fresh = begin(new, inputs)
-            put = functools.partial(_put, lane)
-            return (
-                jax.tree.map(put, state, fresh),
-                jax.tree.map(put, data, new[2].data),
-                put(n, new[2].n),
-            )
-
-        def turn(state: Any, data: Any, n: Any, inputs: Any) -> Any:
-            one = jax.vmap(training.epoch, in_axes=(0, axes, None))
-            examples = Examples(data, n, inputs)
-            state = jax.lax.fori_loop(
-                0, self.turns, lambda _, state: one(state, examples, self.count), state
-            )
-            return state, jax.vmap(training.done)(state)
-
-        def read(state: TrainState, lane: jax.Array) -> TrainResult:
-            taken = jax.tree.map(lambda leaf: leaf[lane], state)
-            return jax.vmap(training.finish)(taken)
-
-        shapes = jax.eval_shape(begin, sample, self.inputs)
-        one = sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(shapes))
-        one = one * 2 + sum(leaf.nbytes for leaf in jax.tree.leaves(sample[2].data))
-        room = MEMORY_SHARE * _memory(self.device)
-        while fit and width > 1 and width * one > room:
-            width //= 2
-        self.width = width
-        self.at_once = min(AT_ONCE, width)
-        lane = jnp.full(self.at_once, width)
-        new = self._stack([sample] * self.at_once)
-
-        def blank(shape: Any) -> jax.Array:
-            if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-                return jnp.stack([sample[3][0]] * width)
-            return jnp.zeros((width, *shape.shape[1:]), shape.dtype)
-
-        # A blank lane has a limit of no steps, and so is done.
-        self.state = jax.tree.map(blank, shapes)
-        self.data = jax.tree.map(
-            lambda leaf: jnp.zeros((width, *leaf.shape[1:]), leaf.dtype), sample[2].data
-        )
-        self.n = jnp.ones(width, jnp.int32)
-        held = (self.state, self.data, self.n)
-        self._refill = (
-            jax.jit(refill, donate_argnums=0)
-            .lower(held, lane, new, self.inputs)
-            .compile()
-        )
-        self._turn = jax.jit(turn, donate_argnums=0).lower(*held, self.inputs).compile()
-        self._read = jax.jit(read).lower(self.state, lane).compile()
+            # A blank lane has a limit of no steps, and so is done; n is a divisor.
+            state, data, n = jax.tree.map(blank, self.programs.held)
+            self.held = (state, data, jnp.ones_like(n))
 
     def _host(self, jobs: list[Job]) -> Any:
         """The arguments of ``begin``, stacked over jobs."""
@@ -558,39 +664,37 @@ class _Program:
         limits = np.array([_limit(job) for job in jobs], np.int32)
         return (*stacked, limits)
 
-    def _stack(self, samples: list[Any]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *samples)
-
     def refill(self, new: dict[int, Job]) -> None:
         """Puts a job into each of these lanes."""
         lanes, jobs = list(new), list(new.values())
-        for start in range(0, len(lanes), self.at_once):
-            part = jobs[start : start + self.at_once]
-            lane = np.full(self.at_once, self.width, np.int32)  # past the end: dropped
-            lane[: len(part)] = lanes[start : start + self.at_once]
-            part += [part[0]] * (self.at_once - len(part))
-            with jax.default_device(self.device):
-                arguments = jax.device_put((lane, self._host(part)), self.device)
-                self.state, self.data, self.n = self._refill(
-                    (self.state, self.data, self.n), *arguments, self.inputs
-                )
+        width, size = self.programs.width, self.programs.at_once
+        for start in range(0, len(lanes), size):
+            part = jobs[start : start + size]
+            lane = np.full(size, width, np.int32)  # past the end: dropped
+            lane[: len(part)] = lanes[start : start + size]
+            part += [part[0]] * (size - len(part))
+            arguments = jax.device_put((lane, self._host(part)), self.device)
+            self.held = self.programs.refill(self.held, *arguments, self.inputs)
         self.seconds[lanes] = 0.0  # of each lane's network, a share of every turn
 
     def turn(self) -> Any:
-        """Runs a chunk of epochs in all lanes and returns which are done."""
-        self.state, done = self._turn(self.state, self.data, self.n, self.inputs)
-        return jax.device_get(done)
+        """Starts a chunk of epochs in all lanes; which are done, once it has ended."""
+        state, data, n = self.held
+        state, done = self.programs.turn(state, data, n, self.inputs)
+        self.held = (state, data, n)
+        return done
 
-    def read(self, lanes: list[int]) -> list[TrainResult]:
-        """The results of these lanes, on the host."""
-        results: list[TrainResult] = []
-        for start in range(0, len(lanes), self.at_once):
-            part = lanes[start : start + self.at_once]
-            lane = np.full(self.at_once, part[0], np.int32)
+    def read(self, lanes: list[int]) -> list[Callable[[], TrainResult]]:
+        """What fetches the results of these lanes; until then they stay there."""
+        results: list[Callable[[], TrainResult]] = []
+        size = self.programs.at_once
+        for start in range(0, len(lanes), size):
+            part = lanes[start : start + size]
+            lane = np.full(size, part[0], np.int32)
             lane[: len(part)] = part
-            with jax.default_device(self.device):
-                read = jax.device_get(self._read(self.state, lane))
-            results += [_at(read, i) for i in range(len(part))]
+            read = self.programs.read(self.held[0], jax.device_put(lane, self.device))
+            fetch = functools.cache(functools.partial(jax.device_get, read))
+            results += [functools.partial(_at, fetch, i) for i in range(len(part))]
         return results
 
 
@@ -615,11 +719,36 @@ def _length(job: Job) -> float:
     return float(n) ** 2 / max(kept, 1)
 
 
-def _most_lanes(device: jax.Device, known: int | None) -> int:
+def _most_lanes(device: jax.Device, known: int | None, devices: int) -> int:
     """How many lanes a device is given, before its memory is looked at."""
     if device.platform == "cpu":
-        return 1
-    return min(MOST_LANES, known or MOST_LANES)
+        return 1  # one network's weights and moments stay in cache, many do not
+    return min(MOST_LANES, -(-known // devices) if known else MOST_LANES)
+
+
+def _shrunk(
+    shrink: ShrinkJob | None, job: Job
+) -> tuple[Job, Callable[[Params], Params]]:
+    """The job as it is trained, and the way back to weights of its shapes."""
+    small = shrink and shrink(job)
+    if not small:
+        return job, _identity
+    return job._replace(params=small.params, mask=small.mask), small.expand
+
+
+def _footprint(program: Any) -> int:
+    """The bytes that a compiled program needs, by the compiler's own account."""
+    used = program.memory_analysis()
+    if used is None:  # a backend that keeps none
+        return 0
+    sizes = used.argument_size_in_bytes + used.output_size_in_bytes
+    return int(sizes + used.temp_size_in_bytes - used.alias_size_in_bytes)
+
+
+def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return 0
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
 def _memory(device: jax.Device) -> int:
@@ -636,9 +765,17 @@ def _shapes(arguments: Any) -> Any:
     return treedef, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-def _padded(examples: Examples) -> int:
-    """The padded size, of examples stacked over jobs."""
-    return int(jax.tree.leaves(examples.data)[0].shape[1])
+def _abstract(shapes: Any) -> Any:
+    """The arguments of these shapes, for lowering."""
+    treedef, leaves = shapes
+    return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
+
+def _times(one: Any, count: int) -> Any:
+    """The shapes of so many of what has an axis of 1 in front."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), one
+    )
 
 
 def _stacked(leaves: Sequence[Any]) -> Any:
@@ -651,13 +788,14 @@ def _put(lane: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
     return old.at[lane].set(new, mode="drop")
 
 
-def _at(results: TrainResult, i: int) -> TrainResult:
+def _at(fetch: Callable[[], TrainResult], i: int) -> TrainResult:
     """One of the results, a copy, so that it keeps no other one alive."""
+    results = fetch()
     return TrainResult(*jax.tree.map(lambda leaf: np.array(leaf[i]), results[:-1]))
 
 
-def _identity(result: TrainResult) -> TrainResult:
-    return result
+def _identity(same: Any) -> Any:
+    return same
 
 
 def _raise(error: Exception) -> TrainResult:

@@ -10,6 +10,8 @@ own is registered in ``PRUNERS``.
 import functools
 import inspect
 import itertools
+import math
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nfp_jax import capacity, data, ensemble, masks, models, pruning, scores, training
+from nfp_jax import (
+    capacity,
+    compaction,
+    data,
+    ensemble,
+    masks,
+    models,
+    pruning,
+    scores,
+    training,
+)
 from nfp_jax.masks import Mask, Params
 from nfp_jax.scores import ScoreFn
 from nfp_jax.spec import Cell, Spec, SpecError, cells
@@ -164,6 +176,9 @@ def run(
         lab.jobs(),
         on_finish=lambda job, result: job.tag.then(result),
         on_error=lambda job, error: lab.fail(job.tag.cells, error),
+        lanes=spec.engine.lanes or None,
+        shrink=lab.shrink,
+        inputs=lab.inputs,
         collect=False,
         total=lab.networks(),
         progress=progress,
@@ -182,10 +197,18 @@ class _Draw(NamedTuple):
     """One data set, one initialization, and the keys of what is done with them."""
 
     params: Params
-    dataset: data.Dataset
+    dataset: data.Dataset  # of images: x is their rows in the pool
     data: tuple[Any, ...]  # x, y, z, redrawn: what the training takes
     score_key: jax.Array
     train_key: jax.Array
+
+
+class _Item(NamedTuple):
+    """A cell to prune at initialization, and what its mask is made from."""
+
+    cell: Cell
+    draw: _Draw
+    keep: Any
 
 
 class _Lab:
@@ -197,12 +220,15 @@ class _Lab:
         self.spec, self.todo, self.add_row = spec, todo, add_row
         self.failures: list[Failure] = []
         self.pool = None if spec.data.name == "gaussian" else _load(spec)
+        self.inputs = None  # images are shared by all jobs, which hold rows of them
         if self.pool is None:
             self.input_shape, classes = (spec.data.dim,), spec.data.classes
         else:
             self.input_shape = tuple(self.pool.x.shape[1:])
             classes = self.pool.classes
             size = len(self.pool.y)
+            self.inputs = jnp.asarray(self.pool.x)
+            self.rows = self.pool._replace(x=np.arange(size, dtype=np.int32))
             for n in sorted({cell["n"] for cell in todo}):
                 if n > size:
                     raise SpecError(
@@ -210,13 +236,15 @@ class _Lab:
                         f"points of {spec.data.name}"
                     )
         self.model = MODELS[spec.model.name](spec.model, classes)
-        self.training = _training(spec, self.model.apply)
         try:
             shapes = jax.eval_shape(self.initial, jax.random.key(0))
         except ValueError as error:
             raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
+        self.training, self.shrink = _training(spec, self.model, self.input_shape)
         self.prunable = masks.prunable_kernels(shapes)
         self.total = masks.prunable_size(shapes, self.prunable)
+        cpu = jax.default_backend() == "cpu"
+        self.at_once = spec.engine.score_at_once or (1 if cpu else SCORED_AT_ONCE)
         net = Network(self.model.apply, self.input_shape, spec)
         used = {cell["pruner"] for cell in todo}
         self.score_fns = {
@@ -272,16 +300,39 @@ class _Lab:
             through = [cell for cell in group if _through_training(cell)]
             if through:
                 yield from self.guarded(through, self.dense_job, through)
+        sizes: dict[int, list[list[Cell]]] = {}
         for group in self.draws():
             direct = [cell for cell in group if not _through_training(cell)]
             if direct:
-                try:
-                    draw = self.draw(direct[0])
-                except Exception as error:
-                    self.fail(direct, error)
-                    continue
-                for cell in direct:
-                    yield from self.guarded([cell], self.direct_job, draw, cell)
+                sizes.setdefault(direct[0]["n"], []).append(direct)
+        for groups in sizes.values():
+            for part in _parts(groups, self.at_once):
+                yield from self.direct_jobs(part)
+
+    def direct_jobs(self, groups: list[list[Cell]]) -> Iterator[ensemble.Job]:
+        """The jobs of draws of one size, whose cells are pruned at initialization."""
+        items: list[_Item] = []
+        for group in groups:
+            try:
+                draw = self.draw(group[0])
+                items += [_Item(cell, draw, self.keep(cell)) for cell in group]
+            except Exception as error:
+                self.fail(group, error)
+
+        def program(item: _Item) -> tuple[str, str, bool]:
+            cell = item.cell
+            return cell["pruner"], cell["select"], cell["ablation"] == "invert"
+
+        # The sparsest first: they take longest.
+        items.sort(key=lambda item: (program(item), -item.cell["sparsity"]))
+        for _, same in itertools.groupby(items, key=program):
+            for part in _parts(list(same), self.at_once):
+                for item, mask in self.prune(part):
+                    yield from self.guarded(
+                        [item.cell],
+                        self.final_job,
+                        *(item.draw, item.cell, mask, item.draw.params),
+                    )
 
     def guarded(
         self, cells: list[Cell], make: Callable[..., list[ensemble.Job]], *args: Any
@@ -300,7 +351,7 @@ class _Lab:
             spec = self.spec.data
             dataset = self.gaussian(key, n=n, dim=spec.dim, classes=spec.classes)
         else:
-            dataset = data.subset(self.pool, n, key)
+            dataset = data.subset(self.rows, n, key)
         noisy = self.with_label_noise(
             dataset._replace(x=None, x_test=None, y_test=None),
             self.key(NOISE, cell["data_seed"]),
@@ -315,25 +366,64 @@ class _Lab:
             self.key(TRAIN, cell["train_seed"]),
         )
 
-    def direct_job(self, draw: _Draw, cell: Cell) -> list[ensemble.Job]:
-        """Prunes at initialization, then trains."""
-        score_fn = self.scorer(cell)
-        keep = masks.keep_counts(
+    def keep(self, cell: Cell) -> Any:
+        """How many weights a pruner at initialization keeps after each round."""
+        return masks.keep_counts(
             self.total,
             cell["sparsity"],
             rounds=self.spec.prune.rounds.get(cell["pruner"], 1),
             schedule=SCHEDULES[self.spec.prune.schedule],
         )
-        mask = pruning.prune(
-            score_fn,
-            draw.params,
-            draw.data[:2],
-            draw.score_key,
-            keep=keep,
-            select=SELECTS[cell["select"]],
-            prunable=self.prunable,
-        )
-        return self.final_job(draw, cell, mask, draw.params)
+
+    def prune(self, items: list[_Item]) -> list[tuple[_Item, Mask]]:
+        """The masks of items that share a program; those that raise are reported."""
+        if not items:
+            return []
+        cell = items[0].cell
+        options: Any = {"select": SELECTS[cell["select"]], "prunable": self.prunable}
+        batches = [(self.x(item.draw), item.draw.data[1]) for item in items]
+        try:
+            if self.at_once == 1:
+                (item,), (batch,) = items, batches
+                mask = pruning.prune(
+                    self.scorer(cell),
+                    item.draw.params,
+                    batch,
+                    item.draw.score_key,
+                    keep=item.keep,
+                    **options,
+                )
+                return [(item, mask)]
+            parts = [
+                (item.draw.params, batch, item.draw.score_key, item.keep)
+                for item, batch in zip(items, batches, strict=True)
+            ]
+            params, batch, key, keep = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+            found = pruning.prune_many(
+                self.scorer(cell),
+                *(params, batch, key),
+                keep=keep,
+                at_once=self.at_once,
+                **options,
+            )
+        except pruning.NanScores as error:
+            self.fail([items[i].cell for i in error.networks], error)
+            # The others again: a mask does not depend on its neighbors.
+            return self.prune(
+                [item for i, item in enumerate(items) if i not in error.networks]
+            )
+        except Exception as error:
+            self.fail([item.cell for item in items], error)
+            return []
+        return [
+            (item, jax.tree.map(operator.itemgetter(i), found))
+            for i, item in enumerate(items)
+        ]
+
+    def x(self, draw: _Draw) -> jax.Array:
+        """The inputs of a draw ``[n, ...]``."""
+        x: jax.Array = draw.data[0]
+        return x if self.inputs is None else self.inputs[x]
 
     def scorer(self, cell: Cell) -> ScoreFn:
         table = self.inverted if cell["ablation"] == "invert" else self.score_fns
@@ -512,6 +602,11 @@ class _Lab:
 
 
 EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
+SCORED_AT_ONCE = 32  # networks, on an accelerator
+
+
+def _parts(whole: list[Any], size: int) -> list[list[Any]]:
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
 
 
 def _load(spec: Spec) -> data.Dataset:
@@ -520,13 +615,21 @@ def _load(spec: Spec) -> data.Dataset:
     )
 
 
-def _training(spec: Spec, apply_fn: masks.ApplyFn) -> training.Training:
-    """The training of the specification, with the metrics of a row."""
+def _training(
+    spec: Spec, model: Any, input_shape: tuple[int, ...]
+) -> tuple[training.Training, ensemble.ShrinkJob | None]:
+    """The training of the specification, with the metrics of a row, and what removes
+    dead neurons for it, where that changes nothing and pays.
+    """
     build = getattr(optax, spec.train.optimizer)
     try:
         optimizer = build(spec.train.learning_rate, **spec.train.options)
     except TypeError as error:
         raise SpecError(f"train.options do not fit the optimizer: {error}") from error
+    shrink, apply_fn = None, model.apply
+    if math.isfinite(spec.engine.shrink_from):
+        if shrink := _shrink(spec, model, input_shape, optimizer):
+            apply_fn = models.apply_at_any_width(model)
     loss_fn = scores.classification_loss(apply_fn)
 
     def batch_loss(params: Params, batch: tuple[Any, ...]) -> jax.Array:
@@ -542,7 +645,7 @@ def _training(spec: Spec, apply_fn: masks.ApplyFn) -> training.Training:
             "redrawn_and_correct": jnp.mean((correct & redrawn).astype(jnp.float32)),
         }
 
-    return training.make_training(
+    own = training.make_training(
         batch_loss,
         optimizer,
         metrics_fn=metrics_fn,
@@ -551,6 +654,37 @@ def _training(spec: Spec, apply_fn: masks.ApplyFn) -> training.Training:
         stop=STOPS[spec.train.stop](spec.train),
         evaluate_at_once=EVALUATED_AT_ONCE,
     )
+    return own, shrink
+
+
+def _shrink(
+    spec: Spec, model: Any, input_shape: tuple[int, ...], optimizer: Any
+) -> ensemble.ShrinkJob | None:
+    """What removes dead neurons from jobs whose training is worth the compiling."""
+    try:
+        chain = models.layer_chain(model)
+        positions = models.layer_positions(model, input_shape)
+    except ValueError:  # a network of the user's own
+        return None
+    if not compaction.keeps_dead_weights(optimizer):
+        return None
+    small = compaction.make_shrink(
+        chain,
+        dead_inputs=compaction.is_dead_at_zero(model.activation),
+        positions=positions,
+    )
+
+    def shrink(job: ensemble.Job) -> compaction.Shrunk | None:
+        leaves = dict(masks.named_leaves(job.params))
+        sizes = [leaves[f"{layer}/kernel"].size for layer in chain]
+        products = sum(n * size for n, size in zip(positions, sizes, strict=True))
+        # Two operations a product, forward, and twice as much backward.
+        work = 6 * products * len(job.data[1]) * spec.train.max_epochs
+        if work < spec.engine.shrink_from:
+            return None
+        return small(*jax.device_get((job.params, job.mask)))
+
+    return shrink
 
 
 def _through_training(cell: Cell) -> bool:

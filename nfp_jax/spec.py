@@ -30,6 +30,8 @@ COORDINATES = (
     "data_seed",
     "train_seed",
 )
+# Cells that agree on these share one data set and one initialization.
+DRAW = ("n", "noise", "init_seed", "data_seed", "train_seed")
 
 
 def defaults() -> dict[str, Any]:
@@ -95,6 +97,17 @@ class PruneSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class EngineSpec:
+    """How the machine is used: speed, and results only through the order of sums."""
+
+    lanes: int = 0  # networks trained at once on a device; 0: see ensemble.run
+    score_at_once: int = 0  # networks pruned at once; 0: one on a CPU, else 32
+    # A training of so many operations, at most, goes without dead neurons: the programs
+    # of smaller networks have to be compiled. 0: always; inf: never.
+    shrink_from: float = 2e11
+
+
+@dataclasses.dataclass(frozen=True)
 class GridSpec:
     """The axes whose product is run."""
 
@@ -122,6 +135,7 @@ class Spec:
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     prune: PruneSpec = PruneSpec()
+    engine: EngineSpec = EngineSpec()
     grid: GridSpec = GridSpec()
 
     @classmethod
@@ -146,11 +160,12 @@ class Spec:
     def identity(self) -> dict[str, Any]:
         """Returns what decides a row's numbers, as plain data, defaults spelt out.
 
-        Every field but the grid (more cells extend the same directory), the paths and
-        the download flag.
+        Every field but the grid (more cells extend the same directory), the engine, the
+        paths and the download flag.
         """
         plain = dataclasses.asdict(self)
-        del plain["grid"], plain["out"], plain["data"]["dir"], plain["data"]["download"]
+        del plain["grid"], plain["engine"], plain["out"]
+        del plain["data"]["dir"], plain["data"]["download"]
         return json.loads(json.dumps({"format": FORMAT, **plain}))
 
     def digest(self) -> str:
@@ -227,6 +242,46 @@ def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
     return list(found.values())
 
 
+def share(whole: list[Cell], index: int, count: int, *, in_training: Any) -> list[Cell]:
+    """Returns the cells that process ``index`` of ``count`` works, in their order.
+
+    What shares work stays together: in a draw (n, noise, seeds) the cells that come
+    through training, and those of each other pruner. These units are dealt out, the
+    most costly first, each to the process with the least to do, so that the loads of
+    two processes differ by one unit at most. The shares are disjoint, they are together
+    ``whole``, and no order of ``whole`` changes them.
+
+    Args:
+      whole: all cells of the grid, those on file too: each process must divide the
+        same, whenever it starts.
+      index: this process, from 0.
+      count: how many there are; with fewer units, some get nothing.
+      in_training: the names of pruners whose masks come from training.
+
+    >>> spec = Spec(grid=GridSpec(pruner=("dense", "imp", "snip", "grasp", "random")))
+    >>> grid = cells(spec, in_training={"imp"})
+    >>> [c["pruner"] for c in share(grid, 0, 2, in_training={"imp"})]
+    ['dense', 'imp']
+    """
+
+    def unit(cell: Cell) -> tuple[Any, ...]:
+        through = cell["pruner"] == "dense" or cell["pruner"] in in_training
+        return *(cell[name] for name in DRAW), "" if through else cell["pruner"]
+
+    costs: dict[tuple[Any, ...], int] = {}
+    for cell in whole:
+        # 2: the presets train 1.7 to 3 networks for a cell that comes through training.
+        cost = cell["n"] * (1 if unit(cell)[-1] else 2)
+        costs[unit(cell)] = costs.get(unit(cell), 0) + cost
+    loads, mine = [0] * count, set()
+    for dealt in sorted(costs, key=lambda unit: (-costs[unit], unit)):
+        least = loads.index(min(loads))
+        loads[least] += costs[dealt]
+        if least == index:
+            mine.add(dealt)
+    return [cell for cell in whole if unit(cell) in mine]
+
+
 def _build(cls: Any, config: Any, path: str = "") -> Any:
     """A dataclass from a mapping, every field checked by name and type."""
     where = path or "config"
@@ -291,6 +346,13 @@ def _check(spec: Spec) -> None:
         **_items(spec, "grid", "n"),
     }.items():
         _require(value >= 1, path, value, f"{_last(path)} >= 1")
+    for path, value in {
+        "engine.lanes": spec.engine.lanes,
+        "engine.score_at_once": spec.engine.score_at_once,
+    }.items():
+        _require(value >= 0, path, value, f"{_last(path)} >= 0, 0 for automatic")
+    least = spec.engine.shrink_from
+    _require(least >= 0, "engine.shrink_from", least, "shrink_from >= 0")
     for path, value in {
         "seed": spec.seed,
         "train.min_epochs": spec.train.min_epochs,

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from nfp_jax import ensemble
-from nfp_jax.training import make_training, train
+import nfp_jax as nfp
+from nfp_jax import ensemble, models
+from nfp_jax.compaction import make_shrink
+from nfp_jax.training import classification_metrics, make_training, pad, train
 
 
 def loss_fn(w, batch):
@@ -166,6 +169,35 @@ def test_use_all_cores_makes_a_device_of_every_core_and_respects_flags():
         assert printed.strip() == expected
 
 
+def test_compiled_programs_are_kept_for_the_next_process(tmp_path):
+    code = (
+        "import jax; from nfp_jax import ensemble; ensemble.use_compilation_cache();"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
+        "jax.jit(lambda x: jax.numpy.sort(x) + 1)(jax.numpy.ones(3));"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+
+    def printed(**env):
+        drop = {"JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"}
+        kept = {name: value for name, value in os.environ.items() if name not in drop}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**kept, **env, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip(), done.stderr
+
+    (tmp_path / "file").touch()
+    assert printed(XDG_CACHE_HOME=str(tmp_path))[0] == str(tmp_path / "nfp_jax")
+    assert any("lambda" in entry.name for entry in (tmp_path / "nfp_jax").iterdir())
+    own = str(tmp_path / "own")
+    assert printed(JAX_COMPILATION_CACHE_DIR=own)[0] == own
+    where, said = printed(XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert where == "None" and "compiled programs are not kept" in said
+
+
 # Lanes: several networks at once on a device
 
 
@@ -269,21 +301,138 @@ def test_shared_inputs_are_never_copied_into_a_job(lanes):
 
 def test_out_of_memory_halves_the_lanes_and_says_so(monkeypatch, caplog):
     seen = []
-    turn = ensemble._Program.turn
+    turn = ensemble._Device.turn
 
     def full_above_two(self):
-        seen.append(self.width)
-        if self.width > 2:
+        seen.append(self.programs.width)
+        if self.programs.width > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return turn(self)
 
-    monkeypatch.setattr(ensemble._Program, "turn", full_above_two)
+    monkeypatch.setattr(ensemble._Device, "turn", full_above_two)
     one_device = jax.local_devices()[:1]
     results, stats = ensemble.run(ENDING, mixed(), lanes=8, devices=one_device)
     assert stats.networks == len(results) == 9
     assert seen[:2] == [8, 4] and set(seen[2:]) == {2}
     assert "out of memory: 4 lanes" in caplog.text
     assert "out of memory: 2 lanes" in caplog.text
+
+
+@pytest.mark.parametrize("knows", ["guess", "compiler"])
+def test_lanes_are_as_many_as_memory_holds(knows, monkeypatch, caplog):
+    """Of 100 bytes a lane, by the guess before compiling or the compiler after it."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(ensemble, "_most_lanes", lambda *_: 8)
+    monkeypatch.setattr(ensemble, "_bytes", lambda leaf: 50 * (knows == "guess"))
+    if knows == "guess":
+        leaves = len(jax.tree.leaves(jax.eval_shape(held_by_a_lane)))
+        monkeypatch.setattr(ensemble, "_memory", lambda device: leaves * 300 / 0.8)
+    else:
+        sizes = iter([1000, 500, 299])
+        monkeypatch.setattr(ensemble, "_footprint", lambda program: next(sizes))
+        monkeypatch.setattr(ensemble, "_memory", lambda device: 300 / 0.8)
+    one_device = jax.local_devices()[:1]
+    results, stats = ensemble.run(ENDING, mixed()[::3], devices=one_device)
+    assert "up to 8 lanes on each of 1 devices (cpu)" in caplog.text
+    assert "2 lanes on " in caplog.text and stats.networks == len(results) == 3
+
+
+def held_by_a_lane():
+    one = mixed(1)[0]
+    examples = pad(one.data, 2)
+    return ENDING.init(one.params, one.mask, examples, one.key), examples.data, 0
+
+
+def test_the_compiler_accounts_for_weights_moments_and_data():
+    """A program that holds 3 copies of 1,000 floats, one of them in place."""
+    program = jax.jit(lambda a, b: (a + b, b * b), donate_argnums=0)
+    numbers = jax.ShapeDtypeStruct((1000,), jnp.float32)
+    assert 12_000 <= ensemble._footprint(program.lower(*[numbers] * 2).compile()) < 13e3
+
+
+def sparse_jobs():
+    """Networks with 10 % of their weights: many neurons have no path left."""
+    model = models.MLP(2, (24, 24))
+    jobs = []
+    for seed in range(6):
+        key = jax.random.key(seed)
+        params = models.initialize(model, key, (4,))
+        mask = nfp.prune(nfp.random(), params, key=key, sparsity=0.9)
+        x = jax.random.normal(key, (20, 4))
+        data = (x, jax.random.bernoulli(key, shape=(20,)).astype(jnp.int32))
+        jobs.append(ensemble.Job(nfp.apply_mask(params, mask), mask, data, key))
+    return model, jobs
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_networks_without_dead_neurons_end_as_the_whole_ones(lanes):
+    """1e-5: sums in another order over some tens of steps; dead weights stay exactly.
+
+    Follow-up jobs start from the whole network, too.
+    """
+    model, jobs = sparse_jobs()
+    apply_fn = models.apply_at_any_width(model)
+    own = make_training(
+        nfp.classification_loss(apply_fn),
+        optax.adam(0.01),
+        metrics_fn=classification_metrics(apply_fn),
+        batch_size=8,
+        max_epochs=6,
+        stop=lambda progress: progress.epoch < 0,
+    )
+    seen = []
+
+    small_of = make_shrink(models.layer_chain(model), dead_inputs=True)
+
+    def shrink(job):
+        small = small_of(job.params, job.mask)
+        seen.append(small is not None)
+        return small
+
+    def again(job, result):
+        shapes = jax.tree.map(jnp.shape, result.params)
+        assert shapes == jax.tree.map(jnp.shape, job.params)
+        if job.tag is None:
+            return [job._replace(params=result.params, tag="again")]
+        return None
+
+    whole, _ = ensemble.run(own, jobs, lanes=lanes)
+    results, stats = ensemble.run(
+        own, jobs, lanes=lanes, shrink=shrink, on_finish=again
+    )
+    assert any(seen) and len(seen) == stats.networks == 12
+    for one, result, expected in zip(jobs, results, whole, strict=True):
+        for leaf, other, start in zip(
+            *map(jax.tree.leaves, (result.params, expected.params, one.params)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(leaf, other, atol=1e-5)
+            np.testing.assert_array_equal(leaf == start, other == start)
+
+
+def test_eight_devices_give_what_one_gives_bit_by_bit():
+    code = """
+import jax, sys
+sys.path.insert(0, {here!r})
+from test_ensemble import ENDING, equal, mixed
+from nfp_jax import ensemble
+assert jax.local_device_count() == 8
+for lanes in (1, 2):
+    one, _ = ensemble.run(ENDING, mixed(), lanes=lanes, devices=jax.devices()[:1])
+    all, _ = ensemble.run(ENDING, mixed(), lanes=lanes)
+    for a, b in zip(one, all, strict=True):
+        equal(a, b)
+print("equal")
+"""
+    flags = "--xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(here=str(Path(__file__).parent))],
+        env={**os.environ, "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "equal", done.stderr
 
 
 def test_lanes_report_jobs_that_raise_and_go_on():

@@ -358,3 +358,75 @@ def test_any_optimizer_of_optax_with_its_options():
     )
     other, _, _ = run(plain)
     assert next(iter(rows.values()))["loss"] != next(iter(other.values()))["loss"]
+
+
+# The engine's settings
+
+
+def assert_same_rows(rows, others):
+    """Masks to the entry, losses to sums in another order."""
+    assert set(rows) == set(others)
+    for name, row in rows.items():
+        other = others[name]
+        assert row["kept_by_layer"] == other["kept_by_layer"]
+        assert row["epochs"] == other["epochs"]
+        np.testing.assert_allclose(
+            row["loss_by_epoch"], other["loss_by_epoch"], atol=1e-4
+        )
+
+
+def test_lanes_and_scoring_at_once_change_rows_by_the_order_of_sums_alone(everything):
+    rows, failures, stats = run(make_spec(engine={"lanes": 3, "score_at_once": 4}))
+    assert failures == [] and stats.wasted > 0
+    assert_same_rows(rows, everything[0])
+
+
+def test_training_without_dead_neurons_changes_rows_by_the_order_of_sums_alone():
+    grid = {"pruner": ("random", "imp"), "sparsity": (0.9, 0.95)}
+    spec = make_spec(grid=grid, engine={"shrink_from": 0.0})
+    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
+    assert any(lab.shrink(job) for job in lab.jobs())
+    whole = make_spec(grid=grid)
+    lab = experiment._Lab(whole, experiment.all_cells(whole), print)
+    assert not any(lab.shrink(job) for job in lab.jobs())  # too little work
+    assert_same_rows(run(spec)[0], run(whole)[0])
+
+
+def test_dead_neurons_stay_where_the_optimizer_would_move_them():
+    spec = make_spec(train={"optimizer": "adamw"}, engine={"shrink_from": 0.0})
+    assert experiment._Lab(spec, experiment.all_cells(spec), print).shrink is None
+
+
+def test_a_nan_among_networks_scored_at_once_fails_its_own_cells_alone(monkeypatch):
+    def poisoned(net):
+        def score(params, batch=None, key=None, *, mask=None, prunable=None):
+            bad = params["params"]["Dense_0"]["kernel"][0, 0] > 0
+            return jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), params)
+
+        return score
+
+    monkeypatch.setitem(experiment.PRUNERS, "poisoned", poisoned)
+    grid = {"pruner": ("poisoned",), "sparsity": (0.5,), "init_seed": tuple(range(6))}
+    spec = make_spec(grid=grid, engine={"score_at_once": 4})
+    rows, failures, _ = run(spec)
+    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
+    kernels = [
+        lab.draw(cell).params["params"]["Dense_0"]["kernel"] for cell in lab.todo
+    ]
+    bad = {seed for seed, kernel in enumerate(kernels) if kernel[0, 0] > 0}
+    assert 0 < len(bad) < 6
+    assert {failure.cell["init_seed"] for failure in failures} == bad
+    assert {row["init_seed"] for row in rows.values()} == set(range(6)) - bad
+    assert all("scores at 'params/Dense_0" in failure.error for failure in failures)
+
+
+def test_images_are_shared_and_no_job_holds_any():
+    spec = make_spec(
+        data={"name": "digits"}, grid={"n": (30,), "pruner": ("dense", "snip")}
+    )
+    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
+    for job in lab.jobs():
+        rows = job.data[0]
+        assert rows.shape == (30,) and rows.dtype == np.int32
+        dataset = data.subset(lab.pool, 30, lab.key(experiment.DATA, 4))
+        np.testing.assert_array_equal(lab.inputs[rows], dataset.x)

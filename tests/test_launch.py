@@ -148,6 +148,7 @@ SMOKE = "--config=configs/gaussian.py:smoke"
         ((SMOKE, "--config.train.batch_size=x"), "--config.train.batch_size=x"),
         ((SMOKE, "--confg.seed=1"), "Unknown command line flag 'confg.seed'"),
         ((SMOKE, "more"), "unexpected argument 'more', expected flags only"),
+        ((SMOKE, "--shard=8/8"), "--shard is '8/8', expected i/n with 0 <= i < n"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):

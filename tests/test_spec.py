@@ -1,7 +1,10 @@
 import dataclasses
+import itertools
 
 import ml_collections
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nfp_jax import spec
 from nfp_jax.spec import GridSpec, Spec, SpecError
@@ -148,3 +151,69 @@ def test_paired_seeds_advance_together():
         (1, 3, 5),
     ]
     assert len(spec.cells(Spec(grid=GridSpec(**seeds)), in_training=())) == 8
+
+
+PRUNERS = ("dense", "random", "snip", "magnitude_trained", "imp")
+
+
+@st.composite
+def grids(draw):
+    def some(*values):
+        return tuple(draw(st.lists(st.sampled_from(values), min_size=1, unique=True)))
+
+    grid = GridSpec(
+        pruner=some(*PRUNERS),
+        sparsity=some(0.5, 0.8, 0.9),
+        n=some(10, 100, 1000),
+        noise=some(0.5, 1.0),
+        resume=some("rewind", "finetune"),
+        data_seed=some(0, 1, 2),
+    )
+    return spec.cells(Spec(grid=grid), in_training=TRAINED)
+
+
+def unit_of(cell):
+    """What one process must work whole."""
+    through = cell["pruner"] in ("dense", *TRAINED)
+    draw = tuple(cell[name] for name in spec.DRAW)
+    return draw, "" if through else cell["pruner"]
+
+
+def cost_of(cells):
+    return sum(cell["n"] * (1 if unit_of(cell)[1] else 2) for cell in cells)
+
+
+@given(grids(), st.integers(1, 7), st.randoms(use_true_random=False))
+def test_shares_are_whole_units_disjoint_complete_and_balanced(cells, count, random):
+    shares = [spec.share(cells, i, count, in_training=TRAINED) for i in range(count)]
+    # Disjoint and complete: each cell once, in the order of the grid.
+    position = {tuple(cell.values()): i for i, cell in enumerate(cells)}
+    dealt = [[position[tuple(cell.values())] for cell in share] for share in shares]
+    assert sorted(itertools.chain(*dealt)) == list(range(len(cells)))
+    assert all(share == sorted(share) for share in dealt)
+    # Whole units: none is in two shares.
+    units = [{unit_of(cell) for cell in share} for share in shares]
+    assert sum(map(len, units)) == len(set.union(*units))
+    # Balanced: two loads differ by the most costly unit at most.
+    loads = [cost_of(share) for share in shares]
+    whole = {
+        unit: [c for c in cells if unit_of(c) == unit] for unit in map(unit_of, cells)
+    }
+    assert max(loads) - min(loads) <= max(map(cost_of, whole.values()))
+    # The order of the cells decides nothing.
+    shuffled = random.sample(cells, len(cells))
+    for i, share in enumerate(shares):
+        again = spec.share(shuffled, i, count, in_training=TRAINED)
+        assert {tuple(c.values()) for c in again} == {tuple(c.values()) for c in share}
+
+
+def test_one_process_works_all_and_one_too_many_works_nothing():
+    grid = GridSpec(pruner=("dense", "imp", "random"), sparsity=(0.5, 0.9))
+    cells = spec.cells(Spec(grid=grid), in_training=TRAINED)
+    assert spec.share(cells, 0, 1, in_training=TRAINED) == cells
+    first, second, third = (
+        [cell["pruner"] for cell in spec.share(cells, i, 3, in_training=TRAINED)]
+        for i in range(3)
+    )
+    assert first == ["dense", "imp", "imp"] and second == ["random", "random"]
+    assert third == []

@@ -1,0 +1,117 @@
+r"""One experiment as an array of Slurm tasks, each working a shard of its cells.
+
+    python -m nfp_jax.submit --shards=8 --partition=gpu --minutes=120 --gpus=1 -- \
+        --config=configs/gaussian.py:paper
+
+What follows ``--`` goes to ``launch.py``, with ``--shard=0/8`` to ``--shard=7/8``. The
+same command again works what is missing. Depends on submitit, the extra
+``nfp-jax[slurm]``, and on nothing of ours. ``--executor=local`` runs the tasks on this
+machine, all at once, and waits for them.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits the array and returns the exit code.
+
+    0: submitted, and with ``--executor=local`` all tasks ended well; 1: some did not;
+    2: bad input, nothing was submitted.
+    """
+    options = _parser().parse_args(argv)
+    if not Path(options.launcher).is_file():
+        return _refuse(
+            f"--launcher is {options.launcher}, which is not a file of {Path.cwd()}; "
+            "run this in the repository, or name its launch.py"
+        )
+    try:
+        import submitit  # optional
+    except ModuleNotFoundError:
+        return _refuse("submitit is missing, expected pip install 'nfp-jax[slurm]'")
+    try:
+        jobs = _submit(options)
+    # No srun, no sbatch, or one that refuses the partition or another option.
+    except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
+        return _refuse(f"--executor={options.executor}: {' '.join(str(error).split())}")
+    for job in jobs:
+        print(f"{job.job_id}: {job.paths.stdout}")
+    print(f"{len(jobs)} tasks; what they print is in {Path(options.logs).resolve()}")
+    if options.executor == "slurm":
+        return 0
+    failed = sum(job.exception() is not None for job in jobs)  # waits
+    print(f"{failed} of {len(jobs)} tasks failed")
+    return 1 if failed else 0
+
+
+def _submit(options: argparse.Namespace) -> list[Any]:
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=options.logs, cluster=options.executor)
+    executor.update_parameters(
+        name="nfp-jax",
+        timeout_min=options.minutes,
+        cpus_per_task=options.cpus,
+        gpus_per_node=options.gpus,
+        mem_gb=options.memory_gb,
+        slurm_partition=options.partition,
+        slurm_array_parallelism=options.shards,
+        slurm_additional_parameters=dict(options.slurm),
+    )
+    command = [sys.executable, options.launcher, *options.arguments]
+    run = submitit.helpers.CommandFunction(command, cwd=Path.cwd())
+    shards = [f"--shard={i}/{options.shards}" for i in range(options.shards)]
+    return executor.map_array(run, shards)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nfp_jax.submit",
+        description="Submit an experiment to Slurm as an array of shards.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--shards", type=_positive, required=True, help="number of tasks")
+    add("--minutes", type=_positive, default=60, help="time limit of a task")
+    add("--partition", help="default: the cluster's")
+    add("--gpus", type=_positive, help="of a task; default: none is asked for")
+    add("--cpus", type=_positive, help="of a task")
+    add("--memory_gb", type=_positive, help="of a task")
+    add(
+        "--slurm",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any option of sbatch, as in --slurm=account=abc; may be repeated",
+    )
+    add("--executor", choices=("slurm", "local"), default="slurm")
+    add("--logs", default="results/submitit", help="folder of what the tasks print")
+    add("--launcher", default="launch.py", help="default: that of this directory")
+    add("arguments", nargs="+", metavar="FLAG", help="of launch.py, after --")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}, expected a whole number >= 1")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"is {text!r}, expected NAME=VALUE")
+    return name, value
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
