@@ -1,0 +1,156 @@
+"""The benchmarks: their arithmetic, and smoke tests that every script runs.
+
+PyTorch's rows are left out, as they are where it is not installed.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder on the path, as a script there has it, its modules forgotten after."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_flops_of_a_step_are_three_products_a_layer_and_two_in_the_first(benchmarks):
+    import contest
+
+    # 50-200-200-2: weights 10,000 + 40,000 + 400; a multiply-add counts as two.
+    assert contest.step_flops(50, 2) == 2 * 64 * (2 * 10_000 + 3 * 40_400)
+
+
+def test_bytes_of_a_step_are_four_arrays_both_ways_and_a_mask(benchmarks):
+    import limits
+
+    assert limits.step_bytes(784, 10) == 198_800 * 33
+
+
+def test_ratios_are_taken_round_by_round(benchmarks):
+    import contest
+
+    record = contest.Record("", seconds=[2.0, 1.0, 1.0], work=[8.0, 8.0, 2.0])
+    assert record.rates() == [4.0, 8.0, 2.0]
+    ratio = contest.summary(contest.ratios(record.rates(), [1.0, 1.0, 2.0]))
+    assert ratio == {"median": 4.0, "min": 1.0, "max": 8.0}
+
+
+def test_a_contender_with_fewer_rounds_is_compared_in_those(benchmarks):
+    import contest
+
+    assert contest.ratios([6.0], [2.0, 100.0]) == [3.0]
+
+
+def test_networks_are_dealt_out_without_rest(benchmarks):
+    import contest
+
+    parts = [contest.Part(i, 3, 1, {}).mine(range(7)) for i in range(3)]
+    assert sorted(itertools.chain.from_iterable(parts)) == list(range(7))
+
+
+def test_a_sample_of_cells_has_every_pruner_and_the_whole_has_all(benchmarks):
+    import grid
+
+    cells = [
+        {"pruner": pruner, "sparsity": sparsity}
+        for pruner in ("snip", "imp")
+        for sparsity in (0.5, 0.8, 0.9, 0.95)
+    ]
+    assert len(grid.sample(cells, 1.0)) == 8
+    quarter = grid.sample(cells, 0.25)
+    assert sorted(cell["pruner"] for cell in quarter) == ["imp", "snip"]
+
+
+def test_seconds_of_a_sample_are_scaled_by_pruner(benchmarks):
+    import grid
+
+    cells = [
+        {"pruner": "imp", "seconds": 3.0},
+        {"pruner": "imp", "seconds": 5.0},
+        {"pruner": "snip", "seconds": 1.0},
+    ]
+    # (4 + 2) cells of 4 s and 1 s, on two processes.
+    assert grid.scaled(cells, {"imp": 4, "snip": 2}, processes=2) == 9.0
+
+
+def test_overhead_is_what_devices_did_beside_training(benchmarks):
+    import scaling
+
+    assert scaling.overhead(3.0, 2, 4.0) == 0.5
+
+
+def test_steps_fill_the_arithmetic_given_within_bounds(benchmarks):
+    import contest
+    import ensemble
+
+    assert ensemble.steps_for(1, 50, 1e9) == 1024
+    assert ensemble.steps_for(256, 3072, 1.0) == 16
+    assert ensemble.steps_for(1, 50, 70 * contest.step_flops(50, 2) / 1e9) == 64
+
+
+def test_a_contender_that_crashes_leaves_the_others_running(benchmarks, tmp_path):
+    import contest
+
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import contest\n"
+        "def fine(setting, part): return lambda: {'work': setting['n']}\n"
+        "def raises(setting, part): raise MemoryError('too large')\n"
+        "def dies(setting, part): return lambda: os._exit(3)\n"
+        "workers = {'fine': fine, 'raises': raises, 'dies': dies}\n"
+        "sys.exit(contest.serve(workers, sys.argv[2]))\n"
+    )
+    rows = [contest.Contender(name, name, name) for name in ("dies", "raises", "fine")]
+    with contest.Contest(str(script), settle=0.0) as duel:
+        records = duel.run({"n": 5}, rows, rounds=2)
+    assert "exit code 3" in records["dies"].error
+    assert records["raises"].error == "MemoryError: too large"
+    assert records["fine"].work == [5, 5] and records["fine"].error is None
+
+
+@pytest.mark.parametrize(
+    ("script", "keys", "row"),
+    [
+        ("ensemble", ["ensemble"], "ours, dead neurons removed"),
+        ("grid", ["gaussian", "grid"], "ours, the whole command"),
+        ("scores", ["scores"], "ours, vmap over 2"),
+        ("limits", ["limits"], "XLA, 1 thread"),
+        ("scaling", ["scaling"], "1 device"),
+    ],
+)
+def test_script_runs_prints_its_table_and_writes_its_key(script, keys, row, tmp_path):
+    """Smoke test; the check that weights agree is in ensemble's exit code."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(BENCHMARKS / f"{script}.py"),
+            "--quick",
+            "--no-torch",
+            "--machine=here",
+            f"--out={tmp_path}",
+        ],
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert row in done.stdout and "Error" not in done.stdout, done.stdout
+    found = json.loads((tmp_path / "here.json").read_text())
+    assert sorted(found) == keys
+    assert all({"date", "arguments", "versions"} <= set(found[key]) for key in keys)
