@@ -480,11 +480,11 @@ def main() -> int:
     known = contest.present(contenders(machine), machine)
     if arguments.only:
         known = [c for c in known if c.name in arguments.only]
-    found: dict[str, Any] = {"settings": []}
     with contest.start(__file__, arguments) as duel:
         duel.log("check")
-        found["check"] = check(duel, known, quick=quick)
-        agrees = _show_check(found["check"])
+        found = check(duel, known, quick=quick)
+        agrees = _show_check(found)
+        contest.write("ensemble, check", arguments, machine, {"weights": found})
         if arguments.check:
             return 0 if agrees else 1
         for dim, count, sparsity in itertools.product(dims, networks, sparsities):
@@ -497,13 +497,15 @@ def main() -> int:
                 rows = [c for c in known if c.name != "ours_shrunk"]
             records = duel.run(setting, rows, rounds)
             entry = contest.entry(setting, records, "torch_loop")
-            found["settings"].append(entry)
+            title = f"{count} networks, d = {dim}, sparsity {sparsity}"
             contest.show(
-                f"{count} networks, d = {dim}, sparsity {sparsity}, {steps} steps each",
+                f"{title}, {steps} steps each",
                 contest.rows(entry, "network-steps/s"),
                 contest.torch_note(machine),
             )
-    print(f"\n{contest.write('ensemble', arguments, machine, found)}")
+            # Each on its own, so that another call adds settings to these.
+            path = contest.write(f"ensemble, {title}", arguments, machine, entry)
+            duel.log(f"{path}")
     return 0 if agrees else 1
 
 

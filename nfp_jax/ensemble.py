@@ -433,6 +433,8 @@ class _Lanes:
 
     def work(self, queue: _Queue) -> None:
         while self.waiting or self.put_aside(queue, queue.take()):
+            if queue.stopped:
+                return
             if self.waiting:
                 shape = max(self.waiting, key=lambda shape: len(self.waiting[shape]))
                 self.work_on(queue, shape)
@@ -470,7 +472,7 @@ class _Lanes:
             queue.count(compiling=time.perf_counter() - start)
             _LOG.info("%d lanes on %s", width, self.device)
             self.look_for(queue, shape, width, wait=False)
-            while running or place:
+            while (running or place) and not queue.stopped:
                 free = [lane for lane in range(width) if lane not in running]
                 new = {lane: place.popleft() for lane in free[: len(place)]}
                 running |= new
@@ -519,12 +521,14 @@ class _Lanes:
     def finish(self, queue: _Queue, ended: _Ended) -> None:
         """Hands over the result of a network that is done."""
         result = ended.fetch()
-        result = result._replace(
-            params=ended.lane.expand(result.params), seconds=ended.seconds
-        )
         with queue.lock:
             queue.useful += _steps(self.training, ended.lane.job, result)
-        queue.finish(ended.lane.taken, functools.partial(_identity, result))
+        queue.finish(
+            ended.lane.taken,
+            lambda: result._replace(
+                params=ended.lane.expand(result.params), seconds=ended.seconds
+            ),
+        )
 
     def look_for(self, queue: _Queue, shape: Any, wanted: int, *, wait: bool) -> None:
         """Takes jobs until enough of this shape wait, there is none to be had now, or
@@ -646,7 +650,7 @@ class _Device:
 
         def blank(leaf: jax.ShapeDtypeStruct) -> jax.Array:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jnp.concatenate([sample[3]] * self.programs.width)
+                return jnp.broadcast_to(sample[3], leaf.shape)
             return jnp.zeros(leaf.shape, leaf.dtype)
 
         with jax.default_device(device):
@@ -762,7 +766,12 @@ def _memory(device: jax.Device) -> int:
 def _shapes(arguments: Any) -> Any:
     """What a program is compiled for: structure, shapes and types."""
     leaves, treedef = jax.tree.flatten(arguments)
-    return treedef, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return treedef, tuple(map(_shape, leaves))
+
+
+def _shape(leaf: Any) -> Any:
+    is_jax = isinstance(leaf, jax.Array)  # whose type is its own, and found faster
+    return jnp.shape(leaf), leaf.dtype if is_jax else jnp.result_type(leaf)
 
 
 def _abstract(shapes: Any) -> Any:

@@ -125,7 +125,11 @@ def test_a_contender_that_crashes_leaves_the_others_running(benchmarks, tmp_path
 @pytest.mark.parametrize(
     ("script", "keys", "row"),
     [
-        ("ensemble", ["ensemble"], "ours, dead neurons removed"),
+        (
+            "ensemble",
+            ["ensemble, 2 networks, d = 50, sparsity 0.95", "ensemble, check"],
+            "ours, dead neurons removed",
+        ),
         ("grid", ["gaussian", "grid"], "ours, the whole command"),
         ("scores", ["scores"], "ours, vmap over 2"),
         ("limits", ["limits"], "XLA, 1 thread"),

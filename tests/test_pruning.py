@@ -1,4 +1,3 @@
-
 """Pruning: rounds, pruning through training, and weights that stay at zero."""
 
 import functools

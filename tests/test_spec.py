@@ -68,6 +68,8 @@ def test_defaults_make_a_spec_and_go_round():
         ({"data": {"dir": 3}}, r"data\.dir is 3, expected str"),
         ({"prune": {"imp_keep_per_round": 1.0}}, r"imp_keep_per_round is 1\.0"),
         ({"prune": {"rounds": {"synflow": 0}}}, r"prune\.rounds\.synflow is 0"),
+        ({"engine": {"lanes": -1}}, r"engine\.lanes is -1, expected lanes >= 0"),
+        ({"engine": {"shrink_from": -1.0}}, r"engine\.shrink_from is -1\.0, expected"),
         ({"name": "../up"}, r"name is '\.\./up', expected letters"),
         (
             {"grid": {"paired_seeds": True, "init_seed": (0, 1)}},
@@ -88,12 +90,13 @@ def test_a_mistyped_flag_is_found_before_anything_runs():
         spec.check_field("train.lr")
 
 
-def test_the_hash_covers_every_field_but_the_grid_and_where_things_lie():
+def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
     plain = Spec()
     same = [
         dataclasses.replace(plain, out="elsewhere"),
         dataclasses.replace(plain, grid=GridSpec(n=(5,), init_seed=(1, 2))),
         Spec.from_config({"data": {"dir": "somewhere", "download": False}}),
+        Spec.from_config({"engine": {"lanes": 8, "shrink_from": float("inf")}}),
         Spec.from_config(
             {"prune": {"rounds": {"synflow": 100, "snip": 1, "grasp": 1}}}
         ),
