@@ -723,8 +723,21 @@ def _highest(ranks: jax.Array, keep: Any) -> jax.Array:
 
     threshold = jax.lax.fori_loop(0, bits, refine, jnp.zeros((), ranks.dtype))
     above, equal = ranks > threshold, ranks == threshold
-    kept = above | (equal & (jnp.cumsum(equal) <= keep - jnp.sum(above)))
+    kept = above | _first(equal, keep - jnp.sum(above))
     return kept & (ranks > 0)
+
+
+def _first(marks: jax.Array, count: Any) -> jax.Array:
+    """The first ``count`` marks of a vector: a running sum within one row alone."""
+    width = 256
+    size = marks.shape[0]
+    rows = jnp.pad(marks, (0, -size % width)).reshape(-1, width)
+    up_to = jnp.cumsum(jnp.sum(rows, axis=1))
+    cut = jnp.sum(up_to <= count)  # the rows before it are kept whole
+    before = jnp.where(cut > 0, up_to[cut - 1], 0)
+    row = rows[cut] & (jnp.cumsum(rows[cut]) <= count - before)
+    whole = rows & (jnp.arange(rows.shape[0])[:, None] < cut)
+    return whole.at[cut].set(row, mode="drop").ravel()[:size]
 
 
 def _highest_by_share(
