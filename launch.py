@@ -52,7 +52,6 @@ def main(argv: list[str]) -> int:
         raise SpecError("--config is missing, as in --config=configs/gaussian.py")
     spec = Spec.from_config(FLAGS.config)
     ensemble.use_all_cores()
-    ensemble.use_compilation_cache()
     # JAX logs every kind of accelerator that it looks for and does not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
     place = find_place(
@@ -63,6 +62,8 @@ def main(argv: list[str]) -> int:
         cluster=FLAGS.cluster,
         timeout=FLAGS.timeout,
     )
+
+    ensemble.use_compilation_cache()
 
     import jax
 

@@ -112,15 +112,17 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next process does not compile them.
+    """Keeps an accelerator's programs on disk, for the next process not to compile.
 
     In ``$XDG_CACHE_HOME/nfp_jax``, else ``~/.cache/nfp_jax``; a directory that is set
-    (``JAX_COMPILATION_CACHE_DIR``) is left as it is, ``JAX_ENABLE_COMPILATION_CACHE=0``
-    turns it off. Where no directory can be made there, nothing is kept. Must come
-    before JAX first compiles.
+    (``JAX_COMPILATION_CACHE_DIR``) is left as it is. Not on a CPU, unless one is set:
+    there jaxlib 0.10.2 was seen to abort while it wrote a program. Where no directory
+    can be made, nothing is kept. Must come before JAX first compiles.
     """
     # JAX's options are attributes that its types do not list.
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    if jax.default_backend() == "cpu":
         return
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     directory = os.path.join(root, "nfp_jax")
@@ -130,8 +132,6 @@ def use_compilation_cache() -> None:
         _LOG.warning("compiled programs are not kept: %s", error)
         return
     jax.config.update("jax_compilation_cache_dir", directory)
-    # JAX keeps what took a second; here many small programs take a tenth of one each.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def run(

@@ -169,33 +169,22 @@ def test_use_all_cores_makes_a_device_of_every_core_and_respects_flags():
         assert printed.strip() == expected
 
 
-def test_compiled_programs_are_kept_for_the_next_process(tmp_path):
-    code = (
-        "import jax; from nfp_jax import ensemble; ensemble.use_compilation_cache();"
-        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
-        "jax.jit(lambda x: jax.numpy.sort(x) + 1)(jax.numpy.ones(3));"
-        "print(jax.config.jax_compilation_cache_dir)"
-    )
-
-    def printed(**env):
-        drop = {"JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"}
-        kept = {name: value for name, value in os.environ.items() if name not in drop}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**kept, **env, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip(), done.stderr
-
+def test_an_accelerators_programs_are_kept_for_the_next_process(
+    monkeypatch, tmp_path, caplog
+):
+    set_to = []
+    monkeypatch.setattr(jax.config, "update", lambda *args: set_to.append(args))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ensemble.use_compilation_cache()
+    assert set_to == []  # a CPU's are not
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ensemble.use_compilation_cache()
+    assert set_to == [("jax_compilation_cache_dir", str(tmp_path / "nfp_jax"))]
     (tmp_path / "file").touch()
-    assert printed(XDG_CACHE_HOME=str(tmp_path))[0] == str(tmp_path / "nfp_jax")
-    assert any("lambda" in entry.name for entry in (tmp_path / "nfp_jax").iterdir())
-    own = str(tmp_path / "own")
-    assert printed(JAX_COMPILATION_CACHE_DIR=own)[0] == own
-    where, said = printed(XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert where == "None" and "compiled programs are not kept" in said
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    ensemble.use_compilation_cache()
+    assert len(set_to) == 1 and "compiled programs are not kept" in caplog.text
 
 
 # Lanes: several networks at once on a device
