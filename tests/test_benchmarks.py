@@ -130,10 +130,14 @@ def test_a_contender_that_crashes_leaves_the_others_running(benchmarks, tmp_path
             ["ensemble, 2 networks, d = 50, sparsity 0.95", "ensemble, check"],
             "ours, dead neurons removed",
         ),
-        ("grid --part=grid", ["grid"], "vmap(while_loop)"),
-        ("scores", ["scores"], "ours, vmap over 2"),
-        ("limits", ["limits"], "XLA, 1 thread"),
-        ("scaling", ["scaling"], "1 device"),
+        pytest.param(
+            *("grid --part=grid", ["grid"], "vmap(while_loop)"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("scores", ["scores"], "ours, vmap over 2"), marks=pytest.mark.slow
+        ),
+        pytest.param(*("limits", ["limits"], "XLA, 1 thread"), marks=pytest.mark.slow),
+        pytest.param(*("scaling", ["scaling"], "1 device"), marks=pytest.mark.slow),
     ],
 )
 def test_script_runs_prints_its_table_and_writes_its_key(command, keys, row, tmp_path):

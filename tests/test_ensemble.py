@@ -407,8 +407,9 @@ from test_ensemble import ENDING, equal, mixed
 from nfp_jax import ensemble
 assert jax.local_device_count() == 8
 for lanes in (1, 2):
-    one, _ = ensemble.run(ENDING, mixed(), lanes=lanes, devices=jax.devices()[:1])
-    all, _ = ensemble.run(ENDING, mixed(), lanes=lanes)
+    jobs = mixed(30)[::3]  # of one size: one program a device
+    one, _ = ensemble.run(ENDING, jobs, lanes=lanes, devices=jax.devices()[:1])
+    all, _ = ensemble.run(ENDING, jobs, lanes=lanes)
     for a, b in zip(one, all, strict=True):
         equal(a, b)
 print("equal")
