@@ -125,10 +125,11 @@ def test_a_contender_that_crashes_leaves_the_others_running(benchmarks, tmp_path
 @pytest.mark.parametrize(
     ("command", "keys", "row"),
     [
-        (
+        pytest.param(
             "ensemble",
             ["ensemble, 2 networks, d = 50, sparsity 0.95", "ensemble, check"],
             "ours, dead neurons removed",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             *("grid --part=grid", ["grid"], "vmap(while_loop)"), marks=pytest.mark.slow

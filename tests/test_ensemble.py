@@ -189,6 +189,8 @@ def test_an_accelerators_programs_are_kept_for_the_next_process(
 
 # Lanes: several networks at once on a device
 
+ONE = jax.local_devices()[:1]  # compiles half as much as two, where one will do
+
 
 def mixed(count=9):
     """Jobs of several sizes, masks and keys, which end at different epochs."""
@@ -218,7 +220,7 @@ def equal(a, b):
 @pytest.mark.parametrize("lanes", [2, 4, 20])
 def test_lanes_give_the_result_of_a_training_alone(lanes):
     """1e-5: sums in another order over some tens of steps."""
-    results, stats = ensemble.run(ENDING, mixed(), lanes=lanes)
+    results, stats = ensemble.run(ENDING, mixed(), lanes=lanes, devices=ONE)
     assert stats.networks == len(results) == 9 and 0 < stats.wasted < 1
     for one, result in zip(mixed(), results, strict=True):
         alone = train(ENDING, one.params, one.mask, one.data, one.key)
@@ -242,9 +244,9 @@ def test_a_result_depends_bit_by_bit_on_its_job_alone():
 
 def test_a_lane_that_diverges_leaves_the_others_untouched():
     jobs = mixed()
-    good, _ = ensemble.run(ENDING, jobs, lanes=3)
+    good, _ = ensemble.run(ENDING, jobs, lanes=3, devices=ONE)
     jobs[4] = jobs[4]._replace(params=W * jnp.nan)
-    results, _ = ensemble.run(ENDING, jobs, lanes=3)
+    results, _ = ensemble.run(ENDING, jobs, lanes=3, devices=ONE)
     assert results[4].diverged and not results[4].converged
     assert results[4].epochs == 1
     for place in set(range(9)) - {4}:
@@ -385,9 +387,9 @@ def test_networks_without_dead_neurons_end_as_the_whole_ones(lanes):
             return [job._replace(params=result.params, tag="again")]
         return None
 
-    whole, _ = ensemble.run(own, jobs, lanes=lanes)
+    whole, _ = ensemble.run(own, jobs, lanes=lanes, devices=ONE)
     results, stats = ensemble.run(
-        own, jobs, lanes=lanes, shrink=shrink, on_finish=again
+        own, jobs, lanes=lanes, devices=ONE, shrink=shrink, on_finish=again
     )
     assert any(seen) and len(seen) == stats.networks == 12
     for one, result, expected in zip(jobs, results, whole, strict=True):
