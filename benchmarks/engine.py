@@ -40,14 +40,14 @@ def timed_run(
         short = [job._replace(steps=1) for job in jobs]
         ensemble.run(training, short, devices=devices, **options)
     results, stats = ensemble.run(training, jobs, devices=devices, **options)
-    return results, _facts(stats, results, stats.seconds, devices)
+    return results, _facts(stats, results, devices)
 
 
 def _facts(
-    stats: Any, results: Sequence[Any], seconds: float, devices: Sequence[Any]
+    stats: Any, results: Sequence[Any], devices: Sequence[Any]
 ) -> dict[str, Any]:
     return {
-        "seconds": seconds,
+        "seconds": stats.seconds,
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
         # Of the networks alone, summed over devices; the warm-up is not among them.

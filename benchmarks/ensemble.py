@@ -324,10 +324,8 @@ def jax_vmap(setting: Setting, part: Part) -> Callable[[], Answer]:
 
     def run() -> Answer:
         trained = jax.device_get(_programs[shape](*arguments()))
-        one = [
-            jax.tree.map(lambda leaf, k=k: leaf[k], trained) for k in range(len(mine))
-        ]
-        return _answer(setting, part, list(map(problem.flat, one)))
+        flat = [problem.flat(_at(trained, k)) for k in range(len(mine))]
+        return _answer(setting, part, flat)
 
     return run
 

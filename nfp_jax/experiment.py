@@ -33,7 +33,7 @@ from nfp_jax import (
 )
 from nfp_jax.masks import Mask, Params
 from nfp_jax.scores import ScoreFn
-from nfp_jax.spec import Cell, Spec, SpecError, cells
+from nfp_jax.spec import DRAW, Cell, Spec, SpecError, cells
 
 Row = dict[str, Any]
 
@@ -279,9 +279,8 @@ class _Lab:
     def draws(self) -> list[list[Cell]]:
         """The cells, grouped by draw."""
         groups: dict[tuple[Any, ...], list[Cell]] = {}
-        names = ("n", "noise", "init_seed", "data_seed", "train_seed")
         for cell in self.todo:
-            groups.setdefault(tuple(cell[name] for name in names), []).append(cell)
+            groups.setdefault(tuple(cell[name] for name in DRAW), []).append(cell)
         return list(groups.values())
 
     def networks(self) -> int:
