@@ -55,6 +55,7 @@ class ScoreFn(Protocol):
         ...
 
 
+@functools.cache  # the same function each time: it is what `jit` goes by
 def random() -> ScoreFn:
     """Scores each weight by uniform noise in [0, 1).
 
@@ -91,6 +92,7 @@ def random() -> ScoreFn:
     return score
 
 
+@functools.cache
 def magnitude() -> ScoreFn:
     """Scores each weight by its absolute value, ``|w|``.
 
@@ -343,7 +345,8 @@ def classification_loss(apply_fn: ApplyFn, *, temperature: float = 1.0) -> LossF
       temperature: divides the logits; GraSP takes 200.
 
     Returns:
-      ``loss_fn(params, (x, y))``: a scalar; ``y`` int ``[batch]``.
+      ``loss_fn(params, (x, y))``: a scalar; ``y`` int ``[batch]``, or the probabilities
+      of classes, float ``[batch, classes]``: the loss is linear in these.
 
     Raises:
       ValueError: a temperature that is not positive.
@@ -361,6 +364,8 @@ def classification_loss(apply_fn: ApplyFn, *, temperature: float = 1.0) -> LossF
     def loss_fn(params: Params, batch: Batch) -> jax.Array:
         x, y = batch
         logits = apply_fn(params, x) / temperature
+        if jnp.ndim(y) == 2:
+            return jnp.mean(optax.softmax_cross_entropy(logits, y))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return jnp.mean(losses)
 

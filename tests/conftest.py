@@ -9,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=2"
     + " --xla_cpu_multi_thread_eigen=false"
 )
+# Read when numpy is: for small matrices, threads take six times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax

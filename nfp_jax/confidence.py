@@ -1,0 +1,122 @@
+"""Bounds on a mean at a stated confidence, for any bounded values, by betting.
+
+A gambler who bets against a claim ("the mean is at most m") multiplies his capital by
+``1 + c (value / m - 1)``; if the claim holds, he expects to win nothing, and by Ville's
+inequality his capital ever reaches ``1/alpha`` with probability at most ``alpha``. So a
+claim against which it did is refuted. No variance is assumed or estimated, and values
+need not be independent: each may come from a model fitted to those before it.
+Host arrays in double precision; depends on numpy and scipy alone.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+# The share of the capital that is bet: a mixture, since the best share is known only
+# afterwards. 1 is what values without variance ask for.
+_SHARES = np.append(np.geomspace(2**-9, 0.97, 27), 1.0)
+_WEIGHTS = np.append(np.full(27, 0.5 / 27), 0.5)
+
+
+def mean_lower_bound(
+    values: Any, least: float, alpha: float, *, starts: Sequence[int] = (0,)
+) -> float:
+    """Returns a number that is above the mean with probability at most ``alpha``.
+
+    The largest ``m`` that is refuted: where the capital ``Σ_c w_c Π_j (1 - c + c Y_j /
+    (m - least))``, ``Y_j = values_j - least``, has reached ``1/alpha`` at some time, c
+    over a fixed mixture of shares. It falls as ``m`` grows, so that bisection is exact.
+
+    Args:
+      values: ``[count]``, each at least ``least``, each with a mean, given those before
+        it, of at most the quantity that is bounded (independent values of one mean; or
+        those of models fitted as the values come in). No upper limit is needed.
+      least: what no value can be below; known, not read off the values.
+      alpha: probability of error allowed, in (0, 1).
+      starts: where betting begins, a share of the capital at each: the first values of
+        a model that is still being fitted may be far from the quantity.
+
+    Returns:
+      A float, at least ``least``; equal to it where nothing can be said.
+
+    Raises:
+      ValueError: a value that is NaN or below ``least``, or alpha out of range.
+
+    >>> mean_lower_bound([1.0] * 1000, 0.0, 0.025) > 0.99
+    True
+
+    Reference: Waudby-Smith and Ramdas 2023, https://arxiv.org/abs/2010.09686, section
+    4; the mixture of shares: Orabona and Jun 2023, https://arxiv.org/abs/2110.14099.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, expected 0 < alpha < 1")
+    above = np.asarray(values, np.float64).reshape(-1) - least
+    if above.size and not above.min() >= 0:  # NaN too
+        raise ValueError(
+            f"values hold {above.min() + least}, expected all >= least = {least}"
+        )
+    low, high = 0.0, float(above.max(initial=0.0))
+    if not math.isfinite(high):
+        raise ValueError(f"values hold {high}, expected finite ones")
+    for _ in range(60):  # of halvings: to the last digits of a double
+        middle = (low + high) / 2
+        if middle > 0 and _log_capital(above / middle, starts) >= -math.log(alpha):
+            low = middle
+        else:
+            high = middle
+    return low + least
+
+
+def mean_upper_bound(
+    values: Any, most: float, alpha: float, *, starts: Sequence[int] = (0,)
+) -> float:
+    """Returns a number that is below the mean with probability at most ``alpha``.
+
+    ``mean_lower_bound`` of the negated values, which are at most ``most``.
+
+    >>> mean_upper_bound([0.0] * 1000, 1.0, 0.025) < 0.01
+    True
+    """
+    negated = -np.asarray(values, np.float64)
+    if negated.size and not negated.min() >= -most:
+        raise ValueError(f"values hold {-negated.min()}, expected all <= most = {most}")
+    return -mean_lower_bound(negated, -most, alpha, starts=starts)
+
+
+def share_upper_bound(count: int, total: int, alpha: float) -> float:
+    """Returns a number that is below a probability with probability at most ``alpha``.
+
+    Clopper and Pearson's: the largest ``p`` with ``P(Binomial(total, p) <= count) >
+    alpha``.
+
+    Args:
+      count: how often it happened, of ``total`` independent times.
+      total: at least 0; without any the bound is 1.
+      alpha: probability of error allowed, in (0, 1).
+
+    >>> round(share_upper_bound(0, 100, 0.05), 4)
+    0.0295
+
+    Reference: Clopper and Pearson 1934, Biometrika 26 (4).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, expected 0 < alpha < 1")
+    if not 0 <= count <= total:
+        raise ValueError(f"count is {count}, expected 0 <= count <= total = {total}")
+    if count == total:
+        return 1.0
+    return float(special.betaincinv(count + 1, total - count, 1 - alpha))
+
+
+def _log_capital(gains: np.ndarray, starts: Sequence[int]) -> float:
+    """The logarithm of the most capital ever held, betting on ``gains`` of mean 1."""
+    with np.errstate(divide="ignore"):
+        steps = np.log1p(_SHARES[:, None] * (gains - 1))  # [shares, values]
+    purses = np.full((len(starts), len(gains)), -math.log(len(starts)))
+    for purse, start in zip(purses, starts, strict=True):
+        growth = np.cumsum(steps[:, start:], axis=1) + np.log(_WEIGHTS)[:, None]
+        purse[start:] += np.logaddexp.reduce(growth, axis=0)
+    return float(np.logaddexp.reduce(purses, axis=0).max(initial=-np.inf))

@@ -1,0 +1,631 @@
+"""Decoders: what labels does a mask tell? Each is a distribution q(y | mask).
+
+``I(m; y) >= H(y) + E log q(y | m)`` for any q (Barber and Agakov), so that a better
+decoder is a tighter bound, and no decoder a wrong one. ``ridge`` needs masks and labels
+alone; ``search`` runs the pruner in the loop. A decoder of your own is a ``Decoder``.
+The rule all of them keep: the labels of a mask are looked at only after it is decoded,
+which is what makes the bound of ``information.decoded`` hold.
+Depends on masks, jax, optax, numpy and scipy. The surprise: linear algebra on the host,
+in double precision, by masks (K x K), so that the number of weights does not matter.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import optimize, special
+from scipy.sparse import linalg as sparse
+
+from nfp_jax.masks import Mask, Prunable, Scores, prunable_kernels, ravel_mask
+
+
+class Stack(NamedTuple):
+    """Masks of many data sets, and what is known of these.
+
+    Attributes:
+      masks: ``bool[K, weights]``.
+      labels: ``int[K, n]``.
+      prior: ``[n, classes]``, the distribution that labels were drawn from.
+      x: the inputs ``[n, ...]``; ``resampled``, ``[K, n, ...]``; or ``None``.
+      resampled: whether each data set has inputs of its own (``"data"``).
+    """
+
+    masks: np.ndarray
+    labels: np.ndarray
+    prior: np.ndarray
+    x: Any = None
+    resampled: bool = False
+
+    def inputs(self, k: int) -> Any:
+        """Returns the inputs of data set k."""
+        return self.x[k] if self.resampled else self.x
+
+
+class LogProb(Protocol):
+    """What decodes: labels of masks, told all masks and labels before them."""
+
+    def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
+        """Returns ``log q(y_k | m_k)`` for ``start <= k < stop``, nats.
+
+        q may be fitted to masks, inputs and ``labels[:start]``, and to nothing else
+        that depends on the labels from ``start`` on; it sums to 1 over all labelings.
+        """
+        ...
+
+
+class Decoder(NamedTuple):
+    """A decoder and what to call it.
+
+    Attributes:
+      name: stands in ``Interval.lower_by``.
+      log_prob: a ``LogProb``.
+      most: how many masks are decoded at most, the last ones; ``None``: half.
+      blocks: in how many parts: before each it is fitted anew.
+    """
+
+    name: str
+    log_prob: LogProb
+    most: int | None = None
+    blocks: int = 4
+
+    def start(self, count: int) -> int:
+        """Returns the first of so many masks that is decoded."""
+        return max(count // 2, count - (count if self.most is None else self.most))
+
+
+# From masks and labels alone
+
+
+def ridge(
+    *,
+    features: Callable[[np.ndarray, Any], np.ndarray] | None = None,
+    pairs: int = 64,
+) -> Decoder:
+    """Returns the decoder that needs no pruner: ridge regression on the masks.
+
+    In its dual form: labels, one-hot, are regressed on masks through the K x K products
+    of centered masks, the penalty chosen by the leave-one-out error. A second one
+    regresses, for pairs of labels, whether they are the same, and decodes label i along
+    the chain, from ``y_j`` of the labels before it: a score that is even in the labels'
+    sign (GraSP's is, almost) tells no label by itself, only how labels go together.
+    What both say, and the ``features``, become logits by weights that all labels share,
+    fitted by likelihood to the leave-one-out predictions.
+
+    Where inputs are resampled, label i is another thing in each data set, and only
+    ``features`` are left.
+
+    Args:
+      features: ``features(mask[weights], x) -> [n, classes, count]``: evidence for each
+        label, from one mask and its inputs; ``None``: none.
+      pairs: how many labels before it a label is compared with; 0: none.
+
+    Raises:
+      ValueError: when it decodes, where inputs are resampled and there are no features.
+
+    Reference: Barber and Agakov 2003, NeurIPS; ridge in its dual form: Saunders et al.
+    1998, ICML.
+    """
+    gram_of, features_of = _Last(_gram), _Last(functools.partial(_features, features))
+
+    def log_prob(stack: Stack, start: int, stop: int) -> np.ndarray:
+        if stack.resampled and features is None:
+            raise ValueError(
+                "inputs are resampled and the decoder has no features: a label's place "
+                "says nothing there"
+            )
+        classes = stack.prior.shape[1]
+        onehot = np.eye(classes)[stack.labels] - stack.prior  # [K, n, classes]
+        parts = []
+        if not stack.resampled:
+            fitted = _Ridge(gram_of(stack), start, stop)
+            parts.append(fitted.predict(onehot))
+            first, second = _pairs(len(stack.prior), pairs)
+            if len(first):
+                chance = np.sum(stack.prior[first] * stack.prior[second], axis=1)
+                same = (stack.labels[:, first] == stack.labels[:, second]) - chance
+                votes = _votes(fitted.predict(same), onehot[:stop], first, second)
+                parts.append(votes)
+        evidence = np.stack(parts, axis=-1) if parts else np.empty((*onehot.shape, 0))
+        if features is not None:
+            own = features_of(stack)[:stop]
+            if not stack.resampled:
+                own = own - own[:start].mean(axis=0)
+            evidence = np.concatenate([evidence[:stop], own], axis=-1)
+        with np.errstate(divide="ignore"):
+            prior = np.log(stack.prior)
+        weights = _calibrate(evidence[:start], prior, stack.labels[:start])
+        logits = prior + evidence[start:stop] @ weights
+        return _log_likelihood(logits, stack.labels[start:stop])
+
+    return Decoder("ridge decoding", log_prob)
+
+
+def class_means(stack: Stack) -> np.ndarray:
+    """Returns what masks tell of the means of the classes, ``log q(s | m) / p(s)``.
+
+    For inputs drawn from N(0, I) (``"data"``). Given the labels, ``s_c = Σ_{i: y_i = c}
+    x_i / sqrt(n_c)`` are standard normal, ``C d`` numbers independent of the labels, so
+    that ``I(m; D) >= E log q(s | m) / p(s)``. q is normal: its mean by ridge on the
+    masks, a variance each number, of the leave-one-out errors. In four blocks of the
+    second half, fitted anew before each.
+
+    Args:
+      stack: with resampled inputs ``[K, n, ...]``.
+
+    Returns:
+      ``[K - K // 2]``, nats.
+
+    Raises:
+      ValueError: inputs that are not resampled.
+    """
+    if not stack.resampled or stack.x is None:
+        raise ValueError("class_means needs resampled inputs, x of [K, n, ...]")
+    count = len(stack.masks)
+    x = np.asarray(stack.x, np.float64).reshape(*stack.labels.shape, -1)
+    member = np.eye(stack.prior.shape[1])[stack.labels]  # [K, n, classes]
+    sizes = member.sum(axis=1)[..., None]
+    means = np.einsum("knc,knd->kcd", member, x) / np.sqrt(np.maximum(sizes, 1))
+    there = np.broadcast_to(sizes > 0, means.shape).reshape(count, -1)
+    means, gram, gains = means.reshape(count, -1), _gram(stack), []
+    bounds = np.linspace(count // 2, count, 5).astype(int)
+    for start, stop in itertools.pairwise(bounds):
+        if start == stop:
+            continue
+        predicted = _Ridge(gram, start, stop).predict(means)
+        error = means[:stop] - predicted
+        variance = np.mean(error[:start] ** 2, axis=0) + 1e-6
+        now, late = means[start:stop], error[start:]
+        each = (now**2 - late**2 / variance - np.log(variance)) / 2
+        gains.append(np.sum(each, axis=1, where=there[start:stop]))
+    return np.concatenate(gains)
+
+
+class _Last:
+    """A function of a stack that keeps its last value: decoders go block by block."""
+
+    def __init__(self, fn: Callable[[Stack], Any]) -> None:
+        self.fn, self.stack, self.value = fn, None, None  # type: Any, Any, Any
+
+    def __call__(self, stack: Stack) -> Any:
+        if self.stack is not stack:
+            self.stack, self.value = stack, self.fn(stack)
+        return self.value
+
+
+def _features(features: Any, stack: Stack) -> np.ndarray:
+    return np.stack(
+        [
+            np.asarray(features(mask, stack.inputs(k)), np.float64)
+            for k, mask in enumerate(stack.masks)
+        ]
+    )
+
+
+def _gram(stack: Stack) -> np.ndarray:
+    """How many weights each two masks both keep ``[K, K]``."""
+    total = np.zeros((len(stack.masks), len(stack.masks)))
+    for first in range(0, stack.masks.shape[1], 16_384):  # a part at a time, in floats
+        part = stack.masks[:, first : first + 16_384].astype(np.float32)
+        total += part @ part.T
+    return total
+
+
+# In units of a centered mask's square; chosen by so many targets at most.
+PENALTIES = np.geomspace(1e-5, 1e2, 15)
+CHOSEN_BY = 256
+
+
+class _Ridge:
+    """Ridge regression on the masks before ``start``, in its dual form."""
+
+    def __init__(self, gram: np.ndarray, start: int, stop: int) -> None:
+        gram = gram[:stop, :start]
+        means = gram[:start].mean(axis=0)  # centered on the masks fitted to
+        gram = gram - gram.mean(axis=1, keepdims=True) - means + means.mean()
+        gram /= max(np.trace(gram[:start]) / start, 1e-12)
+        self.start, self.stop, self.late = start, stop, gram[start:]
+        self.values, self.vectors = np.linalg.eigh(gram[:start])
+
+    def predict(self, targets: np.ndarray) -> np.ndarray:
+        """What it predicts, those before ``start`` left out one by one.
+
+        ``targets [K, ...]``, of a mean known to be 0; returned ``[stop, ...]``.
+        """
+        flat = targets.reshape(len(targets), -1)[: self.start]
+        some = flat[:, :: max(1, flat.shape[1] // CHOSEN_BY)]
+
+        def error(penalty: float) -> float:
+            return float(np.mean((self.fit(penalty, some)[1] - some) ** 2))
+
+        weights, left_out = self.fit(min(PENALTIES, key=error), flat)
+        found = np.concatenate([left_out, self.late @ weights])
+        return found.reshape(self.stop, *targets.shape[1:])
+
+    def fit(self, penalty: float, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weights of masks, and the predictions with each left out."""
+        shrunk = 1 / (np.maximum(self.values, 0) + penalty)
+        weights = self.vectors @ (shrunk[:, None] * (self.vectors.T @ targets))
+        return weights, targets - weights / (self.vectors**2 @ shrunk)[:, None]
+
+
+def _pairs(n: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs ``(i, j)``, ``i - reach <= j < i``."""
+    first, second = np.tril_indices(n, -1)
+    near = first - second <= reach
+    return first[near], second[near]
+
+
+def _votes(
+    same: np.ndarray, onehot: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """What earlier labels say of each: ``Σ_{j<i} same_ij onehot_j``, a class each."""
+    votes = np.zeros(onehot.shape)
+    order = np.argsort(first, kind="stable")
+    for pair in np.split(order, np.flatnonzero(np.diff(first[order])) + 1):
+        before = onehot[:, second[pair]]  # [stop, pairs, classes]
+        votes[:, first[pair[0]]] = np.einsum("kp,kpc->kc", same[:, pair], before)
+    return votes
+
+
+def _calibrate(
+    evidence: np.ndarray, prior: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """The weights, shared by all labels, that make logits of evidence; likelihood."""
+    x = evidence.reshape(-1, *evidence.shape[2:])  # [examples, classes, parts]
+    scale = x.std(axis=(0, 1)) + 1e-12
+    x, y = x / scale, labels.reshape(-1)
+    offset = np.tile(prior, (len(labels), 1))
+    rows = np.arange(len(y))
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = offset + x @ weights
+        log_p = logits - special.logsumexp(logits, axis=1, keepdims=True)
+        error = np.exp(log_p)
+        error[rows, y] -= 1
+        slope = np.einsum("ec,ecp->p", error, x) / len(y)
+        penalty = 1e-5 * weights
+        value = -log_p[rows, y].mean() + penalty @ weights / 2
+        return value, slope + penalty
+
+    start = np.zeros(x.shape[-1])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B")
+    return np.asarray(found.x) / scale
+
+
+def _log_likelihood(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``Σ_i log softmax(logits_i)[y_i]`` of each mask; logits ``[k, n, classes]``."""
+    log_p = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+    each = np.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+    return np.asarray(each.sum(axis=1))
+
+
+# The pruner in the loop
+
+
+def search(
+    score_fn: Callable[[jax.Array, Any], Scores],
+    mask_fn: Callable[[jax.Array, Any], Mask],
+    *,
+    most: int = 128,
+    steps: int = 100,
+    calibrated: int = 16,
+    prunable: Prunable = None,
+) -> Decoder:
+    """Returns the decoder that looks for labels whose mask is the one seen.
+
+    Labels are relaxed to probabilities ``q [n, classes]``, and those sought whose
+    scores are high where the mask keeps and low where it does not: a logistic loss of
+    ``asinh(score)``, a threshold a layer fitted along, minimized by Adam. The start is
+    what makes it work (the problem is that of phase retrieval): the top eigenvector of
+    the Hessian, in q, of ``Σ_w (m_w - mean_w) (score_w / σ_w)^r``, r = 1 and 2, with
+    both signs. Labels found are rounded, pruned with, and the share of the mask that
+    comes out says which start to believe, and how much: errors by overlap and by margin
+    are fitted to the sets decoded before.
+
+    Args:
+      score_fn: ``score_fn(q, x) -> scores``, a pytree, of the probabilities of labels
+        ``[n, classes]`` and the inputs; twice differentiable in q; higher is kept. A
+        ``ScoreFn`` built on ``classification_loss`` takes them for labels.
+      mask_fn: ``mask_fn(y, x) -> mask``, a pytree: the pruner itself.
+      most: how many masks are decoded at most.
+      steps: of Adam, from each start.
+      calibrated: masks before these that are decoded as well, to learn how far labels
+        found can be trusted.
+      prunable: static pytree of bools; ``None``: the leaves of two or more axes.
+
+    Reference: spectral starts: Candès et al. 2015, https://arxiv.org/abs/1407.1065.
+    """
+
+    def layers(q: jax.Array, x: Any) -> list[jax.Array]:
+        scores = score_fn(q, x)
+        flags = prunable_kernels(scores) if prunable is None else prunable
+        leaves = itertools.compress(jax.tree.leaves(scores), jax.tree.leaves(flags))
+        return [leaf.reshape(-1) for leaf in leaves]
+
+    def prune(y: jax.Array, x: Any) -> jax.Array:
+        return ravel_mask(mask_fn(y, x), prunable=prunable)
+
+    finder_of = _Last(lambda stack: _Finder(layers, prune, stack, steps))
+
+    def log_prob(stack: Stack, start: int, stop: int) -> np.ndarray:
+        first = max(0, decoder.start(len(stack.masks)) - calibrated)
+        mean = stack.masks[: max(first, 1)].mean(axis=0 if first else None)
+        found = finder_of(stack).find(range(first, stop), mean)
+        before, now = found[: start - first], found[start - first :]
+        weights = _trust(before, stack.labels[first:start])
+        return np.array(
+            [
+                _believe(one, weights).log_prob(y)
+                for one, y in zip(now, stack.labels[start:stop], strict=True)
+            ]
+        )
+
+    decoder = Decoder("search decoding", log_prob, most)
+    return decoder
+
+
+class _Found(NamedTuple):
+    """Labels found for a mask, best first."""
+
+    labels: np.ndarray  # [candidates, n]
+    overlaps: np.ndarray  # [candidates], shares of the mask that their masks keep
+    margins: np.ndarray  # [n], between the first and second class
+    classes: int
+
+
+class _Finder:
+    """Finds labels by their masks; keeps what it found."""
+
+    def __init__(self, score_fn: Any, mask_fn: Any, stack: Stack, steps: int) -> None:
+        self.stack = stack
+        self.known: dict[int, _Found] = {}
+        prior = jnp.asarray(stack.prior, jnp.float32)
+        n, classes = prior.shape
+        optimizer = optax.adam(0.15)
+
+        def scaled(q: jax.Array, x: Any, sigma: jax.Array) -> jax.Array:
+            return jnp.concatenate(score_fn(q, x)) / sigma
+
+        @jax.jit
+        def spread(key: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
+            """The size of each score over labels drawn anew; whether any is < 0."""
+            y = jax.random.categorical(key, jnp.log(prior), shape=(32, n))
+            scores = jax.lax.map(
+                lambda one: jnp.concatenate(score_fn(jax.nn.one_hot(one, classes), x)),
+                y,
+            )
+            size = jnp.sqrt(jnp.mean(scores**2, axis=0))
+            return size + 1e-6 * jnp.max(size) + 1e-30, jnp.any(scores < 0)
+
+        @functools.partial(jax.jit, static_argnames="power")
+        def curve(
+            v: jax.Array, weights: jax.Array, sigma: jax.Array, x: Any, power: int
+        ) -> jax.Array:
+            def height(q: jax.Array) -> jax.Array:
+                return jnp.sum(weights * scaled(q, x, sigma) ** power)
+
+            bent = jax.jvp(jax.grad(height), (prior,), (_between(v),))[1]
+            return _between(bent)
+
+        def loss(
+            fit: Any, kept: list[jax.Array], scales: list[jax.Array], x: Any
+        ) -> Any:
+            logits, thresholds, sharpness = fit
+            total: Any = 0.0
+            size = sum(k.size for k in kept)
+            share = sum(jnp.sum(k) for k in kept) / size
+            layers = score_fn(jax.nn.softmax(logits), x)
+            for i, (s, k, scale) in enumerate(zip(layers, kept, scales, strict=True)):
+                z = (jnp.arcsinh(s / scale) - thresholds[i]) * jnp.exp(sharpness)
+                weight = jnp.where(k, 1 / share, 1 / (1 - share))
+                total += jnp.sum(weight * jax.nn.softplus(jnp.where(k, -z, z)))
+            return total / size
+
+        @jax.jit
+        def descend(logits: jax.Array, mask: jax.Array, x: Any) -> jax.Array:
+            layers = score_fn(jax.nn.softmax(logits), x)
+            cuts = np.cumsum([s.size for s in layers])[:-1]
+            kept = jnp.split(mask, cuts)
+            scales = [
+                jnp.median(jnp.abs(s)) + 1e-12 * jnp.max(jnp.abs(s)) for s in layers
+            ]
+            scales = [jnp.maximum(scale, 1e-30) for scale in scales]
+            thresholds = jnp.stack(
+                [
+                    jnp.arcsinh(
+                        jnp.sort(s)[jnp.clip(s.size - jnp.sum(k), 0, s.size - 1)] / c
+                    )
+                    for s, k, c in zip(layers, kept, scales, strict=True)
+                ]
+            )
+            fit = (logits, thresholds, jnp.float32(1))
+
+            def step(carry: Any, _: Any) -> Any:
+                fit, state = carry
+                slope = jax.grad(loss)(fit, kept, scales, x)
+                updates, state = optimizer.update(slope, state)
+                return (optax.apply_updates(fit, updates), state), None
+
+            (fit, _), _ = jax.lax.scan(step, (fit, optimizer.init(fit)), length=steps)
+            return fit[0]
+
+        @jax.jit
+        def overlaps(labels: jax.Array, mask: jax.Array, x: Any) -> jax.Array:
+            return jax.lax.map(
+                lambda y: jnp.sum(mask_fn(y, x) & mask) / jnp.maximum(jnp.sum(mask), 1),
+                labels,
+            )
+
+        self.spread, self.curve = spread, curve
+        self.descend, self.overlaps = descend, overlaps
+
+    def find(self, wanted: Sequence[int], mean: Any) -> list[_Found]:
+        """What is found for some masks; spread over the devices."""
+        devices = jax.local_devices()
+        missing = [k for k in wanted if k not in self.known]
+
+        def part(i: int) -> None:
+            with jax.default_device(devices[i]):
+                for k in missing[i :: len(devices)]:
+                    self.known[k] = self.one(k, mean)
+
+        with futures.ThreadPoolExecutor(len(devices)) as pool:
+            list(pool.map(part, range(len(devices))))
+        return [self.known[k] for k in wanted]
+
+    def one(self, k: int, mean: Any) -> _Found:
+        """The best labels found for mask k."""
+        stack = self.stack
+        n, classes = stack.prior.shape
+        mask, x = (
+            jnp.asarray(stack.masks[k]),
+            jax.tree.map(jnp.asarray, stack.inputs(k)),
+        )
+        sigma, signed = self.spread(jax.random.key(0), x)
+        weights = jnp.asarray(stack.masks[k] - mean, jnp.float32)
+        best: tuple[float, np.ndarray, np.ndarray] | None = None
+        for power in (1, 2) if signed else (2, 1):
+            direction = self.direction(weights, sigma, x, power)
+            if direction is None:
+                continue
+            for sign in (1, -1):
+                q = stack.prior + sign * 0.7 * direction
+                q = np.clip(q, 0.16 / classes, None)
+                q = np.log(q / q.sum(axis=1, keepdims=True)).astype(np.float32)
+                logits = np.asarray(self.descend(q, mask, x))
+                if not np.isfinite(logits).all():
+                    continue
+                y = np.argmax(logits, axis=1)
+                overlap = float(self.overlaps(y[None], mask, x)[0])
+                if best is None or overlap > best[0]:
+                    best = overlap, y, logits
+                if overlap > FOUND:
+                    break
+            if best is not None and best[0] > FOUND:
+                break
+        if best is None:
+            nothing = np.zeros(n)
+            return _Found(nothing[None].astype(int), np.zeros(1), nothing, classes)
+        overlap, y, logits = best
+        two: np.ndarray = np.sort(logits, axis=1)
+        margins = two[:, -1] - two[:, -2]
+        if overlap > NEAR:
+            y, overlap = self.polish(y, overlap, logits, mask, x)
+        candidates = y[None]
+        if classes == 2:  # a score may be even in the sign of all labels
+            candidates = np.stack([y, 1 - y])
+        found = np.asarray(self.overlaps(candidates, mask, x))
+        order = np.argsort(-found, kind="stable")
+        return _Found(candidates[order], found[order], margins, classes)
+
+    def direction(self, weights: Any, sigma: Any, x: Any, power: int) -> Any:
+        """The top eigenvector of the Hessian ``[n, classes]``, of size 1/2; or None."""
+        n, classes = self.stack.prior.shape
+        start = np.random.default_rng(0).standard_normal((n, classes))
+        start -= start.mean(axis=1, keepdims=True)
+
+        def times(v: np.ndarray) -> np.ndarray:
+            v = v.reshape(n, classes).astype(np.float32)
+            found = self.curve(v, weights, sigma, x, power=power)
+            return np.asarray(found, np.float64).reshape(-1)
+
+        once = times(start.reshape(-1))
+        if not np.isfinite(once).all() or not once.any():  # |score| has no curvature
+            return None
+        operator = sparse.LinearOperator((n * classes,) * 2, matvec=times, dtype=float)
+        try:
+            _, vectors = sparse.eigsh(
+                operator, k=1, which="LA", v0=start.reshape(-1), tol=1e-2, maxiter=300
+            )
+        except sparse.ArpackNoConvergence:
+            return None
+        vector = vectors[:, 0].reshape(n, classes)
+        return vector / np.sqrt(np.mean(vector**2)) / 2
+
+    def polish(self, y: Any, overlap: float, logits: Any, mask: Any, x: Any) -> Any:
+        """Single labels are changed, the least certain first, while that helps."""
+        order = np.argsort(logits, axis=1)
+        margins = np.take_along_axis(logits, order[:, -2:], axis=1)
+        doubtful = np.argsort(margins[:, 1] - margins[:, 0], kind="stable")
+        wide = min(24, len(y))
+        for _ in range(40):
+            if overlap > FOUND:
+                break
+            which = doubtful[:wide]
+            tried = np.tile(y, (len(which), 1))
+            other = np.where(
+                y[which] == order[which, -1], order[which, -2], order[which, -1]
+            )
+            tried[np.arange(len(which)), which] = other
+            found = np.asarray(self.overlaps(tried, mask, x))
+            if found.max() > overlap:
+                y, overlap = tried[np.argmax(found)], float(found.max())
+            elif wide < min(len(y), 128):
+                wide = min(len(y), 128)
+            else:
+                break
+        return y, overlap
+
+
+FOUND, NEAR = 0.999, 0.8  # overlaps of masks: the same labels, or close to them
+
+
+def _between(v: jax.Array) -> jax.Array:
+    """The part that leaves probabilities summing to 1."""
+    return v - v.mean(axis=-1, keepdims=True)
+
+
+class _Belief(NamedTuple):
+    """Candidates, their weights, and how sure of each label; a distribution of y."""
+
+    found: _Found
+    weights: np.ndarray  # [candidates]
+    right: np.ndarray  # [candidates, n], log probability that a label is as found
+
+    def log_prob(self, y: np.ndarray) -> float:
+        """Returns ``log q(y | mask)``."""
+        wrong = np.log(-np.expm1(self.right)) - math.log(self.found.classes - 1)
+        each = np.where(self.found.labels == y, self.right, wrong)
+        return float(special.logsumexp(each.sum(axis=1), b=self.weights))
+
+
+def _reasons(found: _Found) -> np.ndarray:
+    """Why to trust each label of each candidate ``[candidates, n, 3]``."""
+    exact = -np.log10(1 - found.overlaps + 1e-4)[:, None]  # 0 to 4
+    margins = np.minimum(found.margins, 8) / 8
+    return np.stack(np.broadcast_arrays(1.0, margins, exact), axis=-1)
+
+
+def _trust(found: Sequence[_Found], labels: np.ndarray) -> np.ndarray:
+    """The weights of reasons, fitted to labels that are known."""
+    x, right = [np.zeros((2, 3))], [np.array([False, True])]  # so that none is certain
+    x[0][:, 0] = 1
+    for one, y in zip(found, labels, strict=True):
+        match = one.labels == y
+        nearest = int(np.argmax(match.mean(axis=1)))
+        x.append(_reasons(one)[nearest])
+        right.append(match[nearest])
+    rows, sign = np.concatenate(x), np.where(np.concatenate(right), 1.0, -1.0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        z = sign * (rows @ weights)
+        slope = -(sign * special.expit(-z)) @ rows + 0.02 * weights
+        return float(np.logaddexp(0, -z).sum() + 0.01 * weights @ weights), slope
+
+    return np.asarray(
+        optimize.minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B").x
+    )
+
+
+def _believe(found: _Found, weights: np.ndarray) -> _Belief:
+    # One percent of overlap speaks e^2 to 1 for the better candidate.
+    share = special.softmax(200 * found.overlaps)
+    right = special.log_expit(np.clip(_reasons(found) @ weights, -12, 12))
+    return _Belief(found, share, right)

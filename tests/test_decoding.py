@@ -1,0 +1,287 @@
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfp_jax import decoding, information
+from nfp_jax.decoding import Decoder, Stack, ridge, search
+
+
+def linear_masks(labels, *, weights=12, keep=4, classes=2, seed=0):
+    """The highest of random linear scores of one-hot labels."""
+    rng = np.random.default_rng(seed)
+    sums = rng.standard_normal((labels.shape[1] * classes, weights))
+    scores = np.eye(classes)[labels].reshape(len(labels), -1) @ sums
+    return scores >= np.sort(scores, axis=1)[:, [-keep]]
+
+
+def make_stack(count=24, n=4, prior=None, **options):
+    prior = np.full((n, 2), 0.5) if prior is None else np.asarray(prior)
+    steps = np.cumsum(prior, axis=1)[:, :-1]
+    draws = np.random.default_rng(1).random((count, len(prior), 1))
+    labels = (draws > steps).sum(axis=2)
+    masks = linear_masks(labels, classes=prior.shape[1], **options)
+    return Stack(masks, labels, prior)
+
+
+def totals(decoder, stack, start, stop):
+    """Of each mask, what the probabilities of all labelings sum to."""
+    n, classes = stack.prior.shape
+    found = np.zeros(stop - start)
+    for labeling in itertools.product(range(classes), repeat=n):
+        stack.labels[start:stop] = (
+            labeling  # in place: what was found for masks is kept
+        )
+        found += np.exp(decoder.log_prob(stack, start, stop))
+    return found
+
+
+def features(mask, x):
+    """Two kinds of evidence for each label and class, from mask and inputs."""
+    seen = mask[:4, None] * x  # [n, 2]
+    return np.stack([seen, np.cos(3 * seen)], axis=-1)
+
+
+THREE = np.full((3, 3), 1 / 3)
+UNEQUAL = np.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("decoder", "prior"),
+    [
+        (ridge(), None),
+        (ridge(pairs=0), None),
+        (ridge(pairs=2, features=features), None),
+        (ridge(), THREE),
+        (ridge(features=features), UNEQUAL),
+    ],
+    ids=["pairs", "no pairs", "features", "three classes", "unequal labels"],
+)
+def test_ridge_is_a_distribution_over_labelings(decoder, prior):
+    stack = make_stack(prior=prior)
+    x = np.random.default_rng(0).standard_normal((len(stack.prior), 2))
+    assert totals(decoder, stack._replace(x=x), 16, 20) == pytest.approx(1, abs=1e-9)
+
+
+def test_ridge_of_resampled_inputs_is_a_distribution_too():
+    stack = make_stack()
+    x = np.random.default_rng(0).standard_normal((24, 4, 2))
+    found = totals(
+        ridge(features=features), stack._replace(x=x, resampled=True), 16, 20
+    )
+    assert found == pytest.approx(1, abs=1e-9)
+
+
+def changed(stack, labels_from, masks_from, flip=1):
+    """The stack with other labels and masks from some place on."""
+    classes = stack.prior.shape[1]
+    labels, masks = stack.labels.copy(), stack.masks.copy()
+    labels[labels_from:] = (labels[labels_from:] + flip) % classes
+    masks[masks_from:] = True
+    return stack._replace(labels=labels, masks=masks)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "prior"),
+    [(ridge(), None), (ridge(), THREE), (ridge(features=features), None)],
+    ids=["two classes", "three", "features"],
+)
+def test_ridge_looks_at_no_later_mask_or_label(decoder, prior):
+    """Of mask 16 nothing changes with those after it, in the same call or not."""
+    stack = make_stack(prior=prior, count=40)
+    x = np.random.default_rng(0).standard_normal((len(stack.prior), 2))
+    stack = stack._replace(x=x)
+    expected = decoder.log_prob(stack, 16, 20)
+    found = decoder.log_prob(changed(stack, 17, 17), 16, 20)
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    assert np.abs(found[1:] - expected[1:]).min() > 1e-3
+    found = decoder.log_prob(changed(stack, 20, 20), 16, 20)
+    assert found == pytest.approx(expected, rel=1e-12)
+    before = changed(stack, 99, 99)
+    before.labels[:8] = 0
+    assert np.abs(decoder.log_prob(before, 16, 20) - expected).min() > 1e-3
+
+
+def test_ridge_learns_to_read_labels_off_the_mask_and_in_chains():
+    """Weight i keeps label i; then whether labels i and i - 1 are the same."""
+    stack = make_stack(count=128, n=6)
+    copied = stack._replace(masks=stack.labels == 1)
+    assert ridge(pairs=0).log_prob(copied, 64, 128).mean() > -0.3
+    chained = stack._replace(masks=stack.labels[:, 1:] == stack.labels[:, :-1])
+    alone = ridge(pairs=0).log_prob(chained, 64, 128).mean()
+    assert alone == pytest.approx(6 * math.log(0.5), abs=0.3)
+    # Of 6 labels 5 are told, and log 2 is missing.
+    assert -1.5 < ridge().log_prob(chained, 64, 128).mean() < -0.5
+    assert -1.5 < ridge(pairs=1).log_prob(chained, 64, 128).mean() < -0.5
+
+
+def test_features_tell_what_no_regression_can():
+    """Weight i keeps label i where the input i is positive, of inputs that change."""
+    rng = np.random.default_rng(0)
+    stack = make_stack(count=64, n=6)
+    x = rng.choice([-1.0, 1.0], (64, 6))
+    masks = (stack.labels == 1) == (x > 0)
+    stack = stack._replace(masks=masks, x=x, resampled=True)
+
+    def agreement(mask, x):
+        sign = np.where(mask, x, -x)
+        return np.stack([-sign, sign], axis=1)[..., None]
+
+    told = ridge(features=agreement).log_prob(stack, 32, 64)
+    assert told.mean() > -0.3
+
+
+def test_ridge_needs_features_where_inputs_are_resampled():
+    stack = make_stack()._replace(x=np.zeros((24, 4, 2)), resampled=True)
+    with pytest.raises(ValueError, match="inputs are resampled and the decoder has no"):
+        ridge().log_prob(stack, 16, 20)
+
+
+def test_ridge_in_its_dual_form_is_ridge_and_leaves_one_out():
+    """Against the normal equations, one for each penalty and each mask left out."""
+    rng = np.random.default_rng(0)
+    masks, targets = rng.random((30, 7)) < 0.4, rng.standard_normal((30, 2))
+    x = masks - masks[:20].mean(axis=0)
+    x /= math.sqrt(np.sum(x[:20] ** 2) / 20)
+
+    def predict(train, penalty):
+        fitted = x[train]
+        weights = np.linalg.solve(
+            fitted.T @ fitted + penalty * np.eye(7), fitted.T @ targets[train]
+        )
+        return x @ weights
+
+    def left_out(penalty):
+        without = [np.delete(np.arange(20), i) for i in range(20)]
+        return np.stack([predict(w, penalty)[i] for i, w in enumerate(without)])
+
+    tried = [left_out(penalty) for penalty in decoding.PENALTIES]
+    best = int(np.argmin([np.mean((one - targets[:20]) ** 2) for one in tried]))
+    expected = predict(np.arange(20), decoding.PENALTIES[best])[20:]
+    stack = Stack(masks, targets, targets)
+    found = decoding._Ridge(decoding._gram(stack), 20, 30).predict(targets)
+    np.testing.assert_allclose(found, np.concatenate([tried[best], expected]))
+
+
+def stack_of_inputs(count=256, n=10, d=2):
+    rng = np.random.default_rng(4)
+    x, labels = rng.standard_normal((count, n, d)), rng.integers(0, 2, (count, n))
+    member = np.eye(2)[labels]
+    sums = np.einsum("knc,knd->kcd", member, x)
+    masks = (sums > 0).reshape(count, -1)
+    return Stack(masks, labels, np.full((n, 2), 0.5), x, resampled=True)
+
+
+def test_class_means_are_read_off_their_signs_as_far_as_a_normal_law_can():
+    """A sign leaves a variance of 1 - 2/π: half the log of it, of log 2, is told."""
+    stack = stack_of_inputs()
+    gains = decoding.class_means(stack)
+    told = 4 * -math.log(1 - 2 / math.pi) / 2  # 2.03 of 2.77 nats
+    assert len(gains) == 128
+    assert gains.mean() == pytest.approx(told, abs=4 * gains.std() / math.sqrt(128))
+    others = stack._replace(masks=np.roll(stack.masks, 1, axis=0))
+    assert -0.5 < decoding.class_means(others).mean() < 0.05
+
+
+def test_class_means_look_at_no_later_mask_and_count_no_class_without_members():
+    stack = stack_of_inputs(count=64)
+    later = changed(stack, 33, 33)
+    found, expected = decoding.class_means(later), decoding.class_means(stack)
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    assert np.abs(found[1:] - expected[1:]).min() > 1e-3
+    one = stack._replace(labels=np.zeros_like(stack.labels))
+    signs = np.concatenate([one.x.sum(axis=1) > 0, stack.masks[:, :2]], axis=1)
+    gains = decoding.class_means(one._replace(masks=signs))
+    assert gains.mean() == pytest.approx(-math.log(1 - 2 / math.pi), abs=0.4)
+
+
+def test_class_means_need_inputs_of_each_data_set():
+    stack = stack_of_inputs(count=16)
+    for wrong in (stack._replace(x=None), stack._replace(resampled=False)):
+        with pytest.raises(ValueError, match="class_means needs resampled inputs"):
+            decoding.class_means(wrong)
+
+
+# Search: |A (2q - 1)|, of which every single label tells nothing.
+N, WEIGHTS, KEEP = 8, 48, 10
+SIZES = np.random.default_rng(3).standard_normal((WEIGHTS, N)).astype(np.float32)
+
+
+def even_scores(q, x):
+    return {"kernel": jnp.abs(SIZES[:, : len(q)] @ (q[:, -1] - q[:, 0]))[None]}
+
+
+def even_mask(y, x):
+    scores = even_scores(jax.nn.one_hot(y, 2), x)["kernel"]
+    return {"kernel": scores >= jnp.sort(scores[0])[-KEEP]}
+
+
+def even_stack(count, n=N):
+    labels = np.random.default_rng(2).integers(0, 2, (count, n))
+    masks = information.make_masks(
+        lambda y: even_mask(y, None), jnp.asarray(labels), at_once=count
+    )
+    return Stack(masks, labels, np.full((n, 2), 0.5))
+
+
+def finder(**options):
+    return search(even_scores, even_mask, **options)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Search spreads over all devices, and compiles on each."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+def test_search_finds_labels_up_to_the_sign_that_no_mask_tells(one_device):
+    exact = information.exact_information(lambda y: even_mask(y, None), N)
+    assert exact == pytest.approx((N - 1) * math.log(2), abs=0.1)
+    gains = information.decoded(
+        finder(most=24, calibrated=12, steps=30), even_stack(64)
+    )
+    assert len(gains) == 24
+    assert exact / 2 < gains.mean() < exact + 0.1
+
+
+def test_search_is_a_distribution_over_labelings_and_looks_at_nothing_later(one_device):
+    """Of 16 masks all are decoded or calibrate: none is left for a mean of them."""
+    decoder = finder(most=12, calibrated=8, steps=10)
+    stack = even_stack(16, n=3)
+    labels = stack.labels.copy()
+    expected = decoder.log_prob(stack, 10, 13)
+    assert totals(decoder, stack, 10, 13) == pytest.approx(1, abs=1e-9)
+    later = changed(stack, 10, 13)
+    decoder.log_prob(later, 10, 13)  # other labels are there while it searches
+    later.labels[:] = labels
+    assert decoder.log_prob(later, 10, 13) == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_search_believes_is_a_distribution_of_three_classes_too():
+    found = decoding._Found(
+        labels=np.array([[0, 1, 2], [2, 2, 2]]),
+        overlaps=np.array([0.9, 0.895]),
+        margins=np.array([0.5, 3.0, 20.0]),
+        classes=3,
+    )
+    belief = decoding._believe(found, np.array([-1.0, 2.0, 0.5]))
+    each = [belief.log_prob(y) for y in itertools.product(range(3), repeat=3)]
+    assert np.exp(each).sum() == pytest.approx(1, abs=1e-9)
+    assert max(each) == belief.log_prob((0, 1, 2)) > math.log(0.1)
+
+
+def test_a_decoder_of_ones_own_is_bounded_as_any_other():
+    """One that knows the code: masks are labels, and it is sure of them at 0.9."""
+    stack = make_stack(count=32)
+    stack = stack._replace(masks=stack.labels == 1)
+
+    def log_prob(stack, start, stop):
+        right = stack.masks[start:stop] == stack.labels[start:stop]
+        return np.log(np.where(right, 0.9, 0.1)).sum(axis=1)
+
+    gains = information.decoded(Decoder("known", log_prob, most=12), stack)
+    expected = math.log(0.99 * 0.9**4 / 0.5**4 + 0.01)
+    np.testing.assert_allclose(gains, np.full(12, expected))
