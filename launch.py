@@ -67,15 +67,15 @@ def main(argv: list[str]) -> int:
 
     import jax
 
-    from nfp_jax import data, experiment, report
+    from nfp_jax import data, experiments, report
 
     try:
-        experiment.check_names(spec)
+        experiments.check_names(spec)
         store = results.open_results(
             spec.out, spec.name, spec.digest(), spec.identity()
         )
-        cells = experiment.all_cells(spec)
-        mine = share(cells, *place, in_training=experiment.TRAINED)
+        cells = experiments.all_cells(spec)
+        mine = share(cells, *place, in_training=experiments.TRAINED)
         todo = _missing(mine, store)
         absl_logging.info(
             "%d of %d rows to do in %s%s",
@@ -88,8 +88,8 @@ def main(argv: list[str]) -> int:
             store.write_run(facts)
             progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
             with results.RowWriter(store) as writer:
-                failures, stats = experiment.run(
-                    spec, todo, writer.add, progress=progress
+                failures, stats = experiments.run(
+                    spec, todo, writer.add, progress=progress, store=store
                 )
             store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
     except data.DataError as error:

@@ -3,7 +3,7 @@
 The names here are the library: masks, scores and pruning, for the params pytree of any
 framework. They need jax, optax and chex alone. The experiment stands beside them, in
 modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``, ``data``,
-``capacity``, ``experiment``.
+``capacity``, ``experiments``.
 
 >>> import jax.numpy as jnp
 >>> import nfp_jax as nfp

@@ -1,7 +1,8 @@
 """The directory of a run: open it, add rows to it, read it back, resume.
 
 ``<root>/<name>-<digest>/`` holds ``config.json``, ``rows/*.parquet`` (a shard a
-finished piece of work) and ``run.json`` (one entry a launch). Files appear whole or
+finished piece of work), ``run.json`` (one entry a launch) and, for the question of
+information, ``masks/*.npz`` (one a cell, packed). Files appear whole or
 not at all, and their names never meet, so any number of processes may write at once
 and a killed one leaves nothing half-written. Knows nothing of JAX: a row is a dict of
 Python numbers, strings and lists. The surprise: a row written twice is kept twice on
@@ -10,6 +11,8 @@ file, and the later one counts when it is read.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import json
 import os
@@ -17,12 +20,14 @@ import socket
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,10 +37,14 @@ from nfp_jax.spec import COORDINATES
 # Types are fixed for the columns that this package writes, so that a shard where one is
 # empty agrees with the others. A row may lack some, and add its own.
 _COLUMNS = {
-    pa.string(): "pruner select resume ablation",
-    pa.int64(): "n init_seed data_seed train_seed epochs kept",
+    pa.string(): "pruner select resume ablation conditioning information_lower_by "
+    "information_upper_by",
+    pa.int64(): "n init_seed data_seed train_seed epochs kept datasets distinct_masks "
+    "classes prunable",
     pa.float64(): "sparsity noise train_accuracy test_accuracy memorized_points "
-    "memorized_bits noise_correlation noise_correlation_normalized loss seconds",
+    "memorized_bits noise_correlation noise_correlation_normalized loss seconds "
+    "information_lower information_upper information_exact p_eff_lower p_eff_upper "
+    "confidence irreproducible collapsed_share bound_seconds label_entropy",
     pa.bool_(): "converged diverged collapsed",
     pa.list_(pa.string()): "layers",
     pa.list_(pa.int64()): "kept_by_layer size_by_layer",
@@ -133,6 +142,40 @@ class Results:
         """The `row_key` of every row on file: what a resumed run skips."""
         rows = _read(self.directory, COORDINATES)
         return set(rows.itertuples(index=False, name=None))
+
+    def write_masks(self, cell: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Writes the arrays of a cell to ``masks/``, in place of earlier ones.
+
+        Raises:
+          ResultsError: the file can't be written.
+        """
+        path = self._masks_path(cell)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ResultsError(f"can't write {path}: {error.strerror}") from error
+        write_file(path, buffer.getvalue())
+
+    def read_masks(self, cell: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """The arrays of a cell, or None where there are none on file.
+
+        Raises:
+          ResultsError: the file is damaged.
+        """
+        path = self._masks_path(cell)
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ResultsError(f"can't read {path}: {error}") from error
+
+    def _masks_path(self, cell: Mapping[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
+        return self.directory / "masks" / f"{digest}.npz"
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes this launch's facts to ``run.json``, beside those of other launches.

@@ -97,6 +97,17 @@ class PruneSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class InformationSpec:
+    """How the information in masks is bounded, where that is the question."""
+
+    datasets: int = 256  # drawn for each cell, K
+    conditioning: str = "labels"  # labels redrawn, inputs fixed; or data: all redrawn
+    confidence: float = 0.95  # that both ends of an interval hold
+    decoded: int = 128  # masks decoded by searching, at most
+    exact: bool = False  # try all labelings where they are few and uniform
+
+
+@dataclasses.dataclass(frozen=True)
 class EngineSpec:
     """How the machine is used: speed, and results only through the order of sums."""
 
@@ -131,10 +142,12 @@ class Spec:
     name: str = "experiment"
     out: str = "results"
     seed: int = 0
+    question: str = "memorization"  # or information
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     prune: PruneSpec = PruneSpec()
+    information: InformationSpec = InformationSpec()
     engine: EngineSpec = EngineSpec()
     grid: GridSpec = GridSpec()
 
@@ -161,9 +174,11 @@ class Spec:
         """Returns what decides a row's numbers, as plain data, defaults spelt out.
 
         Every field but the grid (more cells extend the same directory), the engine, the
-        paths and the download flag.
+        paths and the download flag; those of information for that question alone.
         """
         plain = dataclasses.asdict(self)
+        if self.question == "memorization":  # directories made before there were others
+            del plain["question"], plain["information"]
         del plain["grid"], plain["engine"], plain["out"]
         del plain["data"]["dir"], plain["data"]["download"]
         return json.loads(json.dumps({"format": FORMAT, **plain}))
@@ -332,7 +347,7 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
 
 
 def _check(spec: Spec) -> None:
-    """Ranges and structure; names are looked up in experiment.py."""
+    """Ranges and structure; names are looked up in experiments/."""
     _check_name(spec.name)
     for path, value in {
         "data.dim": spec.data.dim,
@@ -377,6 +392,33 @@ def _check(spec: Spec) -> None:
     for path, value in _items(spec, "grid", "noise").items():
         _require(0 <= value <= 1, path, value, "0 <= noise <= 1")
     _check_grid(spec.grid)
+    _check_information(spec)
+
+
+def _check_information(spec: Spec) -> None:
+    """Its settings, and what of the grid means nothing for that question."""
+    own = spec.information
+    _require(own.datasets >= 2, "information.datasets", own.datasets, "datasets >= 2")
+    _require(own.decoded >= 0, "information.decoded", own.decoded, "decoded >= 0")
+    _require(
+        0 < own.confidence < 1,
+        "information.confidence",
+        own.confidence,
+        "0 < confidence < 1",
+    )
+    _require(
+        own.conditioning in ("labels", "data"),
+        "information.conditioning",
+        own.conditioning,
+        "'labels' or 'data'",
+    )
+    if spec.question == "information":
+        for path, value in _items(spec, "grid", "pruner").items():
+            expected = "a pruner: a dense mask holds no information"
+            _require(value != "dense", path, value, expected)
+        for path, value in _items(spec, "grid", "ablation").items():
+            expected = "'': masks are not ablated for question 'information'"
+            _require(value == "", path, value, expected)
 
 
 def _check_name(name: str) -> None:

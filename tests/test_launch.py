@@ -230,7 +230,7 @@ OWN = """
 import jax
 
 import nfp_jax as nfp
-from nfp_jax import experiment
+from nfp_jax import experiments
 
 exec(open("configs/gaussian.py").read())  # the fields and presets of that one
 
@@ -243,7 +243,7 @@ def fisher(loss_fn):
     return score
 
 
-experiment.PRUNERS["fisher"] = lambda net: fisher(
+experiments.PRUNERS["fisher"] = lambda net: fisher(
     nfp.classification_loss(net.apply_fn)
 )
 gaussian_config = get_config

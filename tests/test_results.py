@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -317,3 +318,33 @@ def test_rows_that_can_t_be_written_are_told_of_and_tried_again(results, monkeyp
                 time.sleep(0.01)
         monkeypatch.setattr(results_module.os, "replace", replace)
     assert len(results.done()) == seed + 1
+
+
+# Masks
+
+
+def test_masks_come_back_by_the_coordinates_of_their_cell(results):
+    cell, other = make_row(), make_row(sparsity=0.95)
+    packed = np.packbits(np.eye(3, 17, dtype=bool), axis=1)
+    assert results.read_masks(cell) is None
+    results.write_masks(cell, {"masks": packed, "seconds": 1.5})
+    found = results.read_masks({**cell, "train_accuracy": None})
+    np.testing.assert_array_equal(found["masks"], packed)
+    assert found["masks"].dtype == np.uint8 and found["seconds"] == 1.5
+    assert results.read_masks(other) is None
+    results.write_masks(cell, {"masks": packed[:1]})
+    assert len(results.read_masks(cell)["masks"]) == 1
+    assert len(list((results.directory / "masks").iterdir())) == 1
+
+
+def test_damaged_masks_are_refused_with_their_path(results):
+    cell = make_row()
+    results.write_masks(cell, {"masks": np.zeros((100, 100))})
+    (path,) = (results.directory / "masks").iterdir()
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ResultsError, match=rf"can't read .*{path.name}"):
+        results.read_masks(cell)
+    (results.directory / "masks").rename(results.directory / "elsewhere")
+    (results.directory / "masks").write_text("in the way")
+    with pytest.raises(ResultsError, match=rf"can't write .*{path.name}"):
+        results.write_masks(cell, {})

@@ -10,6 +10,7 @@ from nfp_jax import spec
 from nfp_jax.spec import GridSpec, Spec, SpecError
 
 TRAINED = ("magnitude_trained", "imp")
+ASKED = {"question": "information", "grid": {"pruner": ("imp",)}}
 
 
 def test_defaults_make_a_spec_and_go_round():
@@ -70,6 +71,24 @@ def test_defaults_make_a_spec_and_go_round():
         ({"prune": {"rounds": {"synflow": 0}}}, r"prune\.rounds\.synflow is 0"),
         ({"engine": {"lanes": -1}}, r"engine\.lanes is -1, expected lanes >= 0"),
         ({"engine": {"shrink_from": -1.0}}, r"engine\.shrink_from is -1\.0, expected"),
+        ({"information": {"datasets": 1}}, r"information\.datasets is 1, expected"),
+        ({"information": {"decoded": -1}}, r"information\.decoded is -1, expected"),
+        ({"information": {"confidence": 1.0}}, r"information\.confidence is 1\.0, exp"),
+        (
+            {"information": {"conditioning": "inputs"}},
+            r"information\.conditioning is 'inputs', expected 'labels' or 'data'",
+        ),
+        (
+            {"question": "information", "grid": {"pruner": ("imp", "dense")}},
+            r"grid\.pruner\[1\] is 'dense', expected a pruner: a dense mask holds no",
+        ),
+        (
+            {
+                "question": "information",
+                "grid": {"pruner": ("imp",), "ablation": ("shuffle",)},
+            },
+            r"grid\.ablation\[0\] is 'shuffle', expected ''",
+        ),
         ({"name": "../up"}, r"name is '\.\./up', expected letters"),
         (
             {"grid": {"paired_seeds": True, "init_seed": (0, 1)}},
@@ -96,6 +115,7 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
         dataclasses.replace(plain, out="elsewhere"),
         dataclasses.replace(plain, grid=GridSpec(n=(5,), init_seed=(1, 2))),
         Spec.from_config({"data": {"dir": "somewhere", "download": False}}),
+        Spec.from_config({"information": {"datasets": 3}}),
         Spec.from_config({"engine": {"lanes": 8, "shrink_from": float("inf")}}),
         Spec.from_config(
             {"prune": {"rounds": {"synflow": 100, "snip": 1, "grasp": 1}}}
@@ -113,6 +133,9 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
             {"train": {"min_epochs": 9}},
             {"prune": {"rewind_step": 1}},
             {"prune": {"rounds": {"synflow": 99}}},
+            ASKED,
+            {**ASKED, "information": {"datasets": 3}},
+            {**ASKED, "information": {"conditioning": "data"}},
         )
     ]
     digests = {each.digest() for each in (plain, *other)}

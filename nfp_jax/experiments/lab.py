@@ -1,18 +1,19 @@
-"""Cells to rows: the main experiment, the only file that knows all the others.
+"""What all questions share: names, keys, the set, the network, its training, masks.
 
 Cells that share n, noise and seeds share a draw: one data set, one initialization. In
 a draw the dense training serves the dense row, magnitude after training and the first
 round of IMP at every sparsity; one IMP trajectory serves all of its sparsities.
 Strings of a configuration are looked up here, in one table a kind; a pruner of your
-own is registered in ``PRUNERS``.
+own is registered in ``PRUNERS``. The surprise: a failure is kept with its cells, not
+raised.
 """
 
+import contextlib
 import functools
 import inspect
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -31,11 +32,13 @@ from nfp_jax import (
     scores,
     training,
 )
+from nfp_jax.data import Dataset
 from nfp_jax.masks import Mask, Params
 from nfp_jax.scores import ScoreFn
-from nfp_jax.spec import DRAW, Cell, Spec, SpecError, cells
+from nfp_jax.spec import DRAW, Cell, Spec, SpecError
 
 Row = dict[str, Any]
+AddRow = Callable[[Row], None]
 
 
 class Network(NamedTuple):
@@ -100,6 +103,7 @@ STOPS: dict[str, Callable[[Any], training.StopFn]] = {
 # Streams of randomness: a key is fold_in(fold_in(root, stream), seed), so that changing
 # the pruner changes neither the initialization nor the data.
 INIT, DATA, NOISE, SCORE, TRAIN, SHUFFLE, REINITIALIZE = range(7)
+EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
 
 
 class Failure(NamedTuple):
@@ -136,96 +140,62 @@ def check_names(spec: Spec) -> None:
     }
     for field, (names, table) in known.items():
         for name in names:
-            if name not in table:
-                listed = ", ".join(repr(entry) for entry in table)
-                raise SpecError(f"{field} names {name!r}, expected one of {listed}")
+            check_name(field, name, table)
 
 
-def all_cells(spec: Spec) -> list[Cell]:
-    """Returns the cells of the grid, each once."""
-    return cells(spec, in_training=TRAINED)
-
-
-def run(
-    spec: Spec,
-    todo: list[Cell],
-    add_row: Callable[[Row], None],
-    *,
-    progress: bool = False,
-) -> tuple[list[Failure], ensemble.Stats]:
-    """Trains the networks of the cells and hands over a row for each.
-
-    Args:
-      spec: the specification; its grid is not looked at.
-      todo: the cells to do, from ``all_cells``.
-      add_row: called once a cell, from any thread, as soon as its network is trained.
-      progress: whether to show a bar.
-
-    Returns:
-      The cells that raised (the others went on), and what the run took.
+def check_name(field: str, name: str, table: Collection[str]) -> None:
+    """Raises for a name that is not in a table.
 
     Raises:
-      SpecError: an ``n`` larger than the set, a network that does not fit its inputs,
-        options that the optimizer does not take.
-      data.DataError: a set that can't be read or downloaded.
+      SpecError: names the field and lists the known names.
     """
-    check_names(spec)
-    lab = _Lab(spec, todo, add_row)
-    _, stats = ensemble.run(
-        lab.training,
-        lab.jobs(),
-        on_finish=lambda job, result: job.tag.then(result),
-        on_error=lambda job, error: lab.fail(job.tag.cells, error),
-        lanes=spec.engine.lanes or None,
-        shrink=lab.shrink,
-        inputs=lab.inputs,
-        collect=False,
-        total=lab.networks(),
-        progress=progress,
-    )
-    return lab.failures, stats
+    if name not in table:
+        listed = ", ".join(repr(entry) for entry in table)
+        raise SpecError(f"{field} names {name!r}, expected one of {listed}")
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """What a job is for: the cells that need it, and what to do with its result."""
 
     cells: list[Cell]
     then: Callable[[training.TrainResult], list[ensemble.Job]]
 
 
-class _Draw(NamedTuple):
+class Draw(NamedTuple):
     """One data set, one initialization, and the keys of what is done with them."""
 
     params: Params
-    dataset: data.Dataset  # of images: x is their rows in the pool
+    dataset: Dataset  # of images: x is their rows in the pool
     data: tuple[Any, ...]  # x, y, z, redrawn: what the training takes
     score_key: jax.Array
     train_key: jax.Array
 
-
-class _Item(NamedTuple):
-    """A cell to prune at initialization, and what its mask is made from."""
-
-    cell: Cell
-    draw: _Draw
-    keep: Any
+    def on(self, dataset: Dataset) -> "Draw":
+        """The draw with another data set."""
+        own = (dataset.x, dataset.y, dataset.z, dataset.redrawn)
+        return self._replace(dataset=dataset, data=tuple(map(jnp.asarray, own)))
 
 
-class _Lab:
+# What is done with the mask of a cell: its draw, the cell, the mask, the weights that
+# training goes on from. It returns further jobs.
+OnMask = Callable[[Draw, Cell, Mask, Params], list[ensemble.Job]]
+# What is done with a dense network: its draw, the cells of it, its mask, the result.
+OnDense = Callable[[Draw, list[Cell], Mask, training.TrainResult], None]
+
+
+class Lab:
     """What all cells share: the set, the network, its training, the pruners."""
 
-    def __init__(
-        self, spec: Spec, todo: list[Cell], add_row: Callable[[Row], None]
-    ) -> None:
-        self.spec, self.todo, self.add_row = spec, todo, add_row
+    def __init__(self, spec: Spec, todo: list[Cell]) -> None:
+        self.spec, self.todo = spec, todo
         self.failures: list[Failure] = []
         self.pool = None if spec.data.name == "gaussian" else _load(spec)
         self.inputs = None  # images are shared by all jobs, which hold rows of them
         if self.pool is None:
-            self.input_shape, classes = (spec.data.dim,), spec.data.classes
+            self.input_shape, self.classes = (spec.data.dim,), spec.data.classes
         else:
             self.input_shape = tuple(self.pool.x.shape[1:])
-            classes = self.pool.classes
+            self.classes = self.pool.classes
             size = len(self.pool.y)
             self.inputs = jnp.asarray(self.pool.x)
             self.rows = self.pool._replace(x=np.arange(size, dtype=np.int32))
@@ -235,16 +205,14 @@ class _Lab:
                         f"grid.n holds {n}, expected at most {size}, the training "
                         f"points of {spec.data.name}"
                     )
-        self.model = MODELS[spec.model.name](spec.model, classes)
+        self.model = MODELS[spec.model.name](spec.model, self.classes)
         try:
-            shapes = jax.eval_shape(self.initial, jax.random.key(0))
+            self.shapes = jax.eval_shape(self.initial, jax.random.key(0))
         except ValueError as error:
             raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
         self.training, self.shrink = _training(spec, self.model, self.input_shape)
-        self.prunable = masks.prunable_kernels(shapes)
-        self.total = masks.prunable_size(shapes, self.prunable)
-        cpu = jax.default_backend() == "cpu"
-        self.at_once = spec.engine.score_at_once or (1 if cpu else SCORED_AT_ONCE)
+        self.prunable = masks.prunable_kernels(self.shapes)
+        self.total = masks.prunable_size(self.shapes, self.prunable)
         net = Network(self.model.apply, self.input_shape, spec)
         used = {cell["pruner"] for cell in todo}
         self.score_fns = {
@@ -256,25 +224,39 @@ class _Lab:
         self.init = jax.jit(self.initial)
         self.gaussian = jax.jit(data.gaussian, static_argnames=("n", "dim", "classes"))
         self.with_label_noise = jax.jit(data.with_label_noise)
-        self.measure = jax.jit(self.derived)
-        self.logits = jax.jit(
-            lambda params, x: training.logits_in_chunks(
-                self.model.apply, params, x, EVALUATED_AT_ONCE
-            )
-        )
 
     def initial(self, key: jax.Array) -> Params:
+        """Fresh weights."""
         return models.initialize(self.model, key, self.input_shape)
 
     def key(self, stream: int, seed: int) -> jax.Array:
+        """The key of a stream and a seed."""
         root = jax.random.key(self.spec.seed)
         return jax.random.fold_in(jax.random.fold_in(root, stream), seed)
 
     def fail(self, cells: Iterable[Cell], error: Exception) -> None:
+        """Keeps what a cell raised; of several times the first."""
         text = f"{type(error).__name__}: {error}"
-        self.failures.extend(Failure(cell, text) for cell in cells)
+        failed = [failure.cell for failure in self.failures]
+        self.failures += [Failure(cell, text) for cell in cells if cell not in failed]
 
-    # From cells to jobs
+    def train(
+        self, jobs: Iterable[ensemble.Job], total: int, *, progress: bool
+    ) -> ensemble.Stats:
+        """Trains the jobs and those that follow; each job's tag is its ``Task``."""
+        _, stats = ensemble.run(
+            self.training,
+            jobs,
+            on_finish=lambda job, result: job.tag.then(result),
+            on_error=lambda job, error: self.fail(job.tag.cells, error),
+            lanes=self.spec.engine.lanes or None,
+            shrink=self.shrink,
+            inputs=self.inputs,
+            collect=False,
+            total=total,
+            progress=progress,
+        )
+        return stats
 
     def draws(self) -> list[list[Cell]]:
         """The cells, grouped by draw."""
@@ -283,87 +265,49 @@ class _Lab:
             groups.setdefault(tuple(cell[name] for name in DRAW), []).append(cell)
         return list(groups.values())
 
-    def networks(self) -> int:
-        """How many networks will be trained."""
-        count = len(self.todo)
-        for group in self.draws():
-            through = [cell for cell in group if _through_training(cell)]
-            count += bool(through) - any(cell["pruner"] == "dense" for cell in through)
-            count += bool(through and self.spec.prune.rewind_step)
-            count += sum(len(self.rounds(b)) - 1 for b in self.branches(through))
-        return count
-
-    def jobs(self) -> Iterator[ensemble.Job]:
-        """The first jobs of all draws, made as they are asked for; chains first."""
-        for group in self.draws():
-            through = [cell for cell in group if _through_training(cell)]
-            if through:
-                yield from self.guarded(through, self.dense_job, through)
-        sizes: dict[int, list[list[Cell]]] = {}
-        for group in self.draws():
-            direct = [cell for cell in group if not _through_training(cell)]
-            if direct:
-                sizes.setdefault(direct[0]["n"], []).append(direct)
-        for groups in sizes.values():
-            for part in _parts(groups, self.at_once):
-                yield from self.direct_jobs(part)
-
-    def direct_jobs(self, groups: list[list[Cell]]) -> Iterator[ensemble.Job]:
-        """The jobs of draws of one size, whose cells are pruned at initialization."""
-        items: list[_Item] = []
-        for group in groups:
-            try:
-                draw = self.draw(group[0])
-                items += [_Item(cell, draw, self.keep(cell)) for cell in group]
-            except Exception as error:
-                self.fail(group, error)
-
-        def program(item: _Item) -> tuple[str, str, bool]:
-            cell = item.cell
-            return cell["pruner"], cell["select"], cell["ablation"] == "invert"
-
-        # The sparsest first: they take longest.
-        items.sort(key=lambda item: (program(item), -item.cell["sparsity"]))
-        for _, same in itertools.groupby(items, key=program):
-            for part in _parts(list(same), self.at_once):
-                for item, mask in self.prune(part):
-                    yield from self.guarded(
-                        [item.cell],
-                        self.final_job,
-                        *(item.draw, item.cell, mask, item.draw.params),
-                    )
+    @contextlib.contextmanager
+    def reporting(self, cells: list[Cell]) -> Iterator[None]:
+        """Keeps an error raised within as the failure of these cells."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(cells, error)
 
     def guarded(
         self, cells: list[Cell], make: Callable[..., list[ensemble.Job]], *args: Any
     ) -> list[ensemble.Job]:
         """The jobs made, or none and a failure of these cells."""
-        try:
-            return make(*args)
-        except Exception as error:
-            self.fail(cells, error)
-            return []
+        jobs: list[ensemble.Job] = []
+        with self.reporting(cells):
+            jobs = make(*args)
+        return jobs
 
-    def draw(self, cell: Cell) -> _Draw:
+    def draw(self, cell: Cell) -> Draw:
         """The data set and the initial weights of a cell."""
-        n, key = cell["n"], self.key(DATA, cell["data_seed"])
-        if self.pool is None:
-            spec = self.spec.data
-            dataset = self.gaussian(key, n=n, dim=spec.dim, classes=spec.classes)
-        else:
-            dataset = data.subset(self.rows, n, key)
-        noisy = self.with_label_noise(
-            dataset._replace(x=None, x_test=None, y_test=None),
-            self.key(NOISE, cell["data_seed"]),
-            cell["noise"],
-        )
-        dataset = dataset._replace(y=noisy.y, redrawn=noisy.redrawn, z=noisy.z)
-        return _Draw(
+        draw = Draw(
             self.init(self.key(INIT, cell["init_seed"])),
-            dataset,
-            tuple(map(jnp.asarray, (dataset.x, dataset.y, dataset.z, dataset.redrawn))),
+            self.dataset(cell["n"], self.key(DATA, cell["data_seed"])),
+            (),
             self.key(SCORE, cell["train_seed"]),
             self.key(TRAIN, cell["train_seed"]),
         )
+        key = self.key(NOISE, cell["data_seed"])
+        return draw.on(self.relabeled(draw.dataset, cell, key))
+
+    def dataset(self, n: int, key: jax.Array) -> Dataset:
+        """A set of n points, its labels clean; of images, x is their rows."""
+        if self.pool is not None:
+            return data.subset(self.rows, n, key)
+        spec = self.spec.data
+        found: Dataset = self.gaussian(key, n=n, dim=spec.dim, classes=spec.classes)
+        return found
+
+    def relabeled(self, dataset: Dataset, cell: Cell, key: jax.Array) -> Dataset:
+        """The set with the label noise of a cell."""
+        bare: Any = dataset  # the program has no use for inputs
+        bare = bare._replace(x=None, x_test=None, y_test=None)
+        noisy = self.with_label_noise(bare, key, cell["noise"])
+        return dataset._replace(y=noisy.y, redrawn=noisy.redrawn, z=noisy.z)
 
     def keep(self, cell: Cell) -> Any:
         """How many weights a pruner at initialization keeps after each round."""
@@ -374,63 +318,38 @@ class _Lab:
             schedule=SCHEDULES[self.spec.prune.schedule],
         )
 
-    def prune(self, items: list[_Item]) -> list[tuple[_Item, Mask]]:
-        """The masks of items that share a program; those that raise are reported."""
-        if not items:
-            return []
-        cell = items[0].cell
-        options: Any = {"select": SELECTS[cell["select"]], "prunable": self.prunable}
-        batches = [(self.x(item.draw), item.draw.data[1]) for item in items]
-        try:
-            if self.at_once == 1:
-                (item,), (batch,) = items, batches
-                mask = pruning.prune(
-                    self.scorer(cell),
-                    item.draw.params,
-                    batch,
-                    item.draw.score_key,
-                    keep=item.keep,
-                    **options,
-                )
-                return [(item, mask)]
-            parts = [
-                (item.draw.params, batch, item.draw.score_key, item.keep)
-                for item, batch in zip(items, batches, strict=True)
-            ]
-            params, batch, key, keep = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-            found = pruning.prune_many(
-                self.scorer(cell),
-                *(params, batch, key),
-                keep=keep,
-                at_once=self.at_once,
-                **options,
-            )
-        except pruning.NanScores as error:
-            self.fail([items[i].cell for i in error.networks], error)
-            # The others again: a mask does not depend on its neighbors.
-            return self.prune(
-                [item for i, item in enumerate(items) if i not in error.networks]
-            )
-        except Exception as error:
-            self.fail([item.cell for item in items], error)
-            return []
-        return [
-            (item, jax.tree.map(operator.itemgetter(i), found))
-            for i, item in enumerate(items)
-        ]
-
-    def x(self, draw: _Draw) -> jax.Array:
+    def x(self, draw: Draw) -> jax.Array:
         """The inputs of a draw ``[n, ...]``."""
         x: jax.Array = draw.data[0]
         return x if self.inputs is None else self.inputs[x]
 
     def scorer(self, cell: Cell) -> ScoreFn:
+        """The score of a cell's pruner."""
         table = self.inverted if cell["ablation"] == "invert" else self.score_fns
         return table[cell["pruner"]]
 
-    def dense_job(self, through: list[Cell]) -> list[ensemble.Job]:
-        """Trains the dense network of a draw, from which everything else follows."""
-        draw = self.draw(through[0])
+    # Through training
+
+    def trainings(self, through: list[Cell]) -> int:
+        """How many networks are trained until all masks of a draw's cells are found."""
+        count = bool(through) + bool(through and self.spec.prune.rewind_step)
+        return count + sum(len(self.rounds(b)) - 1 for b in self.branches(through))
+
+    def dense_job(
+        self,
+        draw: Draw,
+        through: list[Cell],
+        on_mask: OnMask,
+        on_dense: OnDense | None = None,
+    ) -> list[ensemble.Job]:
+        """Trains the dense network of a draw, from which everything else follows.
+
+        Args:
+          draw: the data set and the initial weights.
+          through: cells of it that come through training.
+          on_mask: called with each cell's mask as soon as it is cut.
+          on_dense: called with the dense network, after what is cut from it.
+        """
         mask = masks.dense_mask(draw.params)
 
         def dense(rewound: Params) -> ensemble.Job:
@@ -439,19 +358,20 @@ class _Lab:
                 for branch in self.branches(through):
                     start = (mask, rewound, result.params)
                     rounds = self.rounds(branch)
-                    jobs += self.guarded(branch, self.cut, draw, branch, rounds, *start)
-                for cell in through:
-                    if cell["pruner"] == "dense":
-                        self.finish(draw, cell, mask, result)
+                    jobs += self.guarded(
+                        branch, self.cut, draw, branch, on_mask, rounds, *start
+                    )
+                if on_dense:
+                    on_dense(draw, through, mask, result)
                 return jobs
 
-            task = _Task(through, then)
+            task = Task(through, then)
             return ensemble.Job(draw.params, mask, draw.data, draw.train_key, tag=task)
 
         steps = self.spec.prune.rewind_step
         if not steps:
             return [dense(draw.params)]
-        task = _Task(through, lambda result: [dense(result.params)])
+        task = Task(through, lambda result: [dense(result.params)])
         early = ensemble.Job(
             draw.params, mask, draw.data, draw.train_key, steps=steps, tag=task
         )
@@ -477,8 +397,9 @@ class _Lab:
 
     def cut(
         self,
-        draw: _Draw,
+        draw: Draw,
         branch: list[Cell],
+        on_mask: OnMask,
         rounds: list[pruning.ImpRound],
         mask: Mask,
         rewound: Params,
@@ -497,10 +418,10 @@ class _Lab:
         if later:
             smaller = within(keep=now.keep)
             rest = [c for c in branch if c["sparsity"] not in now.cuts]
-            task = _Task(
+            task = Task(
                 rest,
                 lambda result: self.cut(
-                    draw, rest, later, smaller, rewound, result.params
+                    draw, rest, on_mask, later, smaller, rewound, result.params
                 ),
             )
             start = masks.apply_mask(rewound, smaller)
@@ -511,104 +432,11 @@ class _Lab:
             if cell["sparsity"] in now.cuts:
                 start = trained if cell["resume"] == "finetune" else rewound
                 found = within(keep=now.cuts[cell["sparsity"]])
-                jobs += self.guarded([cell], self.final_job, draw, cell, found, start)
+                jobs += self.guarded([cell], on_mask, draw, cell, found, start)
         return jobs
 
-    def final_job(
-        self, draw: _Draw, cell: Cell, mask: Mask, start: Params
-    ) -> list[ensemble.Job]:
-        """The last training of a cell, its ablation applied."""
-        if cell["ablation"] == "shuffle":
-            key = self.key(SHUFFLE, cell["train_seed"])
-            mask = masks.shuffle_within_layers(mask, key, prunable=self.prunable)
-        if cell["ablation"] == "reinitialize":
-            key = self.key(REINITIALIZE, cell["init_seed"])
-            start = pruning.reinitialize(self.init, mask, key)
 
-        def then(result: training.TrainResult) -> list[ensemble.Job]:
-            self.finish(draw, cell, mask, result)
-            return []
-
-        task = _Task([cell], then)
-        start = masks.apply_mask(start, mask)
-        return [ensemble.Job(start, mask, draw.data, draw.train_key, tag=task)]
-
-    # From results to rows
-
-    def finish(
-        self, draw: _Draw, cell: Cell, mask: Mask, result: training.TrainResult
-    ) -> None:
-        """Hands over the row of a trained network."""
-        epochs = int(result.epochs)
-        measured = self.measure(result.metrics, mask, draw.data)
-        values = {
-            name: None if np.isnan(value) else value.item()
-            for name, value in jax.device_get(measured).items()
-        }
-        history = {
-            name: entries[:epochs].tolist() for name, entries in result.history.items()
-        }
-        flags = jax.tree.leaves(self.prunable)
-        layers = dict(itertools.compress(masks.named_leaves(mask), flags))
-        kept = [int(np.sum(leaf)) for leaf in layers.values()]
-        self.add_row(
-            {
-                **cell,
-                **values,
-                "train_accuracy": float(result.metrics["accuracy"]),
-                "test_accuracy": self.test_accuracy(draw.dataset, result.params),
-                "noise_correlation": float(result.metrics["noise_correlation"]),
-                "loss": float(result.metrics["loss"]),
-                "epochs": epochs,
-                "converged": bool(result.converged),
-                "diverged": bool(result.diverged),
-                "kept": sum(kept),
-                "seconds": result.seconds,
-                "loss_by_epoch": history["loss"],
-                "train_accuracy_by_epoch": history["accuracy"],
-                "noise_correlation_by_epoch": history["noise_correlation"],
-                "layers": list(layers),
-                "kept_by_layer": kept,
-                "size_by_layer": [leaf.size for leaf in layers.values()],
-            }
-        )
-
-    def derived(
-        self, metrics: training.Metrics, mask: Mask, data: tuple[Any, ...]
-    ) -> dict[str, jax.Array]:
-        """The columns that follow from others; NaN where they are undefined."""
-        _, y, z, redrawn = data
-        power, count = capacity.noise_power(z), jnp.sum(redrawn)
-        redrawn_accuracy = (
-            metrics["redrawn_and_correct"] * len(y) / jnp.maximum(count, 1)
-        )
-        return {
-            "memorized_points": capacity.memorized_points(metrics["accuracy"], len(y)),
-            "memorized_bits": capacity.memorized_bits(
-                redrawn_accuracy, count, z.shape[-1]
-            ),
-            "noise_correlation_normalized": jnp.where(
-                power > 0, metrics["noise_correlation"] / power, jnp.nan
-            ),
-            "collapsed": masks.collapsed(self.model.apply, mask, self.input_shape),
-        }
-
-    def test_accuracy(self, dataset: data.Dataset, params: Params) -> float | None:
-        if dataset.x_test is None:
-            return None
-        logits = self.logits(params, dataset.x_test)
-        return float(np.mean(np.argmax(logits, axis=-1) == dataset.y_test))
-
-
-EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
-SCORED_AT_ONCE = 32  # networks, on an accelerator
-
-
-def _parts(whole: list[Any], size: int) -> list[list[Any]]:
-    return [whole[i : i + size] for i in range(0, len(whole), size)]
-
-
-def _load(spec: Spec) -> data.Dataset:
+def _load(spec: Spec) -> Dataset:
     return data.load(
         spec.data.name, directory=spec.data.dir, download=spec.data.download
     )
@@ -686,5 +514,6 @@ def _shrink(
     return shrink
 
 
-def _through_training(cell: Cell) -> bool:
+def comes_through_training(cell: Cell) -> bool:
+    """Whether a cell needs the dense training of its draw."""
     return cell["pruner"] == "dense" or cell["pruner"] in TRAINED

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import nfp_jax as nfp
-from nfp_jax import capacity, data, experiment, masks, models, scores, training
+from nfp_jax import capacity, data, experiments, masks, models, scores, training
+from nfp_jax.experiments import lab as streams
+from nfp_jax.experiments.lab import Lab
+from nfp_jax.experiments.memorization import Memorization
 from nfp_jax.results import row_key
 from nfp_jax.spec import Spec, SpecError
 
@@ -18,7 +21,7 @@ CONFIG = {
     "train": {"max_epochs": 12, "learning_rate": 0.01},
     "prune": {"rounds": {"synflow": 5}},
     "grid": {
-        "pruner": ("dense", *experiment.PRUNERS, *experiment.TRAINED),
+        "pruner": ("dense", *experiments.PRUNERS, *experiments.TRAINED),
         "sparsity": (0.5, 0.8),
         "n": (40,),
         "init_seed": (3,),
@@ -40,9 +43,13 @@ def make_spec(**changes):
 
 def run(spec, todo=None):
     rows = []
-    todo = experiment.all_cells(spec) if todo is None else todo
-    failures, stats = experiment.run(spec, todo, rows.append)
+    todo = experiments.all_cells(spec) if todo is None else todo
+    failures, stats = experiments.run(spec, todo, rows.append)
     return {row_key(row): row for row in rows}, failures, stats
+
+
+def work(spec):
+    return Memorization(Lab(spec, experiments.all_cells(spec)), print)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +73,12 @@ def key(stream, seed, root=0):
 def draw(n=40, noise=1.0):
     """The network and data of the one draw, by hand from the documented streams."""
     model = models.MLP(2, (12, 12))
-    params = models.initialize(model, key(experiment.INIT, 3), (6,))
-    dataset = data.gaussian(key(experiment.DATA, 4), n, 6)
+    params = models.initialize(model, key(streams.INIT, 3), (6,))
+    dataset = data.gaussian(key(streams.DATA, 4), n, 6)
     return (
         model,
         params,
-        data.with_label_noise(dataset, key(experiment.NOISE, 4), noise),
+        data.with_label_noise(dataset, key(streams.NOISE, 4), noise),
     )
 
 
@@ -85,21 +92,20 @@ def trained(model, params, mask, dataset):
         max_epochs=12,
     )
     return training.train(
-        own, params, mask, (dataset.x, dataset.y), key(experiment.TRAIN, 5)
+        own, params, mask, (dataset.x, dataset.y), key(streams.TRAIN, 5)
     )
 
 
 def test_every_cell_has_its_row_and_none_failed(everything):
     rows, failures, stats = everything
     assert failures == []
-    assert set(rows) == {row_key(cell) for cell in experiment.all_cells(make_spec())}
+    assert set(rows) == {row_key(cell) for cell in experiments.all_cells(make_spec())}
     # 14 sparse rows, the dense one, and IMP's rounds at 0.8, 0.64, ... , 0.262.
     assert stats.networks == 15 + 6 + 1
 
 
 def test_the_announced_number_of_networks_is_the_number_trained(everything):
-    lab = experiment._Lab(make_spec(), experiment.all_cells(make_spec()), print)
-    assert lab.networks() == everything[2].networks
+    assert work(make_spec()).networks() == everything[2].networks
     grown = make_spec(
         prune={"rewind_step": 2},
         grid={
@@ -109,10 +115,10 @@ def test_the_announced_number_of_networks_is_the_number_trained(everything):
             "ablation": ("", "shuffle", "reinitialize", "invert"),
         },
     )
-    cells = experiment.all_cells(grown)
+    cells = experiments.all_cells(grown)
     rows, failures, stats = run(grown)
     assert failures == [] and len(rows) == len(cells)
-    assert experiment._Lab(grown, cells, print).networks() == stats.networks
+    assert work(grown).networks() == stats.networks
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.8])
@@ -173,7 +179,7 @@ def test_a_row_does_not_depend_on_which_other_cells_are_run(everything):
     for pruner in ("imp", "magnitude_trained", "synflow"):
         alone = [
             cell
-            for cell in experiment.all_cells(spec)
+            for cell in experiments.all_cells(spec)
             if cell["pruner"] == pruner and cell["sparsity"] == 0.5
         ]
         rows, _, _ = run(spec, alone)
@@ -204,7 +210,7 @@ def test_finetune_goes_on_from_the_trained_weights_and_rewind_from_the_step():
         metrics_fn=training.classification_metrics(model.apply),
     )
     early = training.train(
-        own, params, dense, (dataset.x, dataset.y), key(experiment.TRAIN, 5), steps=3
+        own, params, dense, (dataset.x, dataset.y), key(streams.TRAIN, 5), steps=3
     ).params
     mask = nfp.prune(nfp.magnitude(), late, sparsity=0.5)
     for resume, start in (("rewind", early), ("finetune", late)):
@@ -224,9 +230,9 @@ def test_ablations_do_what_they_say():
     rows, _, _ = run(spec)
     model, params, dataset = draw()
     mask = nfp.prune(nfp.magnitude(), params, sparsity=0.8)
-    shuffled = nfp.shuffle_within_layers(mask, key(experiment.SHUFFLE, 5))
+    shuffled = nfp.shuffle_within_layers(mask, key(streams.SHUFFLE, 5))
     inverted = nfp.prune(nfp.invert(nfp.magnitude()), params, sparsity=0.8)
-    fresh = models.initialize(model, key(experiment.REINITIALIZE, 3), (6,))
+    fresh = models.initialize(model, key(streams.REINITIALIZE, 3), (6,))
     for ablation, start, cut in (
         ("", params, mask),
         ("shuffle", params, shuffled),
@@ -240,8 +246,8 @@ def test_ablations_do_what_they_say():
 
 def test_sets_of_different_n_and_noise_are_nested(everything):
     spec = make_spec()
-    cell = experiment.all_cells(spec)[0]
-    lab = experiment._Lab(spec, [cell], print)
+    cell = experiments.all_cells(spec)[0]
+    lab = Lab(spec, [cell])
     large, small = (lab.draw({**cell, "n": n}).dataset for n in (40, 10))
     for a, b in zip(large[:5], small[:5], strict=True):
         np.testing.assert_array_equal(a[:10], b)
@@ -297,8 +303,8 @@ def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
     def broken(params, batch=None, key=None, *, mask=None, prunable=None):
         return jax.tree.map(lambda p: p * jnp.nan, params)
 
-    monkeypatch.setitem(experiment.PRUNERS, "signed", lambda net: score)
-    monkeypatch.setitem(experiment.PRUNERS, "broken", lambda net: broken)
+    monkeypatch.setitem(experiments.PRUNERS, "signed", lambda net: score)
+    monkeypatch.setitem(experiments.PRUNERS, "broken", lambda net: broken)
     spec = make_spec(grid={"pruner": ("signed", "broken"), "sparsity": (0.5,)})
     rows, failures, _ = run(spec)
     assert [row["pruner"] for row in rows.values()] == ["signed"]
@@ -327,6 +333,12 @@ def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
 def test_unknown_names_are_refused_with_the_known_ones(changes, message):
     with pytest.raises(SpecError, match=message):
         run(make_spec(**changes))
+
+
+def test_an_unknown_question_is_refused_with_the_known_ones():
+    spec = dataclasses.replace(make_spec(), question="capacity")
+    with pytest.raises(SpecError, match=r"question names 'capacity'.*'information'"):
+        run(spec, [])
 
 
 def test_n_beyond_the_set_is_refused():
@@ -384,17 +396,17 @@ def test_lanes_and_scoring_at_once_change_rows_by_the_order_of_sums_alone(everyt
 def test_training_without_dead_neurons_changes_rows_by_the_order_of_sums_alone():
     grid = {"pruner": ("random", "imp"), "sparsity": (0.9, 0.95)}
     spec = make_spec(grid=grid, engine={"shrink_from": 0.0})
-    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
-    assert any(lab.shrink(job) for job in lab.jobs())
+    small = work(spec)
+    assert any(small.lab.shrink(job) for job in small.jobs())
     whole = make_spec(grid=grid)
-    lab = experiment._Lab(whole, experiment.all_cells(whole), print)
-    assert not any(lab.shrink(job) for job in lab.jobs())  # too little work
+    large = work(whole)
+    assert not any(large.lab.shrink(job) for job in large.jobs())  # too little work
     assert_same_rows(run(spec)[0], run(whole)[0])
 
 
 def test_dead_neurons_stay_where_the_optimizer_would_move_them():
     spec = make_spec(train={"optimizer": "adamw"}, engine={"shrink_from": 0.0})
-    assert experiment._Lab(spec, experiment.all_cells(spec), print).shrink is None
+    assert work(spec).lab.shrink is None
 
 
 def test_a_nan_among_networks_scored_at_once_fails_its_own_cells_alone(monkeypatch):
@@ -405,11 +417,11 @@ def test_a_nan_among_networks_scored_at_once_fails_its_own_cells_alone(monkeypat
 
         return score
 
-    monkeypatch.setitem(experiment.PRUNERS, "poisoned", poisoned)
+    monkeypatch.setitem(experiments.PRUNERS, "poisoned", poisoned)
     grid = {"pruner": ("poisoned",), "sparsity": (0.5,), "init_seed": tuple(range(6))}
     spec = make_spec(grid=grid, engine={"score_at_once": 4})
     rows, failures, _ = run(spec)
-    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
+    lab = work(spec).lab
     kernels = [
         lab.draw(cell).params["params"]["Dense_0"]["kernel"] for cell in lab.todo
     ]
@@ -424,9 +436,10 @@ def test_images_are_shared_and_no_job_holds_any():
     spec = make_spec(
         data={"name": "digits"}, grid={"n": (30,), "pruner": ("dense", "snip")}
     )
-    lab = experiment._Lab(spec, experiment.all_cells(spec), print)
-    for job in lab.jobs():
+    whole = work(spec)
+    lab = whole.lab
+    for job in whole.jobs():
         rows = job.data[0]
         assert rows.shape == (30,) and rows.dtype == np.int32
-        dataset = data.subset(lab.pool, 30, lab.key(experiment.DATA, 4))
+        dataset = data.subset(lab.pool, 30, lab.key(streams.DATA, 4))
         np.testing.assert_array_equal(lab.inputs[rows], dataset.x)

@@ -1,0 +1,281 @@
+"""How much a masked network memorizes: one network a cell, trained to convergence.
+
+Masks found at initialization or through training, retrained from where ``resume`` says,
+with their ablations; the rows have accuracy, points and bits memorized, and the
+correlation with the label noise. The surprise: jobs are made as lanes ask for them.
+"""
+
+import itertools
+import operator
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfp_jax import capacity, data, ensemble, masks, pruning, training
+from nfp_jax.experiments.lab import (
+    EVALUATED_AT_ONCE,
+    REINITIALIZE,
+    SELECTS,
+    SHUFFLE,
+    AddRow,
+    Draw,
+    Failure,
+    Lab,
+    Task,
+    comes_through_training,
+)
+from nfp_jax.masks import Mask, Params
+from nfp_jax.results import Results
+from nfp_jax.spec import Cell, Spec
+
+SCORED_AT_ONCE = 32  # networks, on an accelerator
+
+
+def run(
+    spec: Spec,
+    todo: list[Cell],
+    add_row: AddRow,
+    *,
+    progress: bool = False,
+    store: Results | None = None,
+) -> tuple[list[Failure], ensemble.Stats]:
+    """Trains the networks of the cells and hands over a row for each.
+
+    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    """
+    lab = Lab(spec, todo)
+    work = Memorization(lab, add_row)
+    stats = lab.train(work.jobs(), work.networks(), progress=progress)
+    return lab.failures, stats
+
+
+class _Item(NamedTuple):
+    """A cell to prune at initialization, and what its mask is made from."""
+
+    cell: Cell
+    draw: Draw
+    keep: Any
+
+
+class Memorization:
+    """From cells to jobs, and from their results to rows."""
+
+    def __init__(self, lab: Lab, add_row: AddRow) -> None:
+        self.lab, self.add_row = lab, add_row
+        cpu = jax.default_backend() == "cpu"
+        least = 1 if cpu else SCORED_AT_ONCE
+        self.at_once = lab.spec.engine.score_at_once or least
+        self.measure = jax.jit(self.derived)
+        self.logits = jax.jit(
+            lambda params, x: training.logits_in_chunks(
+                self.lab.model.apply, params, x, EVALUATED_AT_ONCE
+            )
+        )
+
+    def networks(self) -> int:
+        """How many networks will be trained."""
+        count = sum(cell["pruner"] != "dense" for cell in self.lab.todo)
+        for group in self.lab.draws():
+            through = [cell for cell in group if comes_through_training(cell)]
+            count += self.lab.trainings(through)
+        return count
+
+    def jobs(self) -> Iterator[ensemble.Job]:
+        """The first jobs of all draws, made as they are asked for; chains first."""
+        for group in self.lab.draws():
+            through = [cell for cell in group if comes_through_training(cell)]
+            if through:
+                yield from self.lab.guarded(through, self.dense_job, through)
+        sizes: dict[int, list[list[Cell]]] = {}
+        for group in self.lab.draws():
+            direct = [cell for cell in group if not comes_through_training(cell)]
+            if direct:
+                sizes.setdefault(direct[0]["n"], []).append(direct)
+        for groups in sizes.values():
+            for part in _parts(groups, self.at_once):
+                yield from self.direct_jobs(part)
+
+    def direct_jobs(self, groups: list[list[Cell]]) -> Iterator[ensemble.Job]:
+        """The jobs of draws of one size, whose cells are pruned at initialization."""
+        items: list[_Item] = []
+        for group in groups:
+            try:
+                draw = self.lab.draw(group[0])
+                items += [_Item(cell, draw, self.lab.keep(cell)) for cell in group]
+            except Exception as error:
+                self.lab.fail(group, error)
+
+        def program(item: _Item) -> tuple[str, str, bool]:
+            cell = item.cell
+            return cell["pruner"], cell["select"], cell["ablation"] == "invert"
+
+        # The sparsest first: they take longest.
+        items.sort(key=lambda item: (program(item), -item.cell["sparsity"]))
+        for _, same in itertools.groupby(items, key=program):
+            for part in _parts(list(same), self.at_once):
+                for item, mask in self.prune(part):
+                    yield from self.lab.guarded(
+                        [item.cell],
+                        self.final_job,
+                        *(item.draw, item.cell, mask, item.draw.params),
+                    )
+
+    def prune(self, items: list[_Item]) -> list[tuple[_Item, Mask]]:
+        """The masks of items that share a program; those that raise are reported."""
+        if not items:
+            return []
+        cell = items[0].cell
+        options: Any = {
+            "select": SELECTS[cell["select"]],
+            "prunable": self.lab.prunable,
+        }
+        batches = [(self.lab.x(item.draw), item.draw.data[1]) for item in items]
+        try:
+            if self.at_once == 1:
+                (item,), (batch,) = items, batches
+                mask = pruning.prune(
+                    self.lab.scorer(cell),
+                    item.draw.params,
+                    batch,
+                    item.draw.score_key,
+                    keep=item.keep,
+                    **options,
+                )
+                return [(item, mask)]
+            parts = [
+                (item.draw.params, batch, item.draw.score_key, item.keep)
+                for item, batch in zip(items, batches, strict=True)
+            ]
+            params, batch, key, keep = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+            found = pruning.prune_many(
+                self.lab.scorer(cell),
+                *(params, batch, key),
+                keep=keep,
+                at_once=self.at_once,
+                **options,
+            )
+        except pruning.NanScores as error:
+            self.lab.fail([items[i].cell for i in error.networks], error)
+            # The others again: a mask does not depend on its neighbors.
+            return self.prune(
+                [item for i, item in enumerate(items) if i not in error.networks]
+            )
+        except Exception as error:
+            self.lab.fail([item.cell for item in items], error)
+            return []
+        return [
+            (item, jax.tree.map(operator.itemgetter(i), found))
+            for i, item in enumerate(items)
+        ]
+
+    def dense_job(self, through: list[Cell]) -> list[ensemble.Job]:
+        """Trains the dense network of a draw, from which everything else follows."""
+        draw = self.lab.draw(through[0])
+        return self.lab.dense_job(draw, through, self.final_job, self.finish_dense)
+
+    def final_job(
+        self, draw: Draw, cell: Cell, mask: Mask, start: Params
+    ) -> list[ensemble.Job]:
+        """The last training of a cell, its ablation applied."""
+        if cell["ablation"] == "shuffle":
+            key = self.lab.key(SHUFFLE, cell["train_seed"])
+            mask = masks.shuffle_within_layers(mask, key, prunable=self.lab.prunable)
+        if cell["ablation"] == "reinitialize":
+            key = self.lab.key(REINITIALIZE, cell["init_seed"])
+            start = pruning.reinitialize(self.lab.init, mask, key)
+
+        def then(result: training.TrainResult) -> list[ensemble.Job]:
+            self.finish(draw, cell, mask, result)
+            return []
+
+        task = Task([cell], then)
+        start = masks.apply_mask(start, mask)
+        return [ensemble.Job(start, mask, draw.data, draw.train_key, tag=task)]
+
+    # From results to rows
+
+    def finish_dense(
+        self,
+        draw: Draw,
+        through: list[Cell],
+        mask: Mask,
+        result: training.TrainResult,
+    ) -> None:
+        """Hands over the row of the dense network, where a cell asks for it."""
+        for cell in through:
+            if cell["pruner"] == "dense":
+                self.finish(draw, cell, mask, result)
+
+    def finish(
+        self, draw: Draw, cell: Cell, mask: Mask, result: training.TrainResult
+    ) -> None:
+        """Hands over the row of a trained network."""
+        epochs = int(result.epochs)
+        measured = self.measure(result.metrics, mask, draw.data)
+        values = {
+            name: None if np.isnan(value) else value.item()
+            for name, value in jax.device_get(measured).items()
+        }
+        history = {
+            name: entries[:epochs].tolist() for name, entries in result.history.items()
+        }
+        flags = jax.tree.leaves(self.lab.prunable)
+        layers = dict(itertools.compress(masks.named_leaves(mask), flags))
+        kept = [int(np.sum(leaf)) for leaf in layers.values()]
+        self.add_row(
+            {
+                **cell,
+                **values,
+                "train_accuracy": float(result.metrics["accuracy"]),
+                "test_accuracy": self.test_accuracy(draw.dataset, result.params),
+                "noise_correlation": float(result.metrics["noise_correlation"]),
+                "loss": float(result.metrics["loss"]),
+                "epochs": epochs,
+                "converged": bool(result.converged),
+                "diverged": bool(result.diverged),
+                "kept": sum(kept),
+                "seconds": result.seconds,
+                "loss_by_epoch": history["loss"],
+                "train_accuracy_by_epoch": history["accuracy"],
+                "noise_correlation_by_epoch": history["noise_correlation"],
+                "layers": list(layers),
+                "kept_by_layer": kept,
+                "size_by_layer": [leaf.size for leaf in layers.values()],
+            }
+        )
+
+    def derived(
+        self, metrics: training.Metrics, mask: Mask, data: tuple[Any, ...]
+    ) -> dict[str, jax.Array]:
+        """The columns that follow from others; NaN where they are undefined."""
+        _, y, z, redrawn = data
+        power, count = capacity.noise_power(z), jnp.sum(redrawn)
+        redrawn_accuracy = (
+            metrics["redrawn_and_correct"] * len(y) / jnp.maximum(count, 1)
+        )
+        return {
+            "memorized_points": capacity.memorized_points(metrics["accuracy"], len(y)),
+            "memorized_bits": capacity.memorized_bits(
+                redrawn_accuracy, count, z.shape[-1]
+            ),
+            "noise_correlation_normalized": jnp.where(
+                power > 0, metrics["noise_correlation"] / power, jnp.nan
+            ),
+            "collapsed": masks.collapsed(
+                self.lab.model.apply, mask, self.lab.input_shape
+            ),
+        }
+
+    def test_accuracy(self, dataset: data.Dataset, params: Params) -> float | None:
+        """The accuracy on the test points, where the set has some."""
+        if dataset.x_test is None:
+            return None
+        logits = self.logits(params, dataset.x_test)
+        return float(np.mean(np.argmax(logits, axis=-1) == dataset.y_test))
+
+
+def _parts(whole: list[Any], size: int) -> list[list[Any]]:
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
