@@ -14,18 +14,23 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from nfp_jax.figures import (
     FAILURES,
     LOOKS,
+    TROUBLES,
+    about,
     draw,
     flagged,
     in_words,
+    intervals,
+    is_information,
+    measured,
     pruned,
     pruners_of,
     shown,
@@ -40,16 +45,24 @@ TABLES = {
     "test_accuracy": "Test accuracy",
     "noise_correlation_normalized": "Correlation with the label noise, 1 = all learned",
 }
+INFORMATION_TABLES = {
+    "information": "Information of the mask in nats, lower-upper end",
+    "bits": "Bits a kept weight, information / (log 2 × weights kept)",
+    "p_eff": "Effective parameters, weights kept + nats",
+    "share": "Share of the effective parameters that is information, in %",
+    "by": "The bounds that gave the lower | the upper end",
+}
 
 
 def failures(rows: pd.DataFrame) -> list[str]:
     """One sentence for each pruner and way to fail, with counts by sparsity."""
     lines = []
-    for kind, words in FAILURES.items():
+    what = "intervals" if is_information(rows) else "networks"
+    for kind in _kinds(rows):
         for pruner, counts in _failed(rows, kind):
             total = counts.sum()
-            line = f"{total[kind]} of {total['networks']} networks of {_label(pruner)}"
-            line = f"{line} {words}"
+            line = f"{total[kind]} of {total['networks']} {what} of {_label(pruner)}"
+            line = f"{line} {_words(rows[rows['pruner'] == pruner], kind)}"
             places: dict[str, list[str]] = {}  # "3 of 3": the sparsities where
             for sparsity, few, all_ in counts[counts[kind] > 0].itertuples():
                 places.setdefault(f"{few} of {all_}", []).append(f"{sparsity:g}")
@@ -62,7 +75,7 @@ def failures(rows: pd.DataFrame) -> list[str]:
 def warnings(rows: pd.DataFrame) -> list[str]:
     """One sentence for each way to fail, with counts by pruner: `failures` in short."""
     lines = []
-    for kind, words in FAILURES.items():
+    for kind in _kinds(rows):
         hit, where = [], set()
         for pruner, counts in _failed(rows, kind):
             total = counts.sum()
@@ -71,32 +84,52 @@ def warnings(rows: pd.DataFrame) -> list[str]:
                 where |= set(counts.index[counts[kind] > 0])
         at = f" (sparsity {_span(sorted(where))})" if where else ""
         if hit:
-            lines.append(f"{words}: {', '.join(hit)}{at}")
+            what = "intervals " if is_information(rows) else ""
+            lines.append(f"{what}{_words(rows, kind)}: {', '.join(hit)}{at}")
     return lines
+
+
+def _kinds(rows: pd.DataFrame) -> dict[str, str]:
+    """What may be wrong with rows of this question, in words."""
+    return TROUBLES if is_information(rows) else FAILURES
+
+
+def _words(rows: pd.DataFrame, kind: str) -> str:
+    """What is wrong, with the largest shares among these rows in %."""
+    if not is_information(rows):
+        return FAILURES[kind]
+    shares = measured(rows)[["irreproducible", "collapsed_share"]].max()
+    return TROUBLES[kind].format(**(100 * shares))
+
+
+def _cells(rows: pd.DataFrame) -> pd.DataFrame:
+    return intervals(rows) if is_information(rows) else summary(rows)
 
 
 def _failed(rows: pd.DataFrame, kind: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The pruners that failed so; by sparsity, the failures and the networks."""
-    for pruner, cells in summary(rows).groupby("pruner", sort=False):
+    for pruner, cells in _cells(rows).groupby("pruner", sort=False):
         if cells[kind].any():
             yield str(pruner), cells.groupby("sparsity")[[kind, "networks"]].sum()
 
 
 def table(rows: pd.DataFrame, width: int = 110) -> str:
-    """Train accuracy by pruner and sparsity, for a terminal; then what failed."""
+    """The rows' main number by pruner and sparsity, for a terminal; then what failed.
+
+    That is the train accuracy or, of rows of information, its interval.
+    """
     if rows.empty:
         return "no rows"
-    parts = textwrap.wrap(f"Train accuracy by sparsity; {shown(rows)}", width)
-    for title, heads, lines in _grids(rows, "train_accuracy"):
+    if is_information(rows):
+        what = f"Information in nats by sparsity, lower-upper end; {about(rows)}"
+        grids = _information_grids(rows, "information")
+    else:
+        what = f"Train accuracy by sparsity; {shown(rows)}"
+        grids = _grids(rows, "train_accuracy")
+    parts = textwrap.wrap(what, width)
+    for title, heads, lines in grids:
         parts.append(title)
-        columns = zip(heads[0], *(names for names, _ in lines), strict=True)
-        pads = [max(map(len, column)) for column in columns]
-        step = max(1, (width - sum(pads) - 2 * len(pads) + 2) // 15)
-        for start in range(0, len(heads[1]), step):
-            for names, entries in [heads, *lines]:
-                line = [f"{x:<{pad}}" for x, pad in zip(names, pads, strict=True)]
-                line += [f"{x:>13}" for x in entries[start : start + step]]
-                parts.append("  ".join(line))
+        parts += _columns(heads, lines, width)
     for text in warnings(rows):
         parts += textwrap.wrap(f"warning: {text}", width, subsequent_indent="  ")
     return "\n".join(parts)
@@ -155,6 +188,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 Line = tuple[list[str], list[str]]  # names of a pruner and its variant; entries
 
 
+def _columns(heads: Line, lines: list[Line], width: int) -> Iterator[str]:
+    """The table's lines for a terminal; what is too wide goes on below."""
+    columns = zip(heads[0], *(names for names, _ in lines), strict=True)
+    pads = [max(map(len, column)) for column in columns]
+    wide = max([13, *(len(entry) for _, entries in lines for entry in entries)])
+    step = max(1, (width - sum(pads) - 2 * len(pads) + 2) // (wide + 2))
+    for start in range(0, len(heads[1]), step):
+        for names, entries in [heads, *lines]:
+            line = [f"{x:<{pad}}" for x, pad in zip(names, pads, strict=True)]
+            line += [f"{x:>{wide}}" for x in entries[start : start + step]]
+            yield "  ".join(line)
+
+
 def _grids(rows: pd.DataFrame, metric: str) -> Iterator[tuple[str, Line, list[Line]]]:
     """For each n and noise a title, the heads and the lines of a table."""
     cells = summary(rows).dropna(subset=[metric])
@@ -165,15 +211,54 @@ def _grids(rows: pd.DataFrame, metric: str) -> Iterator[tuple[str, Line, list[Li
         title = f"{in_words('n', n)}, {in_words('noise', noise)}"
         for text in group.loc[group["pruner"] == "dense", "text"]:
             title += f"; the dense network: {text}"
-        group = pruned(group)
-        sparsities = sorted(set(group["sparsity"]))
-        heads = ["pruner", *variants], [f"{s:g}" for s in sparsities]
-        lines = []
-        for names, line in group.groupby(["pruner", *variants], sort=False):
-            texts = dict(zip(line["sparsity"], line["text"], strict=True))
-            entries = [texts.get(s, "") for s in sparsities]
-            lines.append(([str(name) for name in names], entries))
-        yield title, heads, lines
+        yield title, *_laid_out(pruned(group), variants)
+
+
+def _information_grids(
+    rows: pd.DataFrame, measure: str
+) -> Iterator[tuple[str, Line, list[Line]]]:
+    """For each n, noise and select a title, the heads and the lines of a table."""
+    cells = intervals(pruned(rows))
+    cells["text"] = [_interval(cell, measure) for _, cell in cells.iterrows()]
+    variants = [axis for axis in varying(rows) if axis in ("resume", "ablation")]
+    for values, group in cells.groupby(["n", "noise", "select"]):
+        names = zip(("n", "noise", "select"), values, strict=True)
+        title = ", ".join(filter(None, (in_words(*name) for name in names)))
+        yield title, *_laid_out(group, variants)
+
+
+def _laid_out(cells: pd.DataFrame, variants: list[str]) -> tuple[Line, list[Line]]:
+    """Heads and lines of the cells' texts: pruners down, sparsities across."""
+    sparsities = sorted(set(cells["sparsity"]))
+    heads = ["pruner", *variants], [f"{s:g}" for s in sparsities]
+    lines = []
+    for names, line in cells.groupby(["pruner", *variants], sort=False):
+        texts = dict(zip(line["sparsity"], line["text"], strict=True))
+        entries = [texts.get(s, "") for s in sparsities]
+        lines.append(([str(name) for name in names], entries))
+    return heads, lines
+
+
+def _interval(cell: pd.Series[Any], measure: str) -> str:
+    """A measure's interval, with the exact information where it is known."""
+    if measure == "by":
+        return " | ".join(cell[f"information_{end}_by"] for end in ("lower", "upper"))
+    scale = 100 if measure == "share" else 1
+    low, high = (
+        _number(scale * cell[f"{measure}_{end}"]) for end in ("lower", "upper")
+    )
+    exact = cell["information_exact"]
+    if measure != "information" or exact != exact:
+        return f"{low}-{high}"
+    exact = _number(exact)
+    return (
+        f"= exact {exact}" if low == high == exact else f"{low}-{high} = exact {exact}"
+    )
+
+
+def _number(x: float) -> str:
+    """Three digits, or all of those before the point; 0 is 0."""
+    return f"{x:,.0f}" if abs(x) >= 99.95 or x == 0 else f"{x:#.3g}"
 
 
 # ---- The page
@@ -206,12 +291,10 @@ def _page(
 ) -> str:
     name = html.escape(directory.resolve().name)
     failed = "".join(f"<li>{html.escape(line)}" for line in failures(rows))
+    texts = _information(rows) if is_information(rows) else _memorization(rows)
     tables = [
-        _html(
-            f"{words}. {title}", heads, [([_label(x), *y], z) for (x, *y), z in lines]
-        )
-        for metric, words in TABLES.items()
-        for title, heads, lines in _grids(rows, metric)
+        _html(title, heads, [([_label(x), *y], z) for (x, *y), z in lines])
+        for title, heads, lines in texts.grids
     ]
     launches = [
         _html(f"Launch {i}", None, [([key, _fact(run[key])], []) for key in run])
@@ -222,15 +305,15 @@ def _page(
 <html lang="en"><meta charset="utf-8"><title>{name}</title>
 <meta name="viewport" content="width=device-width"><style>{CSS}</style>
 <h1>{name}</h1>
-<p>{html.escape(_headline(rows))}</p>
+<p>{html.escape(texts.headline)}</p>
 <h2>Figures</h2>
 {"".join(drawings)}
 <h2>Tables</h2>
 <p>Across: sparsity, the share of prunable weights removed. Entries:
-{html.escape(shown(rows))}; after ± the interval's half-width.</p>
+{html.escape(texts.entries, quote=False)}.</p>
 {"".join(tables)}
 <h2>Warnings</h2>
-<ul>{failed or "<li>None: every network converged, none collapsed or diverged."}</ul>
+<ul>{failed or f"<li>None: {texts.fine}."}</ul>
 <h2>Configuration</h2>
 <pre>{settings}</pre>
 <h2>Launches</h2>
@@ -241,23 +324,73 @@ def _page(
 """
 
 
-def _headline(rows: pd.DataFrame) -> str:
+class _Texts(NamedTuple):
+    """What one question's page says in its own words."""
+
+    headline: str
+    entries: str  # what the tables' entries are
+    grids: list[tuple[str, Line, list[Line]]]
+    fine: str  # where there is no warning
+
+
+def _memorization(rows: pd.DataFrame) -> _Texts:
     some = pruned(rows)
     dense = len(rows) - len(some)
     what = f"{len(rows):,} networks: " + (f"{dense:,} dense" if dense else "")
     if not some.empty:
-        names = ", ".join(map(_label, pruners_of(some)))
-        sparsities = _span(sorted(set(some["sparsity"])))
-        what += f"{', ' if dense else ''}{len(some):,} pruned by {names}, "
-        what += f"to sparsity {sparsities}"
-    axes = {axis: sorted(set(rows[axis]) - {""}) for axis in COORDINATES[2:]}
-    parts = [f"{axis}: {_span(values)}" for axis, values in axes.items() if values]
+        what += f"{', ' if dense else ''}{len(some):,} pruned by {_span_of(some)}"
     failed = flagged(rows)[list(FAILURES)].any(axis=1).sum()
     end = "All converged, none collapsed or diverged."
     if failed:
         end = f"{failed:,} networks collapsed, diverged or did not converge; see "
         end += "Warnings."
-    return f"{what}. {'; '.join(parts)}. {end}"
+    return _Texts(
+        f"{what}. {_axes(rows)}. {end}",
+        f"{shown(rows)}; after ± the interval's half-width",
+        _named(TABLES, rows, _grids),
+        "every network converged, none collapsed or diverged",
+    )
+
+
+def _information(rows: pd.DataFrame) -> _Texts:
+    count = f"{len(rows):,} interval" + ("s" if len(rows) > 1 else "")
+    what = f"{count} of the information that a mask has: "
+    what += f"{about(rows)}. Pruned by {_span_of(pruned(rows))}. {_axes(rows)}."
+    fine = "no interval says nothing or contradicts itself, every mask came out the "
+    fine += "same when made again, none collapsed"
+    troubled = measured(rows)[list(TROUBLES)].any(axis=1).sum()
+    end = f"{troubled:,} intervals have a warning; see Warnings."
+    return _Texts(
+        f"{what} {end if troubled else f'No warnings: {fine}.'}",
+        f"lower-upper end, {about(rows)}; = exact: every labeling enumerated",
+        _named(INFORMATION_TABLES, rows, _information_grids),
+        fine,
+    )
+
+
+def _named(
+    tables: Mapping[str, str],
+    rows: pd.DataFrame,
+    grids: Callable[[pd.DataFrame, str], Iterator[tuple[str, Line, list[Line]]]],
+) -> list[tuple[str, Line, list[Line]]]:
+    """All of the tables, their names in front of their titles."""
+    return [
+        (f"{words}. {title}", heads, lines)
+        for metric, words in tables.items()
+        for title, heads, lines in grids(rows, metric)
+    ]
+
+
+def _span_of(rows: pd.DataFrame) -> str:
+    names = ", ".join(map(_label, pruners_of(rows)))
+    return f"{names}, to sparsity {_span(sorted(set(rows['sparsity'])))}"
+
+
+def _axes(rows: pd.DataFrame) -> str:
+    axes = {axis: sorted(set(rows[axis]) - {""}) for axis in COORDINATES[2:]}
+    return "; ".join(
+        f"{axis}: {_span(values)}" for axis, values in axes.items() if values
+    )
 
 
 def _label(pruner: str) -> str:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import make_rows
+from test_figures import make_interval_row, make_interval_rows, make_rows
 
 from nfp_jax import figures, report
 from nfp_jax.results import open_results, read_rows
@@ -309,3 +309,172 @@ def test_configuration_is_needed_to_make_the_page(run, tmp_path):
     assert json.loads((directory / "config.json").read_text())["lr"] == 1e-3
     (directory / "config.json").unlink()
     assert report.main([str(directory)]) == 2
+
+
+# Rows of information
+
+
+def test_the_table_of_information_has_intervals_and_exact_values():
+    ends = {"information_lower": 12.345, "information_upper": 69.31}
+    exact = dict.fromkeys(("information_lower", "information_upper"), 8.049)
+    rows = pd.DataFrame(
+        [
+            make_interval_row("imp", 0.5, **ends),
+            make_interval_row("imp", 0.9, **exact, information_exact=8.049),
+            make_interval_row("snip", 0.5, **ends, information_exact=20.0),
+            make_interval_row("snip", 0.9, information_lower=0.0),
+        ]
+    )
+    first, title, head, *lines = report.table(rows, width=300).splitlines()
+    assert first.startswith("Information in nats by sparsity, lower-upper end; I(m; y")
+    assert "K = 256 data sets; each interval of confidence 95 %" in first
+    assert title == "n = 12, noise = 1, global"
+    assert [re.split("  +", line) for line in (head, *lines)] == [
+        ["pruner", "0.5", "0.9"],
+        ["snip", "12.3-69.3 = exact 20.0", "0-4.46"],  # 0.5 * 12 log 2 + 0.3
+        ["imp", "12.3-69.3", "= exact 8.05"],
+    ]
+
+
+def test_there_is_a_table_of_information_for_each_n_noise_and_select():
+    rows = pd.concat(
+        [make_interval_rows(n=n, select=x) for n in (12, 30) for x in ("erk", "global")]
+    )
+    titles = [x for x in report.table(rows).splitlines() if x.startswith("n = ")]
+    assert titles == [
+        "n = 12, noise = 1, erk",
+        "n = 12, noise = 1, global",
+        "n = 30, noise = 1, erk",
+        "n = 30, noise = 1, global",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_information_is_no_wider_than_asked(width):
+    sparsities = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+    rows = make_interval_rows(sparsities=sparsities, irreproducible=0.1)
+    rows["information_exact"] = 3.0
+    lines = report.table(rows, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    heads = [line.split()[1:] for line in lines if line.startswith("pruner")]
+    assert [x for head in heads for x in head] == [f"{s:g}" for s in sparsities]
+
+
+TROUBLED = {
+    ("snip", 0.5): {"information_lower": 5.0, "information_upper": 4.0},
+    ("random", 0.9): {"information_lower": 0.0, "information_upper": 8.3},
+    ("imp", 0.9): {"irreproducible": 0.016, "collapsed_share": 0.25},
+}
+
+
+def troubled():
+    cells = [
+        (p, s, i) for p in ("random", "snip", "imp") for s in (0.5, 0.9) for i in (0, 1)
+    ]
+    return pd.DataFrame(
+        [make_interval_row(*cell, **TROUBLED.get(cell[:2], {})) for cell in cells]
+    )
+
+
+def test_warnings_of_information_name_pruner_sparsity_and_counts():
+    assert report.failures(troubled()) == [
+        "2 of 4 intervals of SNIP contradict themselves (the lower end is above the "
+        "upper, or the exact value is outside), by sparsity: 2 of 2 at 0.5",
+        "2 of 4 intervals of random say nothing (from 0 to the label entropy or the "
+        "log binomial, or to within 1 % of it), by sparsity: 2 of 2 at 0.9",
+        "2 of 4 intervals of IMP are of masks of which up to 1.6 % differ when made "
+        "again (entropy that is not information), by sparsity: 2 of 2 at 0.9",
+        "2 of 4 intervals of IMP are of masks of which up to 25 % collapsed (no path "
+        "from input to output is left), by sparsity: 2 of 2 at 0.9",
+    ]
+    lines = report.table(troubled(), width=200).splitlines()[-4:]
+    assert lines[1] == (
+        "warning: intervals say nothing (from 0 to the label entropy or the log "
+        "binomial, or to within 1 % of it): random 2 of 4 (sparsity 0.9)"
+    )
+    assert all(line.startswith("warning: intervals ") for line in lines)
+
+
+def test_the_largest_share_of_each_pruner_is_its_own():
+    rows = make_interval_rows(("snip", "imp"), (0.9,), seeds=1)
+    rows["irreproducible"] = [0.01, 0.08]
+    snip, imp = report.failures(rows)
+    assert "SNIP" in snip and "up to 1 %" in snip and "up to 8 %" in imp
+    [both] = report.warnings(rows)
+    assert "up to 8 %" in both and "snip 1 of 1, imp 1 of 1" in both
+
+
+def test_where_no_interval_is_in_trouble_nothing_is_said():
+    assert report.failures(make_interval_rows()) == []
+    assert report.warnings(make_interval_rows()) == []
+
+
+@pytest.fixture(scope="module")
+def intervals_page(tmp_path_factory):
+    rows = pd.concat([make_interval_rows(n=n) for n in (12, 30)])
+    results = write(tmp_path_factory.mktemp("intervals"), rows)
+    return report.write_report(results.directory)
+
+
+def test_the_page_of_information_has_its_figures_and_tables(intervals_page):
+    page = intervals_page.read_text()
+    names = sorted(x.stem for x in intervals_page.parent.glob("figures/*.svg"))
+    assert names == [
+        "bits_per_weight",
+        "effective_parameters",
+        "information",
+        "information_by_n",
+    ]
+    assert page.count("<svg") == 4 and page.count("<figure>") == 4
+    for words in report.INFORMATION_TABLES.values():
+        for n in (12, 30):
+            title = f"{words}. n = {n}, noise = 1, global"
+            assert f"<caption>{title}</caption>" in page
+    for absent in ("accuracy", "converge", "memoriz", "no figure", "nan"):
+        assert absent not in page.lower(), absent
+
+
+def test_the_page_of_information_has_the_numbers_of_its_rows(tmp_path):
+    ends = {"information_lower": 1.0, "information_upper": 4.0}
+    by = {"information_lower_by": "collisions", "information_upper_by": "label entropy"}
+    rows = pd.DataFrame([make_interval_row("imp", 0.9, **ends, **by)])
+    page = report.write_report(write(tmp_path, rows).directory).read_text()
+    entries = re.findall("<td class=name>IMP<td>([^<]*)", page)
+    # 14 weights are kept: 1 / (14 log 2) and 4 / (14 log 2); 1 / 15 and 4 / 18
+    assert entries == [
+        "1.00-4.00",
+        "0.103-0.412",
+        "15.0-18.0",
+        "6.67-22.2",
+        "collisions | label entropy",
+    ]
+    assert "1 interval of the information" in page
+
+
+def test_the_page_of_information_names_conditioning_data_sets_and_confidence(
+    intervals_page,
+):
+    page = intervals_page.read_text()
+    entries = page[page.index("<h2>Tables") : page.index("<table>")]
+    for part in (page[: page.index("<h2>Figures")], entries):
+        assert "I(m; y | W, X, R), labels y resampled" in part
+        assert "K = 256 data sets; each interval of confidence 95 %" in part
+    assert page.count("<figcaption>") == page.count("each interval of confidence") - 2
+    assert "<li>None: no interval says nothing or contradicts itself" in page
+
+
+def test_the_page_of_information_tells_what_is_wrong(tmp_path):
+    page = report.write_report(write(tmp_path, troubled()).directory).read_text()
+    assert "6 intervals have a warning; see Warnings." in page
+    assert "<li>2 of 4 intervals of SNIP contradict themselves" in page
+    assert "<li>2 of 4 intervals of random say nothing" in page
+    assert "Hollow: the interval of at least one network contradicts itself" in page
+    assert "Information against n</b>: no figure. All masks are of n = 12." in page
+
+
+def test_the_page_of_information_is_made_again_from_rows_alone(intervals_page, capsys):
+    before = intervals_page.read_bytes()
+    intervals_page.unlink()
+    assert report.main([str(intervals_page.parent)]) == 0
+    assert capsys.readouterr().out == f"{intervals_page}\n"
+    assert intervals_page.read_bytes() == before
