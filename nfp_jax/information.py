@@ -244,8 +244,8 @@ def mask_information(
       keep: weights that every mask keeps by construction, if it is known.
       gaussian: whether ``x`` was drawn from N(0, I): the means of classes are then
         decoded too (``decoding.class_means``), under ``"data"``.
-      decoders: those of ``decoding``, in this order, until one of them has told 95 % of
-        all that there is; ``None``: ``(ridge(),)`` under ``"labels"``, none
+      decoders: those of ``decoding``, in this order, each asked only where it could
+        still raise the lower end; ``None``: ``(ridge(),)`` under ``"labels"``, none
         under ``"data"``.
       confidence: of both ends together.
 
@@ -270,7 +270,7 @@ def mask_information(
     _require_known(conditioning)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected 0 < confidence < 1")
-    count, weights = masks.shape
+    count = len(masks)
     if keep is not None and (masks.sum(axis=1) != keep).any():
         kept = masks.sum(axis=1)
         raise ValueError(
@@ -282,40 +282,15 @@ def mask_information(
         stack = decoding.Stack(masks, labels, prior, x, conditioning == "data")
     elif conditioning == "labels":
         raise ValueError("labels is None, expected those that each mask was made from")
-    alpha = (1 - confidence) / 2
-    most = weights * math.log(2) if keep is None else log_binomial(weights, keep)
-    uppers = {"log binomial" if keep is not None else "number of weights": most}
-    log_base, least = np.full(count, -most), -most
-    if conditioning == "labels":
-        uppers["label entropy"] = label_entropy(prior, conditioning=conditioning)
-        with np.errstate(divide="ignore"):
-            log_p = np.log(prior)
-        log_base = np.take_along_axis(log_p[None], labels[..., None], axis=2)
-        log_base = log_base.sum(axis=(1, 2))
-        least = float(np.where(prior > 0, log_p, 0.0).min(axis=1).sum())
-    lengths, longest = code_lengths(masks, log_base=log_base, log_least=least)
-    # The first masks cost most; where they are all alike, more of them tell more.
-    starts = (min(count - 1, max(1, count // 32)), count // 2)
-    uppers["code length"] = mean_upper_bound(lengths, longest, alpha, starts=starts)
     if decoders is None:
         decoders = (decoding.ridge(),) if conditioning == "labels" else ()
-    by_means = gaussian and conditioning == "data"
-    share = alpha / (2 + len(decoders) + by_means)
-    lowers = {
-        "nothing": 0.0,
-        "sample entropy": sample_entropy_lower_bound(masks, share),
-        "collisions": collision_lower_bound(masks, share),
-    }
-    if by_means and stack is not None and count >= _FEWEST:
-        gains = _mixed(decoding.class_means(stack))
-        lowers["class means"] = mean_lower_bound(gains, _LEAST_GAIN, share)
-    for decoder in decoders:
-        if stack is None:
-            raise ValueError("labels is None, expected labels for the decoders")
-        if max(lowers.values()) < _ENOUGH * min(uppers.values()):
-            gains = decoded(decoder, stack)
-            lower = mean_lower_bound(gains, _LEAST_GAIN, share)
-            lowers[decoder.name] = max(lower, lowers.get(decoder.name, 0.0))
+    if decoders and stack is None:
+        raise ValueError("labels is None, expected labels for the decoders")
+    alpha = (1 - confidence) / 2
+    known = stack if conditioning == "labels" else None
+    uppers = _upper_ends(masks, known, keep, alpha)
+    most = min(uppers.values())
+    lowers = _lower_ends(masks, stack, decoders, gaussian, most, alpha)
     lower_by = max(lowers, key=lambda name: lowers[name])
     upper_by = min(uppers, key=lambda name: uppers[name])
     return Interval(
@@ -327,6 +302,58 @@ def mask_information(
         lower_by,
         upper_by,
     )
+
+
+def _upper_ends(
+    masks: np.ndarray, known: decoding.Stack | None, keep: int | None, alpha: float
+) -> dict[str, float]:
+    """The upper bounds by name; ``known``: the labels, where nothing else is drawn."""
+    count, weights = masks.shape
+    most = weights * math.log(2) if keep is None else log_binomial(weights, keep)
+    uppers = {"number of weights" if keep is None else "log binomial": most}
+    log_base, least = np.full(count, -most), -most
+    if known is not None:
+        uppers["label entropy"] = label_entropy(known.prior, conditioning="labels")
+        log_base = _log_law(known.prior, known.labels)
+        with np.errstate(divide="ignore"):
+            log_p = np.where(known.prior > 0, np.log(known.prior), 0.0)
+        least = float(log_p.min(axis=1).sum())
+    lengths, longest = code_lengths(masks, log_base=log_base, log_least=least)
+    # The first masks cost most; where they are all alike, more of them tell more.
+    starts = (min(count - 1, max(1, count // 32)), count // 2)
+    uppers["code length"] = mean_upper_bound(lengths, longest, alpha, starts=starts)
+    return uppers
+
+
+def _lower_ends(
+    masks: np.ndarray,
+    stack: decoding.Stack | None,
+    decoders: Sequence[Decoder],
+    gaussian: bool,
+    most: float,
+    alpha: float,
+) -> dict[str, float]:
+    """The lower bounds by name, each at its share of ``alpha``."""
+    by_means = gaussian and stack is not None and stack.resampled
+    share = alpha / (2 + len(decoders) + by_means)
+    lowers = {
+        "nothing": 0.0,
+        "sample entropy": sample_entropy_lower_bound(masks, share),
+        "collisions": collision_lower_bound(masks, share),
+    }
+    if stack is None or len(masks) < _FEWEST:
+        return lowers
+    if by_means:
+        gains = _mixed(decoding.class_means(stack))
+        lowers["class means"] = mean_lower_bound(gains, _LEAST_GAIN, share)
+    for decoder in decoders:
+        # The bound that it gives if it tells every label of every mask.
+        best = np.full(len(masks) - decoder.start(len(masks)), most)
+        could = mean_lower_bound(best, _LEAST_GAIN, share)
+        if could > max(lowers.values()) + _WORTH * most:
+            lower = mean_lower_bound(decoded(decoder, stack), _LEAST_GAIN, share)
+            lowers[decoder.name] = max(lower, lowers.get(decoder.name, 0.0))
+    return lowers
 
 
 def effective_parameters(kept: int, interval: Interval) -> tuple[float, float]:
@@ -568,7 +595,7 @@ def _repeat_share(size: int, c: float) -> float:
     return pairs**2 * c / (pairs + threes * math.sqrt(c) + fours * c)
 
 
-_ENOUGH = 0.95  # of the upper end: no further decoder is asked
+_WORTH = 0.01  # of the upper end: what a decoder must be able to add, to be asked
 _FEWEST = 8  # masks to decode
 # What a decoder loses at most: it is mixed with the labels' own law, one part in 100.
 _MIXED = 0.01
@@ -610,11 +637,7 @@ def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
     log_q = np.concatenate(
         [decoder.log_prob(stack, i, j) for i, j in itertools.pairwise(bounds)]
     )
-    with np.errstate(divide="ignore"):
-        log_prior = np.log(stack.prior)
-    labels = stack.labels[start:]
-    log_p = np.take_along_axis(log_prior[None], labels[..., None], axis=2)
-    return _mixed(log_q - log_p.sum(axis=(1, 2)))
+    return _mixed(log_q - _log_law(stack.prior, stack.labels[start:]))
 
 
 def fano_lower_bound(error: float, n: int, classes: int = 2) -> float:
@@ -794,6 +817,14 @@ def _masks(masks: Any) -> np.ndarray:
             raise ValueError(f"masks hold other values than 0 and 1 ({masks.dtype})")
         masks = masks.astype(bool)
     return masks
+
+
+def _log_law(prior: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The log probability of each data set's labels, nats."""
+    with np.errstate(divide="ignore"):
+        log_p = np.log(prior)[None]
+    each = np.take_along_axis(log_p, labels[..., None], axis=2)
+    return np.asarray(each.sum(axis=(1, 2)))
 
 
 def _labels(

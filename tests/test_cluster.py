@@ -26,7 +26,9 @@ SMALL = (
 
 
 def start(out, *flags, **environment):
-    devices = "--xla_force_host_platform_device_count=1"
+    devices = (  # and programs compiled in little time
+        "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    )
     return subprocess.Popen(
         [sys.executable, "launch.py", *SMALL, f"--config.out={out}", *flags],
         cwd=ROOT,

@@ -16,7 +16,9 @@ SMALL = (
     "--config.grid.pruner=('random',)",
     "--config.grid.sparsity=(0.5,)",
 )
-ONE_DEVICE = "--xla_force_host_platform_device_count=1"
+ONE_DEVICE = (  # and programs compiled in little time
+    "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+)
 
 
 def submitted(*arguments, cwd=ROOT, **environment):
