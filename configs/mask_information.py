@@ -5,7 +5,8 @@
 Seven pruners, three sparsities, 512 data sets at one initialization: the same n = 100
 Gaussian inputs in d = 50, fresh Boolean labels each time (69.3 nats), 50-200-200-2.
 ``:smoke`` takes seconds; ``:paper`` has 1,024 data sets, five sparsities, n = 5000 too,
-weights ranked over all layers and within each, and three initializations.
+weights ranked over all layers and within each, and three initializations;
+``:paper_784`` has the same for 784-200-200-10 and ten classes.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -24,7 +25,7 @@ PRUNERS = (
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
+    """Returns a preset: ``""``, ``"smoke"``, ``"paper"`` or ``"paper_784"``."""
     config = ConfigDict(spec.defaults())
     config.data.dir = config_dict.placeholder(str)
     config.name = "mask-information"
@@ -49,17 +50,20 @@ def get_config(preset: str = "") -> ConfigDict:
         config.information.datasets = 16
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (20,)
-    elif preset == "paper":
-        config.name = "mask-information-paper"
+    elif preset in ("paper", "paper_784"):
+        config.name = f"mask-information-{preset.replace('_', '-')}"
+        if preset == "paper_784":
+            config.data.dim, config.data.classes = 784, 10
         config.train.max_epochs = 200
-        config.information.datasets = 1024
+        config.information.datasets, config.information.decoded = 1024, 128
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
         config.grid.n = (100, 5000)
         config.grid.select = ("global", "per_layer")
         seeds = (0, 1, 2)
     elif preset:
         raise ValueError(
-            f"preset {preset!r} of mask_information.py, expected smoke or paper"
+            f"preset {preset!r} of mask_information.py, expected smoke, paper or "
+            "paper_784"
         )
     config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
     return config

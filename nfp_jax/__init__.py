@@ -33,6 +33,7 @@ from nfp_jax.masks import (
     top_k_by_quota,
     top_k_erk,
     top_k_per_layer,
+    unravel_mask,
 )
 from nfp_jax.pruning import (
     exponential,
@@ -97,4 +98,5 @@ __all__ = [
     "top_k_by_quota",
     "top_k_erk",
     "top_k_per_layer",
+    "unravel_mask",
 ]

@@ -23,7 +23,17 @@ import optax
 from scipy import optimize, special
 from scipy.sparse import linalg as sparse
 
-from nfp_jax.masks import Mask, Prunable, Scores, prunable_kernels, ravel_mask
+from nfp_jax.masks import (
+    ApplyFn,
+    Mask,
+    Params,
+    Prunable,
+    Scores,
+    apply_mask,
+    prunable_kernels,
+    ravel_mask,
+    unravel_mask,
+)
 
 
 class Stack(NamedTuple):
@@ -103,8 +113,9 @@ def ridge(
 
     Args:
       features: ``features(mask[weights], x) -> [n, classes, count]``: evidence for each
-        label, from one mask and its inputs; ``None``: none.
-      pairs: how many labels before it a label is compared with; 0: none.
+        label, from one mask and its inputs, as in ``network_features``; ``None``: none.
+      pairs: how many labels before it a label is compared with (fewer, where that makes
+        more than 16,384 pairs); 0: none.
 
     Raises:
       ValueError: when it decodes, where inputs are resampled and there are no features.
@@ -126,7 +137,8 @@ def ridge(
         if not stack.resampled:
             fitted = _Ridge(gram_of(stack), start, stop)
             parts.append(fitted.predict(onehot))
-            first, second = _pairs(len(stack.prior), pairs)
+            n = len(stack.prior)
+            first, second = _pairs(n, min(pairs, MOST_PAIRS // n))
             if len(first):
                 chance = np.sum(stack.prior[first] * stack.prior[second], axis=1)
                 same = (stack.labels[:, first] == stack.labels[:, second]) - chance
@@ -145,6 +157,36 @@ def ridge(
         return _log_likelihood(logits, stack.labels[start:stop])
 
     return Decoder("ridge decoding", log_prob)
+
+
+def network_features(
+    apply_fn: ApplyFn, params: Params, *, prunable: Prunable = None
+) -> Callable[[np.ndarray, Any], np.ndarray]:
+    """Returns ``features`` for ``ridge``: what the masked network says of its inputs.
+
+    The logits of the network at its initial weights, masked, and their part that is
+    linear in the mask, ``Σ_w m_w w ∂logit/∂w`` at the whole network, both between
+    classes. A mask found on labels leaves a network that leans towards them before it
+    is trained: with few masks to fit to, that says more than ridge does.
+
+    Args:
+      apply_fn: ``apply_fn(params, x) -> logits [n, classes]``.
+      params: the initial weights that the masks were found from.
+      prunable: static pytree of bools; ``None``: the leaves of two or more axes.
+
+    Reference: masks that are a training: Zhou et al. 2019,
+    https://arxiv.org/abs/1905.01067.
+    """
+
+    @jax.jit
+    def features(row: jax.Array, x: jax.Array) -> jax.Array:
+        masked = apply_mask(params, unravel_mask(row, params, prunable=prunable))
+        outputs = apply_fn(masked, x)
+        _, slope = jax.jvp(lambda p: apply_fn(p, x), (params,), (masked,))
+        both = jnp.stack([outputs, slope], axis=-1)
+        return both - both.mean(axis=1, keepdims=True)
+
+    return features
 
 
 def class_means(stack: Stack) -> np.ndarray:
@@ -220,6 +262,8 @@ def _gram(stack: Stack) -> np.ndarray:
 # In units of a centered mask's square; chosen by so many targets at most.
 PENALTIES = np.geomspace(1e-5, 1e2, 15)
 CHOSEN_BY = 256
+# Bounds on memory: pairs of labels regressed, labels that calibrate.
+MOST_PAIRS, MOST_CALIBRATING = 16_384, 131_072
 
 
 class _Ridge:
@@ -278,10 +322,11 @@ def _calibrate(
     evidence: np.ndarray, prior: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """The weights, shared by all labels, that make logits of evidence; likelihood."""
-    x = evidence.reshape(-1, *evidence.shape[2:])  # [examples, classes, parts]
+    step = max(1, labels.size // MOST_CALIBRATING)
+    x = evidence.reshape(-1, *evidence.shape[2:])[::step]  # [examples, classes, parts]
     scale = x.std(axis=(0, 1)) + 1e-12
-    x, y = x / scale, labels.reshape(-1)
-    offset = np.tile(prior, (len(labels), 1))
+    x, y = x / scale, labels.reshape(-1)[::step]
+    offset = np.tile(prior, (len(labels), 1))[::step]
     rows = np.arange(len(y))
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:

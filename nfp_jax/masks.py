@@ -514,6 +514,39 @@ def ravel_mask(mask: Mask, *, prunable: Prunable = None) -> jax.Array:
     return jnp.concatenate([leaf.ravel() for leaf in _prunable_leaves(mask, prunable)])
 
 
+def unravel_mask(row: jax.Array, params: Params, *, prunable: Prunable = None) -> Mask:
+    """Returns the mask that a row of ``ravel_mask`` stands for: its inverse.
+
+    Args:
+      row: bool ``[weights]``, the prunable ones.
+      params: gives structure and shapes; arrays or ``ShapeDtypeStruct``.
+      prunable: static pytree of bools; ``None``: ``prunable_kernels(params)``.
+
+    Returns:
+      A pytree like ``params``, all True on leaves that are not prunable.
+
+    Raises:
+      ValueError: a row of another length than there are prunable weights.
+
+    >>> params = {"bias": jnp.zeros(1), "kernel": jnp.zeros((1, 2))}
+    >>> mask = unravel_mask(jnp.array([True, False]), params)
+    >>> mask["bias"].tolist(), mask["kernel"].tolist()
+    ([True], [[True, False]])
+    """
+    prunable = _resolve(prunable, params)
+    leaves, treedef = jax.tree.flatten(params)
+    flags = jax.tree.leaves(prunable)
+    sizes = [math.prod(x.shape) if f else 0 for x, f in zip(leaves, flags, strict=True)]
+    if jnp.shape(row) != (sum(sizes),):
+        raise ValueError(f"row has shape {jnp.shape(row)}, expected ({sum(sizes)},)")
+    parts = jnp.split(row, np.cumsum(sizes)[:-1])
+    whole = [
+        part.reshape(leaf.shape) if flag else jnp.ones(leaf.shape, bool)
+        for part, leaf, flag in zip(parts, leaves, flags, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, whole)
+
+
 def shuffle_within_layers(
     mask: Mask, key: jax.Array, *, prunable: Prunable = None
 ) -> Mask:

@@ -285,3 +285,39 @@ def test_a_decoder_of_ones_own_is_bounded_as_any_other():
     gains = information.decoded(Decoder("known", log_prob, most=12), stack)
     expected = math.log(0.99 * 0.9**4 / 0.5**4 + 0.01)
     np.testing.assert_allclose(gains, np.full(12, expected))
+
+
+def test_network_features_are_the_masked_logits_and_their_linear_part():
+    rng = np.random.default_rng(3)
+    params = {"kernel": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)}
+    x = jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)
+
+    def squared(params, x):  # of degree 2 in the weights: the two parts differ
+        return (x @ params["kernel"]) ** 2
+
+    row = rng.random(12) < 0.5
+    masked = np.where(row.reshape(4, 3), params["kernel"], 0)
+    whole, part = np.asarray(x @ params["kernel"]), np.asarray(x) @ masked
+    expected = np.stack([part**2, 2 * whole * part], axis=-1)
+    expected -= expected.mean(axis=1, keepdims=True)
+    found = decoding.network_features(squared, params)(row, x)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_what_the_masked_network_says_decodes_more_from_few_masks():
+    """Magnitude after a step of gradient descent, of a network of one layer."""
+    rng = np.random.default_rng(4)
+    n, dim, count = 24, 200, 40
+    x = rng.normal(size=(n, dim)).astype(np.float32)
+    weights = rng.normal(size=(dim, 2)).astype(np.float32)
+    labels = rng.integers(0, 2, (count, n))
+    pull = np.einsum("knc,nd->kdc", np.eye(2)[labels] - 0.5, x)
+    sizes = np.abs(weights + 0.1 * pull).reshape(count, -1)
+    masks = sizes >= np.sort(sizes, axis=1)[:, [-80]]
+    stack = Stack(masks, labels, np.full((n, 2), 0.5), x)
+    features = decoding.network_features(
+        lambda params, x: x @ params["kernel"], {"kernel": jnp.asarray(weights)}
+    )
+    plain = information.decoded(ridge(), stack).mean()
+    helped = information.decoded(ridge(features=features), stack).mean()
+    assert helped > 1.3 * plain

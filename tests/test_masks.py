@@ -597,3 +597,18 @@ def test_a_skip_connection_carries_past_an_empty_block():
     assert masks.empty_layers(mask) == ["block"]
     assert not masks.collapsed(residual, mask, (2,))
     assert masks.collapsed(residual, mask | {"in": mask["block"]}, (2,))
+
+
+def test_unravel_is_the_inverse_of_ravel_and_keeps_what_is_not_prunable():
+    params = {
+        "a": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)},
+        "b": jnp.ones(2),
+    }
+    rng = np.random.default_rng(0)
+    row = jnp.asarray(rng.random(6) < 0.5)
+    mask = masks.unravel_mask(row, params)
+    assert mask["a"]["bias"].all() and mask["b"].all()
+    np.testing.assert_array_equal(masks.ravel_mask(mask), row)
+    assert mask["a"]["kernel"].tolist() == row.reshape(2, 3).tolist()
+    with pytest.raises(ValueError, match=r"row has shape \(5,\), expected \(6,\)"):
+        masks.unravel_mask(row[:5], params)

@@ -9,7 +9,6 @@ surprise: all trainings of a draw end at about the same time, and its rows come 
 """
 
 import functools
-import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -308,16 +307,9 @@ class Information:
 
     def is_collapsed(self, row: jax.Array) -> jax.Array:
         """Whether a mask, of the prunable weights alone, has no path left."""
-        leaves, treedef = jax.tree.flatten(masks.dense_mask(self.lab.shapes))
-        flags = jax.tree.leaves(self.lab.prunable)
-        sizes = [leaf.size for leaf in itertools.compress(leaves, flags)]
-        parts = iter(jnp.split(row, np.cumsum(sizes)[:-1]))
-        whole = [
-            next(parts).reshape(leaf.shape) if flag else leaf
-            for leaf, flag in zip(leaves, flags, strict=True)
-        ]
-        mask = jax.tree.unflatten(treedef, whole)
-        return masks.collapsed(self.lab.model.apply, mask, self.lab.input_shape)
+        lab = self.lab
+        mask = masks.unravel_mask(row, lab.shapes, prunable=lab.prunable)
+        return masks.collapsed(lab.model.apply, mask, lab.input_shape)
 
 
 def bound_masks(
@@ -330,8 +322,8 @@ def bound_masks(
 ) -> information.Interval:
     """Returns the interval of a cell's information, from its K masks.
 
-    Decoded by ridge, and where the pruner is a score of the labels, by searching for
-    labels that give the mask.
+    Decoded by ridge, with what the masked network says, and where the pruner is a score
+    of the labels, by searching for labels that give the mask.
 
     Args:
       lab: the network and the pruners.
@@ -342,7 +334,10 @@ def bound_masks(
       x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
     """
     own, probabilities = lab.spec.information, label_probabilities(lab, draw, cell)
-    decoders = [] if own.conditioning == "data" else [decoding.ridge()]
+    features = decoding.network_features(
+        lab.model.apply, draw.params, prunable=lab.prunable
+    )
+    decoders = [decoding.ridge(features=features)]
     if own.decoded and not comes_through_training(cell):
         decoders.append(search(lab, draw, cell))
     known = probabilities is not None  # labels of no known law are not decoded

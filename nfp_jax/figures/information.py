@@ -47,9 +47,9 @@ TROUBLES = {
     "exact value is outside)",
     "silent": "say nothing (from 0 to the label entropy or the log binomial, or to "
     "within 1 % of it)",
-    "irreproducible_masks": "are of masks of which up to {irreproducible:.2g} % differ "
+    "irreproducible_masks": "are of masks of which up to {irreproducible:.3g} % differ "
     "when made again (entropy that is not information)",
-    "collapsed": "are of masks of which up to {collapsed_share:.2g} % collapsed (no "
+    "collapsed": "are of masks of which up to {collapsed_share:.3g} % collapsed (no "
     "path from input to output is left)",
 }
 CONDITIONINGS = {
