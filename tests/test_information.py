@@ -619,7 +619,7 @@ Y = draw_labels(8, 4)
             "labels hold some that label_probabilities rule out",
         ),
         (
-            Y,
+            np.tile(Y, 8),
             Y,
             {"conditioning": "data", "decoders": (ridge(),)},
             "inputs are resampled and the decoder has no features",
