@@ -9,7 +9,7 @@ import pytest
 
 from nfp_jax import information, models, pruning, scores
 from nfp_jax.confidence import mean_lower_bound
-from nfp_jax.decoding import Stack, ridge
+from nfp_jax.decoding import Stack, class_means, ridge
 from nfp_jax.information import (
     Interval,
     code_lengths,
@@ -671,3 +671,25 @@ def test_no_data_sets_are_refused(option):
     options = {"datasets": 4, "at_once": 2, option: 0}
     with pytest.raises(ValueError, match=f"{option} is 0, expected at least 1"):
         sample_masks(count_above, random_labels(4), jax.random.key(0), **options)
+
+
+def test_signs_of_a_class_mean_are_decoded_under_data_and_nothing_else_is():
+    rng = np.random.default_rng(8)
+    count, n, dim = 256, 6, 4
+    x, y = rng.normal(size=(count, n, dim)), rng.integers(0, 2, (count, n))
+    first = np.einsum("kn,knd->kd", y == 1, x)
+    masks = np.concatenate([first > 0, first <= 0], axis=1)
+    options = {"conditioning": "data", "x": x, "gaussian": True}
+    # A sign of a normal variable: 1/2 log 1/(1 - 2/pi) nats of log 2 are linear in it.
+    gains = class_means(Stack(masks, y, np.full((n, 2), 0.5), x, resampled=True))
+    linear = dim * math.log(1 / (1 - 2 / math.pi)) / 2
+    assert gains.mean() == pytest.approx(linear, abs=0.25)
+    interval = mask_information(masks, y, **options)
+    assert interval.lower <= dim * math.log(2) <= interval.upper
+    others = rng.permutation(count)
+    unrelated = class_means(
+        Stack(masks[others], y, np.full((n, 2), 0.5), x, resampled=True)
+    )
+    assert unrelated.mean() < 0.1
+    with pytest.raises(ValueError, match="class_means needs resampled inputs"):
+        class_means(Stack(masks, y, np.full((n, 2), 0.5), x[0]))
