@@ -12,7 +12,7 @@ in double precision, by masks (K x K), so that the number of weights does not ma
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, Protocol
 
@@ -435,9 +435,6 @@ class _Finder:
         n, classes = prior.shape
         optimizer = optax.adam(0.15)
 
-        def scaled(q: jax.Array, x: Any, sigma: jax.Array) -> jax.Array:
-            return jnp.concatenate(score_fn(q, x)) / sigma
-
         @jax.jit
         def spread(key: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
             """The size of each score over labels drawn anew; whether any is < 0."""
@@ -454,7 +451,8 @@ class _Finder:
             v: jax.Array, weights: jax.Array, sigma: jax.Array, x: Any, power: int
         ) -> jax.Array:
             def height(q: jax.Array) -> jax.Array:
-                return jnp.sum(weights * scaled(q, x, sigma) ** power)
+                scaled = jnp.concatenate(score_fn(q, x)) / sigma
+                return jnp.sum(weights * scaled**power)
 
             bent = jax.jvp(jax.grad(height), (prior,), (_between(v),))[1]
             return _between(bent)
@@ -529,46 +527,46 @@ class _Finder:
         """The best labels found for mask k."""
         stack = self.stack
         n, classes = stack.prior.shape
-        mask, x = (
-            jnp.asarray(stack.masks[k]),
-            jax.tree.map(jnp.asarray, stack.inputs(k)),
-        )
-        sigma, signed = self.spread(jax.random.key(0), x)
+        mask = jnp.asarray(stack.masks[k])
+        x = jax.tree.map(jnp.asarray, stack.inputs(k))
         weights = jnp.asarray(stack.masks[k] - mean, jnp.float32)
         best: tuple[float, np.ndarray, np.ndarray] | None = None
-        for power in (1, 2) if signed else (2, 1):
-            direction = self.direction(weights, sigma, x, power)
-            if direction is None:
+        for start in self.starts(weights, x):
+            logits = np.asarray(self.descend(start, mask, x))
+            if not np.isfinite(logits).all():
                 continue
-            for sign in (1, -1):
-                q = stack.prior + sign * 0.7 * direction
-                q = np.clip(q, 0.16 / classes, None)
-                q = np.log(q / q.sum(axis=1, keepdims=True)).astype(np.float32)
-                logits = np.asarray(self.descend(q, mask, x))
-                if not np.isfinite(logits).all():
-                    continue
-                y = np.argmax(logits, axis=1)
-                overlap = float(self.overlaps(y[None], mask, x)[0])
-                if best is None or overlap > best[0]:
-                    best = overlap, y, logits
-                if overlap > FOUND:
-                    break
-            if best is not None and best[0] > FOUND:
+            y = np.argmax(logits, axis=1)
+            overlap = float(self.overlaps(y[None], mask, x)[0])
+            if best is None or overlap > best[0]:
+                best = overlap, y, logits
+            if overlap > FOUND:
                 break
         if best is None:
             nothing = np.zeros(n)
             return _Found(nothing[None].astype(int), np.zeros(1), nothing, classes)
         overlap, y, logits = best
-        two: np.ndarray = np.sort(logits, axis=1)
-        margins = two[:, -1] - two[:, -2]
+        order = np.argsort(logits, axis=1)
+        two = np.take_along_axis(logits, order[:, -2:], axis=1)
+        margins = two[:, 1] - two[:, 0]
         if overlap > NEAR:
-            y, overlap = self.polish(y, overlap, logits, mask, x)
+            y, overlap = self.polish(y, overlap, order, margins, mask, x)
         candidates = y[None]
         if classes == 2:  # a score may be even in the sign of all labels
             candidates = np.stack([y, 1 - y])
         found = np.asarray(self.overlaps(candidates, mask, x))
-        order = np.argsort(-found, kind="stable")
-        return _Found(candidates[order], found[order], margins, classes)
+        best_first = np.argsort(-found, kind="stable")
+        return _Found(candidates[best_first], found[best_first], margins, classes)
+
+    def starts(self, weights: Any, x: Any) -> Iterator[np.ndarray]:
+        """Logits to descend from, the likelier first; made as they are asked for."""
+        prior = self.stack.prior
+        sigma, signed = self.spread(jax.random.key(0), x)
+        for power in (1, 2) if signed else (2, 1):
+            direction = self.direction(weights, sigma, x, power)
+            for sign in () if direction is None else (1, -1):
+                q = prior + sign * 0.7 * direction
+                q = np.clip(q, 0.16 / prior.shape[1], None)
+                yield np.log(q / q.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def direction(self, weights: Any, sigma: Any, x: Any, power: int) -> Any:
         """The top eigenvector of the Hessian ``[n, classes]``, of size 1/2; or None."""
@@ -594,11 +592,11 @@ class _Finder:
         vector = vectors[:, 0].reshape(n, classes)
         return vector / np.sqrt(np.mean(vector**2)) / 2
 
-    def polish(self, y: Any, overlap: float, logits: Any, mask: Any, x: Any) -> Any:
+    def polish(
+        self, y: Any, overlap: float, order: Any, margins: Any, mask: Any, x: Any
+    ) -> Any:
         """Single labels are changed, the least certain first, while that helps."""
-        order = np.argsort(logits, axis=1)
-        margins = np.take_along_axis(logits, order[:, -2:], axis=1)
-        doubtful = np.argsort(margins[:, 1] - margins[:, 0], kind="stable")
+        doubtful = np.argsort(margins, kind="stable")
         wide = min(24, len(y))
         for _ in range(40):
             if overlap > FOUND:

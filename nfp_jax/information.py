@@ -529,7 +529,7 @@ def sample_entropy_lower_bound(masks: Any, alpha: float) -> float:
     ids = _identities(_masks(masks))
     step = (math.log(len(ids)) + 1) / len(ids)
     slack = step * math.sqrt(len(ids) * math.log(1 / alpha) / 2)
-    return max(0.0, _entropy(ids) - slack)
+    return max(0.0, entropy(ids) - slack)
 
 
 def collision_lower_bound(masks: Any, alpha: float) -> float:
@@ -704,7 +704,19 @@ def exact_information(
         vectorized=vectorized,
         prunable=prunable,
     )
-    return _entropy(_identities(found))
+    return entropy(_identities(found))
+
+
+def entropy(outcomes: Any) -> float:
+    """Returns the entropy of equally likely outcomes, of which equal rows are one.
+
+    ``log N - (1/N) Σ_m c_m log c_m`` of N rows, ``c_m`` of which are m. Nats.
+
+    >>> round(entropy(np.array([[0], [0], [1], [1]])), 4)
+    0.6931
+    """
+    _, counts = np.unique(outcomes, axis=0, return_counts=True)
+    return float(math.log(len(outcomes)) - counts @ np.log(counts) / len(outcomes))
 
 
 class Blocks(NamedTuple):
@@ -779,7 +791,7 @@ def flip_blocks(
 
     many = _maker(mask_fn, vectorized, prunable)
     entropies = [
-        _entropy(_identities(np.asarray(many(labels))))
+        entropy(_identities(np.asarray(many(labels))))
         for labels in map(jax.jit(labelings), jax.random.split(key, rests))
     ]
     return Blocks(np.array(entropies), block, n, classes)
@@ -790,12 +802,6 @@ def _labelings(n: int, classes: int) -> np.ndarray:
     return np.array(
         list(itertools.product(range(classes), repeat=n)), np.int32
     ).reshape(-1, n)
-
-
-def _entropy(ids: np.ndarray) -> float:
-    """The entropy of equally likely outcomes, of which equal ids are one; nats."""
-    _, counts = np.unique(ids, return_counts=True)
-    return float(math.log(len(ids)) - counts @ np.log(counts) / len(ids))
 
 
 def _identities(masks: np.ndarray) -> np.ndarray:

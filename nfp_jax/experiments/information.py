@@ -9,7 +9,6 @@ surprise: all trainings of a draw end at about the same time, and its rows come 
 """
 
 import functools
-import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -278,12 +277,13 @@ class Information:
         probabilities = label_probabilities(lab, family.draw, cell)
         kept = int(found[0].sum())
         p_eff = information.effective_parameters(kept, interval)
+        exact = information.entropy(made.masks) if family.enumerated else None
         self.add_row(
             {
                 **cell,
                 "information_lower": interval.lower,
                 "information_upper": interval.upper,
-                "information_exact": entropy(made.masks) if family.enumerated else None,
+                "information_exact": exact,
                 "information_lower_by": interval.lower_by,
                 "information_upper_by": interval.upper_by,
                 "p_eff_lower": p_eff[0],
@@ -379,18 +379,6 @@ def label_probabilities(lab: Lab, draw: Draw, cell: Cell) -> np.ndarray | None:
     if lab.pool is None or cell["noise"] == 1.0:
         return np.full((cell["n"], lab.classes), 1 / lab.classes)
     return None  # images are drawn without replacement
-
-
-def entropy(outcomes: np.ndarray) -> float:
-    """Returns the entropy of equally likely outcomes, of which equal rows are one.
-
-    Nats. Of the masks of all labelings it is the information in a mask of them.
-
-    >>> round(entropy(np.array([[0], [0], [1], [1]])), 4)
-    0.6931
-    """
-    _, counts = np.unique(outcomes, axis=0, return_counts=True)
-    return float(math.log(len(outcomes)) - counts @ np.log(counts) / len(outcomes))
 
 
 def _sum(parts: list[ensemble.Stats], seconds: float) -> ensemble.Stats:
