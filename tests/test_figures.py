@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from nfp_jax import figures
 
@@ -74,6 +75,10 @@ def make_rows(pruners=tuple(PRUNERS), sparsities=SPARSITIES, seeds=3, **changes)
     rows = [make_row(*cell, **changes) for cell in grid]
     rows += [make_row("dense", 0.0, seed, **changes) for seed in range(seeds)]
     return pd.DataFrame(rows)
+
+
+def make_noisy_rows(noises=(0.5, 1.0), **changes):
+    return pd.concat([make_rows(noise=noise, **changes) for noise in noises])
 
 
 # Of 144 weights and labels with n log 2 nats: the share of them that a mask knows.
@@ -163,6 +168,63 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     assert np.mean(abs(mean) < half_width) == pytest.approx(0.8, abs=0.0114)
 
 
+def test_the_median_of_few_values_has_their_range_for_an_interval():
+    assert figures.median_interval([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+    assert figures.median_interval([4.0, 1.0]) == (2.5, 1.0, 4.0)
+    median, low, high = figures.median_interval([7.0])
+    assert median == 7.0 and math.isnan(low) and math.isnan(high)
+    assert all(map(math.isnan, figures.median_interval([])))
+
+
+# 1 - 2 P(B <= i), B binomial of k and 1/2, by hand. k = 6: i = 0 gives 0.969. k = 8:
+# i = 1 gives 1 - 18/256 = 0.930, too little. k = 9: i = 1 gives 1 - 20/512 = 0.961.
+# k = 10: i = 2 gives 1 - 112/1024 = 0.891, too little. k = 20: i = 5 gives 0.959.
+@pytest.mark.parametrize(("k", "i"), [(6, 0), (8, 0), (9, 1), (10, 1), (20, 5)])
+def test_the_median_of_many_has_order_statistics_for_an_interval(k, i):
+    values = np.random.default_rng(k).permutation(k) + 1.0
+    expected = (k + 1) / 2, i + 1, k - i
+    assert figures.median_interval(values) == expected
+    lost = [*values, math.nan, math.inf]
+    assert figures.median_interval(lost) == expected
+
+
+@pytest.mark.parametrize(("k", "level"), [(3, 0.75), (5, 0.9375), (9, 1 - 20 / 512)])
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says(k, level):
+    draws = np.random.default_rng(0).exponential(size=(5000, k))
+    ends = np.array([figures.median_interval(values)[1:] for values in draws])
+    covered = (ends[:, 0] < math.log(2)) & (math.log(2) < ends[:, 1])
+    # 4 standard errors of a share of 5,000
+    error = 4 * math.sqrt(level * (1 - level) / 5000)
+    assert covered.mean() == pytest.approx(level, abs=error)
+
+
+def test_a_slope_has_the_interval_of_the_textbook():
+    # Slope 1.5, residuals 1/6, -1/3, 1/6: s² = 1/6, error sqrt(1/12); t(0.975, 1) =
+    # 12.7062 (table).
+    slope, low, high = figures.slope_interval([0, 1, 2], [0, 1, 3])
+    assert slope == pytest.approx(1.5)
+    assert high - slope == pytest.approx(12.7062 / math.sqrt(12), abs=1e-4)
+    assert slope - low == pytest.approx(high - slope)
+
+
+def test_a_slope_is_that_of_another_formula_whatever_is_missing():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=30)
+    y = 2 - 3 * x + rng.normal(size=30)
+    known = stats.linregress(x, y)
+    half_width = stats.t.ppf(0.95, 28) * known.stderr
+    expected = known.slope, known.slope - half_width, known.slope + half_width
+    found = figures.slope_interval([*x, 1.0, math.nan], [*y, math.inf, 2.0], 0.9)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_two_points_have_a_slope_without_an_interval_and_one_place_has_none():
+    slope, low, high = figures.slope_interval([1, 3], [1, 5])
+    assert slope == 2 and math.isnan(low) and math.isnan(high)
+    for x, y in (([], []), ([1], [2]), ([1, 1, 1], [1, 2, 3])):
+        assert all(map(math.isnan, figures.slope_interval(x, y)))
+
+
 def test_summary_has_mean_half_width_and_counts_of_each_cell():
     rows = [
         make_row(seed=0, train_accuracy=0.1, converged=False, collapsed=True),
@@ -184,7 +246,7 @@ def test_summary_has_mean_half_width_and_counts_of_each_cell():
 
 
 def test_every_figure_is_drawn_and_says_how_many_networks():
-    for drawing in figures.draw(make_rows()).values():
+    for drawing in figures.draw(make_noisy_rows()).values():
         assert drawing.figure is not None
         assert "over 3 networks (seeds)" in drawing.caption
 
@@ -247,7 +309,7 @@ def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
 
 
 def test_a_pruner_looks_the_same_whatever_else_is_in_a_figure():
-    rows = make_rows(pruners=("mine", "yours", "imp"))
+    rows = make_noisy_rows(pruners=("mine", "yours", "imp"))
     looks = []
     for drawing in figures.draw(rows).values():
         [legend] = drawing.figure.legends
@@ -273,7 +335,7 @@ def test_of_many_panels_by_sparsity_the_caption_says_which_are_shown():
 
 
 def test_a_single_seed_has_no_interval_and_the_caption_says_so():
-    drawings = figures.draw(make_rows(seeds=1))
+    drawings = figures.draw(make_noisy_rows(seeds=1))
     for drawing in drawings.values():
         assert "there is no interval" in drawing.caption
 
@@ -367,6 +429,100 @@ def test_the_axis_ends_at_n_where_an_interval_does_not():
     rows.loc[:2, "memorized_points"] = [1000.0, 1000.0, 400.0]
     axes = figures.draw(rows)["memorization"].figure.axes[0]
     assert axes.get_ylim()[1] == pytest.approx(1040)
+
+
+def test_panels_that_share_their_axis_show_what_is_lowest_in_the_last():
+    rows = pd.concat(
+        [
+            make_rows(("snip",), noise=0.5, memorized_points=990.0),
+            make_rows(("snip",), noise=1.0, memorized_points=500.0),
+        ]
+    )
+    figure = figures.draw(rows)["memorization"].figure
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        assert low < 500 and 990 < high <= 1040
+
+
+def test_a_legend_that_is_longer_than_its_panels_makes_the_figure_taller():
+    variants = [{"ablation": x} for x in ("", "shuffle", "invert", "reinitialize")]
+    rows = pd.concat(
+        [make_rows(n=n, **variant) for n in (100, 1000) for variant in variants]
+    )
+    rows.loc[0, "converged"], rows.loc[3, "collapsed"] = False, True
+    figure = figures.draw(rows)["memorization"].figure
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 14
+    assert legend.get_window_extent().y0 >= 0
+
+
+# Correlation with the noise by the noise rate
+
+
+def test_by_the_noise_rate_each_pruner_has_the_means_of_its_networks():
+    rows = make_noisy_rows((0.2, 0.5, 1.0), pruners=("imp", "snip"), sparsities=(0.9,))
+    drawing = figures.draw(rows)["noise_correlation_by_noise"]
+    [axes] = drawing.figure.axes
+    assert axes.get_title() == "90\u00a0%\u00a0removed"
+    metric = "noise_correlation_normalized"
+    for pruner in ("imp", "snip", "dense"):
+        color = to_hex(figures.LOOKS[pruner].color)
+        [line] = [x for x in axes.lines if to_hex(x.get_color()) == color][:1]
+        cells = rows[rows["pruner"] == pruner].groupby("noise")[metric].mean()
+        np.testing.assert_allclose(line.get_ydata(), cells)
+        np.testing.assert_allclose(line.get_xdata(), cells.index, atol=0.03)
+    assert "Dashed: the dense network." in drawing.caption
+    assert "Missing" not in drawing.caption
+
+
+def test_without_noise_the_correlation_is_missing_and_the_caption_says_so():
+    rows = make_noisy_rows((0.0, 0.5, 1.0), pruners=("imp",))
+    drawing = figures.draw(rows)["noise_correlation_by_noise"]
+    assert len(drawing.figure.axes) == len(SPARSITIES)
+    for axes in drawing.figure.axes:
+        assert min(x for line in axes.lines for x in line.get_xdata()) > 0.4
+    assert "Missing: noise = 0" in drawing.caption
+
+
+@pytest.mark.parametrize(
+    ("noises", "words"),
+    [((1.0,), "just one noise rate"), ((0.0, 1.0), "just one"), ((0.0,), "no noise")],
+)
+def test_one_noise_rate_alone_has_no_figure_and_the_caption_says_so(noises, words):
+    rows = make_noisy_rows(noises, pruners=("imp",))
+    drawing = figures.draw(rows)["noise_correlation_by_noise"]
+    assert drawing.figure is None and words in drawing.caption
+
+
+# Kinds of rows
+
+
+def test_the_first_kind_whose_column_is_filled_has_the_rows():
+    everything = pd.concat([make_rows(seeds=1), make_interval_rows(seeds=1)])
+    everything = everything.assign(capacity=3, swap_gap_points=1.0, lipschitz_lower=1.0)
+    found = []
+    for kind in figures.KINDS:
+        assert figures.kind_of(everything) is kind
+        found.append(kind.column)
+        everything[kind.column] = None
+    assert found == [
+        *("capacity", "swap_gap_points", "lipschitz_lower", "information_lower"),
+        "train_accuracy",
+    ]
+    assert figures.kind_of(everything).column == "train_accuracy"  # for want of another
+
+
+@pytest.mark.parametrize("kind", figures.KINDS, ids=lambda kind: kind.column)
+def test_every_trouble_of_a_kind_has_a_column_and_fills_its_words(kind):
+    rows = make_rows(("imp",), seeds=2)
+    cells, flagged = kind.summary(rows), kind.flagged(rows)
+    assert (cells["networks"] == 2).all()
+    for trouble in kind.troubles:
+        assert flagged[trouble].dtype == bool
+        assert cells[trouble].sum() == flagged[trouble].sum()
+        assert "{" not in kind.words(rows, trouble)
 
 
 # Rows of information

@@ -311,6 +311,48 @@ def test_configuration_is_needed_to_make_the_page(run, tmp_path):
     assert report.main([str(directory)]) == 2
 
 
+# A section, which a page may have several of
+
+
+def test_a_page_is_the_section_of_its_rows_and_what_is_about_the_run(run):
+    rows = read_rows(run)
+    section = report.section(rows, report.images(rows))
+    page = (run / "report.html").read_text()
+    assert section in page
+    for words in ("<h2>Figures", "<h2>Tables", "<h2>Warnings", "108 networks"):
+        assert section.count(words) == 1
+    for words in ("<h1>", "<h2>Configuration", "Launch 1", "<html"):
+        assert words in page and words not in section
+
+
+def test_sections_of_two_runs_have_no_id_in_common():
+    first, second = make_rows(seeds=1), make_interval_rows(seeds=1)
+    parts = [
+        report.section(rows, report.images(rows, prefix), level=3)
+        for rows, prefix in ((first, "a-"), (first, "b-"), (second, "c-"))
+    ]
+    assert all("<h3>Tables</h3>" in part and "<h2>" not in part for part in parts)
+    ids = re.findall(r'\bid="([^"]*)"', "".join(parts))
+    assert ids and len(ids) == len(set(ids))
+    references = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', "".join(parts))
+    assert references and {a or b for a, b in references} <= set(ids)
+
+
+def test_a_section_has_the_figures_that_it_is_given():
+    rows = make_rows(seeds=1)
+    images = report.images(rows)
+    assert images["noise_correlation_by_noise"].svg is None
+    some = {"memorization": images["memorization"]}
+    section = report.section(rows, some)
+    assert section.count("<svg") == 1 and "no figure" not in section
+    assert report.section(rows, images).count("no figure") == 1
+
+
+def test_no_rows_have_no_section():
+    with pytest.raises(ValueError, match="at least one row"):
+        report.section(make_rows().iloc[:0], {})
+
+
 # Rows of information
 
 
@@ -426,7 +468,7 @@ def test_the_page_of_information_has_its_figures_and_tables(intervals_page):
         "information_by_n",
     ]
     assert page.count("<svg") == 4 and page.count("<figure>") == 4
-    for words in report.INFORMATION_TABLES.values():
+    for words in figures.kind_of(make_interval_rows()).tables.values():
         for n in (12, 30):
             title = f"{words}. n = {n}, noise = 1, global"
             assert f"<caption>{title}</caption>" in page

@@ -1,70 +1,80 @@
 """The figures of a run, from its rows: what they say, how they look, and their SVG.
 
-Depends on `nfp_jax.results` alone; never on arrays or JAX. A file a question
-(`memorization`, `information`), and `common` for what their figures share. What would
-surprise: nobody says which question the rows are of; their columns do.
+Depends on `nfp_jax.results` alone; never on arrays or JAX. A file a kind of rows, which
+ends with its `Kind`: all that a page needs to know of it. ``words``, ``estimates``,
+``looks``, ``common``, ``points`` and ``bars`` are what they share. What would surprise:
+nobody says of which kind rows are; their columns do. A new kind is a new file and its
+place in `KINDS`.
 """
 
 import matplotlib.style
 import pandas as pd
 
-from nfp_jax.figures.common import (
-    LOOKS,
-    RC,
-    Drawing,
-    Look,
+from nfp_jax.figures.capacity import CAPACITY
+from nfp_jax.figures.common import Drawing, svg
+from nfp_jax.figures.estimates import mean_interval, median_interval, slope_interval
+from nfp_jax.figures.information import INFORMATION, about, intervals, measured
+from nfp_jax.figures.kind import Grid, Kind, Line
+from nfp_jax.figures.looks import LOOKS, RC, Look
+from nfp_jax.figures.memorization import MEMORIZATION, METRICS, flagged, summary
+from nfp_jax.figures.robustness import ROBUSTNESS
+from nfp_jax.figures.swap import SWAP
+from nfp_jax.figures.together import capacity_against_p_eff, gap_against_information
+from nfp_jax.figures.words import (
     in_words,
-    mean_interval,
+    label_of,
     networks_of,
     pruned,
     pruners_of,
     shown,
-    svg,
+    span,
     varying,
 )
-from nfp_jax.figures.information import (
-    TROUBLES,
-    about,
-    draw_information,
-    intervals,
-    is_information,
-    measured,
-)
-from nfp_jax.figures.memorization import (
-    FAILURES,
-    METRICS,
-    draw_memorization,
-    flagged,
-    summary,
-)
+
+# The first that has its column filled is the rows' kind: robustness has all columns of
+# memorization, which stands for everything else.
+KINDS = (CAPACITY, SWAP, ROBUSTNESS, INFORMATION, MEMORIZATION)
 
 __all__ = [
-    "FAILURES",
+    "KINDS",
     "LOOKS",
     "METRICS",
-    "TROUBLES",
+    "RC",
     "Drawing",
+    "Grid",
+    "Kind",
+    "Line",
     "Look",
     "about",
+    "capacity_against_p_eff",
     "draw",
     "flagged",
+    "gap_against_information",
     "in_words",
     "intervals",
-    "is_information",
+    "kind_of",
+    "label_of",
     "mean_interval",
     "measured",
+    "median_interval",
     "networks_of",
     "pruned",
     "pruners_of",
     "shown",
+    "slope_interval",
+    "span",
     "summary",
     "svg",
     "varying",
 ]
 
 
+def kind_of(rows: pd.DataFrame) -> Kind:
+    """The kind of the rows, from the columns that they have."""
+    return next((kind for kind in KINDS if kind.has(rows)), MEMORIZATION)
+
+
 def draw(rows: pd.DataFrame) -> dict[str, Drawing]:
     """The figures of the page by name, each with its caption."""
-    draw_them = draw_information if is_information(rows) else draw_memorization
     with matplotlib.style.context(["default", RC]):
-        return draw_them(rows)
+        return kind_of(rows).draw(rows)

@@ -1,8 +1,8 @@
-"""What every figure shares: pruners' looks, panels, legends, means and the SVG.
+"""What every figure shares: panels, legends, scales and the SVG.
 
 Depends on `nfp_jax.results` alone. Of rows it knows their coordinates and nothing that
-only one question's rows have. What would surprise: sparsities lie on a logarithmic
-scale of the share *kept*, since 0.9 to 0.98 is a factor of 5 in weights.
+only one kind of rows has. What would surprise: sparsities lie on a logarithmic scale of
+the share *kept*, since 0.9 to 0.98 is a factor of 5 in weights.
 """
 
 from __future__ import annotations
@@ -17,83 +17,20 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import special
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from nfp_jax.results import COORDINATES
-
-CELL = COORDINATES[:7]  # all but the seeds
-
-
-class Look(NamedTuple):
-    """How a pruner looks, in every figure."""
-
-    label: str
-    color: str
-    marker: str
-
-    def style(self, line: str) -> dict[str, Any]:
-        """The look as matplotlib's options, with a line style."""
-        return {"color": self.color, "marker": self.marker, "ls": line}
-
-
-# In the order of legends and tables. Okabe and Ito's colors, which color-blind readers
-# can tell apart; a user's own pruners come after, in Paul Tol's muted ones.
-LOOKS = {
-    "dense": Look("dense", "black", ""),
-    "random": Look("random", "#8a8a8a", "o"),
-    "magnitude_init": Look("magnitude at init", "#e69f00", "s"),
-    "snip": Look("SNIP", "#56b4e9", "^"),
-    "grasp": Look("GraSP", "#009e73", "v"),
-    "synflow": Look("SynFlow", "#cc79a7", "D"),
-    "magnitude_trained": Look("magnitude after training", "#0072b2", "P"),
-    "imp": Look("IMP", "#d55e00", "X"),
-}
-OWN_COLORS = ("#882255", "#999933", "#332288", "#44aa99", "#661100", "#aa4499")
-OWN_MARKERS = "ph<>*d"
-LINES = {"finetune": ":", "per_layer": ":", "erk": "-.", "shuffle": ":"}
-LINES |= {"reinitialize": "-.", "invert": "--"}  # all others solid
-
-
-BARS: dict[str, Any] = {"elinewidth": 0.9, "capsize": 1.8}
-RC = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 5.5,
-    "svg.fonttype": "path",  # looks the same where the font is missing
-    "text.parse_math": False,  # a "$" in a name is a "$"
-}
-
-
-def mean_interval(values: Any, confidence: float = 0.95) -> tuple[Any, Any]:
-    """Mean over the first axis and half-width of its Student-t interval.
-
-    Half-width ``t * s / sqrt(k)`` with k values, s their standard deviation (k - 1 in
-    the denominator) and t the quantile for k - 1 degrees of freedom. What is not finite
-    is left out; one value has no interval (NaN), none has no mean either.
-
-    >>> mean, half_width = mean_interval([1.0, 2.0, 3.0])
-    >>> f"{mean:.3f} ± {half_width:.3f}"
-    '2.000 ± 2.484'
-    """
-    x = np.asarray(values, dtype=float)
-    here = np.isfinite(x)
-    k = here.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(here, x, 0).sum(axis=0) / k
-        squares = np.where(here, (x - mean) ** 2, 0).sum(axis=0)
-        error = np.sqrt(squares / (k - 1) / k)
-        half_width = special.stdtrit(k - 1, (1 + confidence) / 2) * error
-    return mean, half_width
+from nfp_jax.figures.looks import (
+    LINES,
+    LOOKS,
+    OWN_COLORS,
+    OWN_MARKERS,
+    RC,
+    Look,
+)
+from nfp_jax.figures.words import in_words, pruned, pruners_of, shown, varying
 
 
 class Drawing(NamedTuple):
@@ -117,63 +54,6 @@ def svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]  # a page has no place for the XML declaration
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing refers to these
     return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-
-
-# ---- Rows, grouped and put in words
-
-
-def pruners_of(rows: pd.DataFrame) -> list[str]:
-    """The rows' pruners, in the order of `LOOKS`; a user's own come last."""
-    names = set(rows["pruner"])
-    return [x for x in LOOKS if x in names] + sorted(names - LOOKS.keys())
-
-
-def in_order(cells: pd.DataFrame) -> pd.DataFrame:
-    """The lines of a table by cell (`CELL`), the pruners in the order of `LOOKS`."""
-    rank = {pruner: i for i, pruner in enumerate(pruners_of(cells))}
-    cells = cells.sort_values(
-        list(CELL), key=lambda c: c.map(rank) if c.name == "pruner" else c
-    )
-    return cells.reset_index(drop=True)
-
-
-def pruned(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of pruned networks: all but the dense ones."""
-    return rows[rows["pruner"] != "dense"]
-
-
-def varying(rows: pd.DataFrame) -> list[str]:
-    """Of n, noise, select, resume and ablation, those with more than one value."""
-    values = {axis: set(pruned(rows)[axis]) for axis in CELL[2:]}
-    values["resume"] -= {""}  # pruning at initialization has nothing to resume
-    return [axis for axis in values if len(values[axis]) > 1]
-
-
-def in_words(axis: str, value: Any) -> str:
-    """An axis' value in words, for a panel or a legend."""
-    if axis == "sparsity":
-        return f"{100 * value:.5g} % removed"
-    if axis in ("n", "noise"):
-        return f"{axis} = {value:,}" if axis == "n" else f"noise = {value:g}"
-    return value or ("no ablation" if axis == "ablation" else "")
-
-
-def networks_of(rows: pd.DataFrame) -> tuple[str, int]:
-    """How many networks stand for a cell, in words, and the most that do."""
-    sizes = rows.groupby(list(CELL)).size()
-    few, many = int(sizes.min()), int(sizes.max())
-    return f"{many}" if few == many else f"{few} to {many}", many
-
-
-def shown(rows: pd.DataFrame) -> str:
-    """What a number stands for: how many networks, and what the interval is."""
-    count, many = networks_of(rows)
-    if many == 1:
-        return "one network each (a single seed), so there is no interval"
-    values = rows.groupby(list(CELL))[list(COORDINATES[7:])].nunique()
-    crossed = values.max().max() < many
-    seeds = "seeds crossed, taken as independent" if crossed else "seeds"
-    return f"mean and 95 % Student-t interval over {count} networks ({seeds})"
 
 
 # ---- What lines, colors and panels stand for
@@ -253,9 +133,11 @@ def series_of(
                 yield plan.looks[pruner], LINES.get(str(value), "-"), group
 
 
-def empty_grid(panels: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
+def empty_grid(
+    panels: int, *, sharey: bool, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
     """An empty figure of so many panels, with room for a legend on the right."""
-    columns = {1: 1, 2: 2, 4: 2}.get(panels, 3)
+    columns = columns or {1: 1, 2: 2, 4: 2}.get(panels, 3)
     lines = -(-panels // columns)
     width, height = (4.4, 3.3) if panels == 1 else (2.5 * columns, 2.2 * lines + 0.2)
     figure = Figure(figsize=(width + 1.9, height), layout="constrained")
@@ -272,10 +154,13 @@ def finish(
     xlabel: str,
     ylabel: str,
     entries: Sequence[tuple[str, dict[str, Any]]] = (),
+    *,
+    dots: bool = False,
 ) -> Figure:
     """Labels the outer axes; says beside the panels what colors and lines mean.
 
-    ``entries`` are the legend's last ones, each a label and its line's options.
+    ``entries`` are the legend's last ones, each a label and its line's options. With
+    ``dots``, pruners have markers that no line joins.
     """
     for axes in figure.axes:
         spec: Any = axes.get_subplotspec()  # never None: `empty_grid` made it
@@ -287,11 +172,14 @@ def finish(
     legend = []
     for pruner in pruners_of(rows):
         look = plan.looks[pruner]
-        legend.append((look.label, look.style("--" if pruner == "dense" else "-")))
+        style = look.style("--" if pruner == "dense" else "-")
+        legend.append((look.label, look.dot() if dots else style))
     for value in sorted(set(pruned(rows)[plan.lines])) if plan.lines else []:
         style = {"color": "#555555", "ls": LINES.get(value, "-")}
         legend.append((in_words(str(plan.lines), value), style))
     legend = [(label, style) for label, style in [*legend, *entries] if label]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, max(height, 0.205 * len(legend) + 0.1))
     figure.legend(
         [Line2D([], [], **style) for _, style in legend],
         [label for label, _ in legend],
@@ -299,6 +187,9 @@ def finish(
         handlelength=2.4,
     )
     return figure
+
+
+# ---- Scales
 
 
 def sparsity_axis(axes: Axes, sparsities: Any, room: float) -> None:
@@ -319,6 +210,53 @@ def ticks(axes: Axes, places: Any, labels: Sequence[str], room: float) -> None:
         last = place if fits else last
         texts.append(label if fits else "")
     axes.set_xticks(places, texts[::-1])
+
+
+def decades(axis: Axis, values: Any, *, room: float = 3) -> None:
+    """Ticks of a logarithmic axis, at 1, 2 and 5; beyond so many decades at 1 alone."""
+    values = _finite(values, above=0)
+    wide = values.size and np.log10(values.max() / values.min()) > room
+    axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.set_major_formatter("{x:,g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def zero_and_decades(axes: Axes, values: Any) -> np.ndarray:
+    """A logarithmic scale of y for the values, linear near 0, so that 0 is seen.
+
+    Returns the powers of ten that have a tick; below the first it is linear.
+    """
+    values = _finite(values, above=0)
+    low, high = np.log10([values.min(), values.max()]) if values.size else (0, 0)
+    last = max(np.floor(high), np.floor(low) + 1)
+    places = 10.0 ** np.arange(np.floor(low), last + 1)
+    axes.set_yscale("symlog", linthresh=places[0], linscale=0.3)
+    axes.set_yticks([0, *places])
+    axes.yaxis.set_major_formatter("{x:,g}")
+    return np.asarray(places)
+
+
+def logarithmic(axes: Axes, values: Any) -> None:
+    """A logarithmic scale of y from end to end of the values.
+
+    Where one of them is 0, the scale has a place for it, and is linear near it.
+    """
+    positive = _finite(values, above=0)
+    if (_finite(values) <= 0).any() or not positive.size:
+        low = zero_and_decades(axes, values)[0]
+        high = positive.max(initial=low)
+        bottom = -0.5 * low
+    else:
+        axes.set_yscale("log")
+        decades(axes.yaxis, values)
+        low, high = positive.min(), positive.max()
+        bottom = low / max(1.1, (high / low) ** 0.06)
+    axes.set_ylim(bottom, high * max(1.1, (high / low) ** 0.06))
+
+
+def _finite(values: Any, above: float = -np.inf) -> np.ndarray:
+    values = np.asarray(values, dtype=float).ravel()
+    return values[np.isfinite(values) & (values > above)]
 
 
 def chosen(rows: pd.DataFrame, plan: Plan, panels: list[Any]) -> str:

@@ -10,33 +10,46 @@ value is told where every network of the cell has one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import special
 
+from nfp_jax.figures.bars import (
+    BY_N,
+    BY_SPARSITY,
+    SIDEWAYS,
+    Bars,
+    Behind,
+    draw_bars,
+)
 from nfp_jax.figures.common import (
-    CELL,
     Drawing,
-    Look,
     Plan,
     chosen,
-    empty_grid,
-    finish,
-    in_order,
-    mean_interval,
-    networks_of,
+    decades,
     panels_of,
     plan_of,
+    zero_and_decades,
+)
+from nfp_jax.figures.estimates import mean_interval
+from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
+from nfp_jax.figures.looks import BOUND, LEVEL
+from nfp_jax.figures.points import Mark
+from nfp_jax.figures.words import (
+    CELL,
+    axes_of,
+    counted,
+    in_order,
+    networks_of,
+    number,
+    numbers,
     pruned,
-    series_of,
-    sparsity_axis,
-    ticks,
+    pruned_by,
+    values_of,
     varying,
 )
 
@@ -58,15 +71,14 @@ CONDITIONINGS = {
     "data": "I(m; D | W, R), the whole data set D resampled, with initial weights W "
     "and the pruner's randomness R fixed",
 }
-BOUND: dict[str, Any] = {"color": "#777777", "ls": "--", "lw": 1.0}
-KEPT: dict[str, Any] = {"color": "#999999", "ls": "-", "lw": 1.0}
-EXACT: dict[str, Any] = {"color": "black", "marker": "_", "ls": "", "mew": 1.6}
-HOLLOW: dict[str, Any] = {"color": "#555555", "marker": "o", "ls": "", "mfc": "white"}
-
-
-def is_information(rows: pd.DataFrame) -> bool:
-    """Whether the rows are of information: they have a lower end."""
-    return "information_lower" in rows and bool(rows["information_lower"].notna().any())
+MARKS = (Mark.hollow("contradictory", "contradictory"),)
+TABLES = {
+    "information": "Information of the mask in nats, lower-upper end",
+    "bits": "Bits a kept weight, information / (log 2 × weights kept)",
+    "p_eff": "Effective parameters, weights kept + nats",
+    "share": "Share of the effective parameters that is information, in %",
+    "by": "The bounds that gave the lower | the upper end",
+}
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +87,7 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
     Measures: ``information`` in nats, ``bits`` = nats / (log 2 * kept), ``p_eff`` =
     kept + nats, and ``share`` = nats / p_eff. Troubles: those of `TROUBLES`.
     """
-    new = {name: _numbers(rows, name) for name in _NUMBERS}
+    new = {name: numbers(rows, name) for name in _NUMBERS}
     with np.errstate(divide="ignore", invalid="ignore"):
         for end in ("lower", "upper"):
             nats = new[f"information_{end}"]
@@ -123,9 +135,11 @@ def intervals(rows: pd.DataFrame) -> pd.DataFrame:
 
 def about(rows: pd.DataFrame) -> str:
     """What stands beside every number: conditioning, K, confidence, and networks."""
-    given = [CONDITIONINGS.get(x, x) for x in _values(rows, "conditioning")]
-    sizes = ", ".join(f"{k:,.0f}" for k in _values(rows, "datasets"))
-    levels = ", ".join(f"{100 * level:.5g} %" for level in _values(rows, "confidence"))
+    given = [CONDITIONINGS.get(x, x) for x in values_of(rows, "conditioning")]
+    sizes = ", ".join(f"{k:,.0f}" for k in values_of(rows, "datasets"))
+    levels = ", ".join(
+        f"{100 * level:.5g} %" for level in values_of(rows, "confidence")
+    )
     parts = ["; ".join(given), f"K = {sizes} data sets" if sizes else ""]
     parts.append(f"each interval of confidence {levels}" if levels else "")
     count, most = networks_of(rows)
@@ -159,12 +173,6 @@ _NUMBERS = (
 _AGAINST_SPARSITY = "Information against sparsity"
 
 
-def _numbers(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """The column as floats; what is null, or not there at all, is NaN."""
-    column = rows.get(name, pd.Series(np.nan, rows.index))
-    return pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan)
-
-
 def _log_binomial(total: Any, keep: Any) -> np.ndarray:
     # C(P, k) = 1 / ((P + 1) B(P - k + 1, k + 1)), which overflows nowhere
     return np.asarray(-np.log1p(total) - special.betaln(total - keep + 1, keep + 1))
@@ -176,47 +184,24 @@ def _often(names: pd.Series[Any] | None) -> str:
     return ", ".join(sorted(counts, key=lambda name: (-counts[name], name)))
 
 
-def _values(rows: pd.DataFrame, name: str) -> list[Any]:
-    return sorted(set(rows[name].dropna())) if name in rows else []
-
-
 # ---- The figures
 
 
-class _Axis(NamedTuple):
-    """Where a cell lies sideways, and how the axis tells it."""
-
-    column: str
-    label: str
-    place: Callable[[Any], Any]
-    mark: Callable[[Axes, Any, float], None]  # of the values, and a label's room
-
-
-def _mark_n(axes: Axes, values: Any, room: float) -> None:
-    ticks(axes, np.log10(values), [f"{n:,}" for n in values], room)
-
-
-_BY_SPARSITY = _Axis(
-    "sparsity", "weights removed (%)", lambda s: -np.log10(1 - s), sparsity_axis
-)
-_BY_N = _Axis("n", "n, points of the training set", np.log10, _mark_n)
 _CAPTION = (
     "Each bar goes from the lower to the upper end, both marked: the true value, or "
     "its average over the networks shown, may lie anywhere between. "
 )
-_SCALE = (
-    "The scale is logarithmic in the share kept; bars are moved sideways, so as not to "
-    "hide each other."
-)
 
 
 def _information(rows: pd.DataFrame, plan: Plan) -> Drawing:
-    panels = _some(panels_of(rows, plan))
-    figure = _bars(rows, plan, panels, _BY_SPARSITY, "information", "information, nats")
+    cells = intervals(rows)
+    panels = panels_of(cells, plan)
+    alike = rows["n"].nunique() == 1
+    figure = draw_bars(cells, plan, panels, BY_SPARSITY, _nats(), alike=alike)
     caption = (
         "Information of the mask in nats, against the share of prunable weights "
         f"removed. {_CAPTION}{_bound_words(rows)}Shown: {about(rows)}. "
-        f"{_SCALE}{_exact_words(rows)}{_notes(rows)}"
+        f"{SIDEWAYS}{_exact_words(cells)}{_notes(cells)}"
     )
     return Drawing(_AGAINST_SPARSITY, figure, caption)
 
@@ -225,157 +210,139 @@ def _information_by_n(rows: pd.DataFrame, plan: Plan) -> Drawing:
     title = "Information against n"
     if rows["n"].nunique() == 1:
         return Drawing(title, None, f"All masks are of n = {rows['n'].iloc[0]:,}.")
+    cells = intervals(rows)
     plan = plan._replace(panels=[axis for axis in plan.panels if axis != "n"])
-    panels = _some(panels_of(rows, plan, by_sparsity=True))
-    figure = _bars(rows, plan, panels, _BY_N, "information", "information, nats")
+    panels = panels_of(cells, plan, by_sparsity=True)
+    figure = draw_bars(cells, plan, panels, BY_N, _nats(), alike=False)
     caption = (
         "Information of the mask in nats, against the number of points. "
         f"{_CAPTION}{_bound_words(rows)}{chosen(rows, plan, panels)}Shown: "
         f"{about(rows)}. Bars are moved sideways, so as not to hide each other."
-        f"{_exact_words(rows)}{_notes(rows)}"
+        f"{_exact_words(cells)}{_notes(cells)}"
     )
     return Drawing(title, figure, caption)
 
 
 def _bits_per_weight(rows: pd.DataFrame, plan: Plan) -> Drawing:
-    panels = _some(panels_of(rows, plan))
-    figure = _bars(rows, plan, panels, _BY_SPARSITY, "bits", "bits a kept weight")
+    cells = intervals(rows)
+    ends = measured(rows)[["bits_lower", "bits_upper"]]
+
+    def scale(axes: Axes) -> None:
+        zero_and_decades(axes, ends)
+
+    bars = Bars("bits", "bits a kept weight", scale, marks=MARKS)
+    panels = panels_of(cells, plan)
+    figure = draw_bars(cells, plan, panels, BY_SPARSITY, bars)
     caption = (
         "Information of the mask, in bits, divided by the weights that it keeps. "
         f"{_CAPTION}Shown: {about(rows)}. Both scales are logarithmic, that of bits "
         "linear near 0, so that 0 is seen; bars are moved sideways, so as not to hide "
-        f"each other.{_notes(rows)}"
+        f"each other.{_notes(cells)}"
     )
     return Drawing("Bits a kept weight against sparsity", figure, caption)
 
 
 def _effective_parameters(rows: pd.DataFrame, plan: Plan) -> Drawing:
-    panels = _some(panels_of(rows, plan))
-    label = "effective parameters"
-    figure = _bars(rows, plan, panels, _BY_SPARSITY, "p_eff", label)
+    cells = intervals(rows)
+
+    def scale(axes: Axes) -> None:
+        axes.set_yscale("log")
+        decades(axes.yaxis, cells[["kept", "p_eff_lower", "p_eff_upper"]])
+
+    kept = Behind("kept", "weights kept", LEVEL)
+    bars = Bars("p_eff", "effective parameters", scale, kept, marks=MARKS)
+    panels = panels_of(cells, plan)
+    figure = draw_bars(cells, plan, panels, BY_SPARSITY, bars)
     caption = (
         "Effective parameters: the weights that the mask keeps plus its information in "
         f"nats. {_CAPTION}Gray: the weights kept, where a mask without information "
         f"lies. Shown: {about(rows)}. Both scales are logarithmic; bars are moved "
-        f"sideways, so as not to hide each other.{_notes(rows)}"
+        f"sideways, so as not to hide each other.{_notes(cells)}"
     )
     return Drawing("Effective parameters against sparsity", figure, caption)
 
 
-def _some(panels: list[tuple[str, pd.DataFrame]]) -> list[tuple[str, pd.DataFrame]]:
-    """The panels with something to show: not every select is run with every n."""
-    return [(title, rows) for title, rows in panels if not rows.empty]
+def _nats() -> Bars:
+    entropy = Behind("label_entropy", "label entropy", BOUND)
+    return Bars(
+        "information",
+        "information, nats",
+        behind=entropy,
+        exact="information_exact",
+        marks=MARKS,
+    )
 
 
 def _bound_words(rows: pd.DataFrame) -> str:
-    if not np.isfinite(_numbers(rows, "label_entropy")).any():
+    if not np.isfinite(numbers(rows, "label_entropy")).any():
         return ""
     return "Dashed gray: the label entropy, which no mask's information exceeds. "
 
 
-def _exact_words(rows: pd.DataFrame) -> str:
-    if not np.isfinite(intervals(rows)["information_exact"]).any():
+def _exact_words(cells: pd.DataFrame) -> str:
+    if not np.isfinite(cells["information_exact"]).any():
         return ""
     return " Black tick: the exact value, where every labeling was enumerated."
 
 
-def _notes(rows: pd.DataFrame) -> str:
-    if not measured(rows)["contradictory"].any():
+def _notes(cells: pd.DataFrame) -> str:
+    if not cells["contradictory"].any():
         return ""
     return " Hollow: the interval of at least one network contradicts itself."
 
 
-def _bars(
-    rows: pd.DataFrame,
-    plan: Plan,
-    panels: list[tuple[str, pd.DataFrame]],
-    by: _Axis,
-    measure: str,
-    label: str,
-) -> Figure:
-    """A figure of a measure's intervals: for each cell a bar, moved sideways."""
-    alike = measure != "information" or (by.column != "n" and rows["n"].nunique() == 1)
-    figure, grid = empty_grid(len(panels), sharey=alike)
-    values = np.array(sorted(set(rows[by.column])))
-    places = by.place(values)
-    gap = 0.8 * np.diff(places).min() if len(places) > 1 else 1.0
-    size = 3 if len(panels) > 2 else 4  # of markers, in points
-    for axes, (title, panel) in zip(grid, panels, strict=True):
-        cells = intervals(panel)
-        for column, style in _behind(measure).items():
-            _level(axes, cells.groupby(by.column)[column].mean(), by, gap, style)
-        lines = list(series_of(cells, plan))
-        for i, (look, _, line) in enumerate(lines):
-            x = by.place(line[by.column].to_numpy())
-            x += gap * ((i + 0.5) / len(lines) - 0.5)
-            _bar(axes, x, line, measure, look, size)
-        axes.set_title(title)
-        _scale(axes, measure, rows)
-        by.mark(axes, values, 0.16 if len(panels) > 1 else 0.09)
-    return finish(figure, rows, plan, by.label, label, _entries(rows, measure))
+# ---- The tables and the page
 
 
-def _bar(
-    axes: Axes, x: Any, cells: pd.DataFrame, measure: str, look: Look, size: int
-) -> None:
-    low, high = (cells[f"{measure}_{end}"].to_numpy() for end in ("lower", "upper"))
-    hollow = cells["contradictory"].to_numpy() > 0
-    axes.vlines(x, low, high, color=look.color, lw=size / 2.5)
-    for y in (low, high):
-        axes.plot(x, y, ms=size, **look.style(""))
-        axes.plot(x[hollow], y[hollow], ms=size, mfc="white", **look.style(""))
-    if measure == "information":
-        axes.plot(x, cells["information_exact"], zorder=3, ms=2 * size, **EXACT)
+def _grids(rows: pd.DataFrame, measure: str) -> Iterator[Grid]:
+    """For each n, noise and select the table of a measure."""
+    cells = pruned(intervals(rows)).copy()
+    cells["text"] = [_interval(cell, measure) for _, cell in cells.iterrows()]
+    return grids_of(rows, cells, ("n", "noise", "select"))
 
 
-def _behind(measure: str) -> dict[str, dict[str, Any]]:
-    """The columns whose levels are drawn behind a measure's bars, and how."""
-    return {"information": {"label_entropy": BOUND}, "p_eff": {"kept": KEPT}}.get(
-        measure, {}
+def _interval(cell: pd.Series[Any], measure: str) -> str:
+    """A measure's interval, with the exact information where it is known."""
+    if measure == "by":
+        return " | ".join(cell[f"information_{end}_by"] for end in ("lower", "upper"))
+    scale = 100 if measure == "share" else 1
+    low, high = (number(scale * cell[f"{measure}_{end}"]) for end in ("lower", "upper"))
+    exact = cell["information_exact"]
+    if measure != "information" or exact != exact:
+        return f"{low}-{high}"
+    exact = number(exact)
+    return (
+        f"= exact {exact}" if low == high == exact else f"{low}-{high} = exact {exact}"
     )
 
 
-def _level(
-    axes: Axes, levels: pd.Series[Any], by: _Axis, gap: float, style: dict[str, Any]
-) -> None:
-    """A line where the levels are all alike, else one behind each group of bars."""
-    levels = levels.dropna()
-    places = by.place(levels.index.to_numpy())
-    if levels.empty:
-        return
-    if np.isclose(levels.min(), levels.max()):
-        axes.axhline(levels.iloc[0], **style)
-    else:
-        axes.hlines(levels, places - gap / 2, places + gap / 2, **style)
+def _headline(rows: pd.DataFrame) -> str:
+    what = f"{counted(len(rows), 'intervals')} of the information that a mask has: "
+    what += f"{about(rows)}. Pruned by {pruned_by(pruned(rows))}. {axes_of(rows)}."
+    return f"{what} {verdict(measured(rows)[list(TROUBLES)], 'intervals', _FINE)}"
 
 
-def _scale(axes: Axes, measure: str, rows: pd.DataFrame) -> None:
-    """Nats lie on a linear scale, p_eff on a logarithmic one, and bits on both."""
-    if measure == "p_eff":
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    if measure == "bits":
-        ends = measured(rows)[["bits_lower", "bits_upper"]].to_numpy()
-        ends = ends[np.isfinite(ends) & (ends > 0)]
-        low, high = np.log10([ends.min(), ends.max()]) if ends.size else (0, 0)
-        last = max(np.floor(high), np.floor(low) + 1)
-        decades = 10.0 ** np.arange(np.floor(low), last + 1)
-        axes.set_yscale("symlog", linthresh=decades[0], linscale=0.3)
-        axes.set_yticks([0, *decades])
-    axes.yaxis.set_major_formatter("{x:,g}")
-
-
-def _entries(rows: pd.DataFrame, measure: str) -> list[tuple[str, dict[str, Any]]]:
-    """What the legend says beside the pruners."""
-    cells = intervals(rows)
-    entries = []
-    if measure == "information" and np.isfinite(cells["label_entropy"]).any():
-        entries.append(("label entropy", BOUND))
-    if measure == "information" and np.isfinite(cells["information_exact"]).any():
-        entries.append(("exact", EXACT))
-    if measure == "p_eff":
-        entries.append(("weights kept", KEPT))
-    if cells["contradictory"].any():
-        entries.append(("contradictory", HOLLOW))
-    return entries
+_FINE = (
+    "no interval says nothing or contradicts itself, every mask came out the same when "
+    "made again, none collapsed"
+)
+INFORMATION = Kind(
+    column="information_lower",
+    unit="intervals",
+    troubles=TROUBLES,
+    fine=_FINE,
+    flagged=measured,
+    summary=intervals,
+    draw=draw_information,
+    tables=TABLES,
+    grids=_grids,
+    heading=lambda rows: (
+        f"Information in nats by sparsity, lower-upper end; {about(rows)}"
+    ),
+    headline=_headline,
+    entries=lambda rows: (
+        f"lower-upper end, {about(rows)}; = exact: every labeling enumerated"
+    ),
+    subject="intervals ",
+    shares=("irreproducible", "collapsed_share"),
+)

@@ -8,29 +8,44 @@ one of width 0. What would surprise: a mean leaves out what is not finite.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nfp_jax.figures.common import (
-    BARS,
-    CELL,
     Drawing,
     Plan,
     chosen,
     empty_grid,
     finish,
-    in_order,
-    mean_interval,
     panels_of,
     plan_of,
-    pruned,
     series_of,
-    sparsity_axis,
     spread,
+)
+from nfp_jax.figures.estimates import mean_interval
+from nfp_jax.figures.kind import Grid, Kind, grids_of
+from nfp_jax.figures.looks import BARS
+from nfp_jax.figures.points import (
+    LOGARITHMIC,
+    Mark,
+    against_sparsity,
+    draw_points,
+    entries_of,
+    marks_in_words,
+)
+from nfp_jax.figures.words import (
+    CELL,
+    axes_of,
+    in_order,
+    numbers,
+    pruned,
+    pruned_by,
+    shown,
+    truth,
 )
 
 METRICS = (
@@ -42,12 +57,15 @@ FAILURES = {
     "diverged": "diverged (the loss is not finite)",
     "unconverged": "did not converge within their budget",
 }
-
-
-MARKS: dict[str, dict[str, Any]] = {  # at least one network of a cell
-    "did not converge": {"fillstyle": "left", "mfcalt": "white"},
-    "collapsed or diverged": {"mfc": "white"},
+TABLES = {
+    "train_accuracy": "Train accuracy, the share of the n points memorized",
+    "test_accuracy": "Test accuracy",
+    "noise_correlation_normalized": "Correlation with the label noise, 1 = all learned",
 }
+MARKS = (
+    Mark.hollow("collapsed or diverged", "collapsed", "diverged"),
+    Mark.half("did not converge", "unconverged"),
+)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,16 +92,13 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def flagged(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with every metric, and a plain boolean for each way to fail."""
-    names = [*rows.columns, *METRICS, "converged", "diverged", "collapsed"]
-    rows = rows.reindex(columns=list(dict.fromkeys(names)))
-
-    def is_(name: str, value: bool) -> pd.Series[bool]:
-        return rows[name].astype("boolean").eq(value).fillna(False).astype(bool)
-
-    diverged = is_("diverged", True)
-    unconverged = is_("converged", False) & ~diverged
-    collapsed = is_("collapsed", True)
-    return rows.assign(collapsed=collapsed, diverged=diverged, unconverged=unconverged)
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *METRICS])))
+    diverged = truth(rows, "diverged")
+    return rows.assign(
+        collapsed=truth(rows, "collapsed"),
+        diverged=diverged,
+        unconverged=truth(rows, "converged", False) & ~diverged,
+    )
 
 
 # ---- The figures
@@ -93,22 +108,31 @@ def draw_memorization(rows: pd.DataFrame) -> dict[str, Drawing]:
     """The figures of memorization by name."""
     plan = plan_of(rows)
     return {
-        "memorization": _memorization(rows, plan),
+        "memorization": memorized(rows, plan),
         "noise_correlation": _noise_correlation(rows, plan),
+        "noise_correlation_by_noise": _noise_correlation_by_noise(rows, plan),
         "noise_correlation_by_epoch": _noise_correlation_by_epoch(rows, plan),
         "kept_by_layer": _kept_by_layer(rows, plan),
     }
 
 
-def _memorization(rows: pd.DataFrame, plan: Plan) -> Drawing:
+def memorized(rows: pd.DataFrame, plan: Plan) -> Drawing:
+    """The memorized points against sparsity."""
     title = "Memorization against sparsity"
     if pruned(rows).empty:
         return Drawing(title, None, "No pruned network is on file.")
     one = rows["n"].nunique() == 1
-    label = (
-        f"memorized points (of {rows['n'].iloc[0]:,})" if one else "memorized points"
+    label = "memorized points" + (f" (of {rows['n'].iloc[0]:,})" if one else "")
+    metric = "memorized_points"
+    figure = against_sparsity(
+        _with_ends(rows, metric),
+        plan,
+        metric,
+        label,
+        MARKS,
+        alike=one,
+        finally_=_end_at_n,
     )
-    figure = _against_sparsity(rows, plan, "memorized_points", label)
     caption = (
         "Points of the training set that the network gets right at the end of "
         "training (n × train accuracy), against the share of prunable weights removed. "
@@ -117,90 +141,91 @@ def _memorization(rows: pd.DataFrame, plan: Plan) -> Drawing:
     return Drawing(title, figure, caption + _sparsity_caption(rows, plan))
 
 
+_NORMALIZED = (
+    "Mean over the training points of ⟨f(x), z⟩, with f the softmax output at the end "
+    "of training and z the label noise, divided by the mean of ‖z‖²: 0 where none of "
+    "the noise is learned, 1 where all of it is. "
+)
+
+
 def _noise_correlation(rows: pd.DataFrame, plan: Plan) -> Drawing:
     title = "Correlation with the label noise against sparsity"
     metric = "noise_correlation_normalized"
     rows = rows[rows["noise"] > 0]
-    if not np.isfinite(pruned(rows)[metric].astype(float)).any():
+    if not np.isfinite(numbers(pruned(rows), metric)).any():
         why = "No pruned network has label noise (noise > 0) and a finite correlation."
         return Drawing(title, None, why)
     label = "correlation with the noise"
-    figure = _against_sparsity(rows, plan, metric, label)
+    figure = against_sparsity(_with_ends(rows, metric), plan, metric, label, MARKS)
+    return Drawing(title, figure, _NORMALIZED + _sparsity_caption(rows, plan))
+
+
+def _noise_correlation_by_noise(rows: pd.DataFrame, plan: Plan) -> Drawing:
+    title = "Correlation with the label noise against the noise rate"
+    metric = "noise_correlation_normalized"
+    noisy = rows[np.isfinite(numbers(rows, metric))]  # none is where there is no noise
+    rates = sorted(set(pruned(noisy)["noise"]))
+    if len(rates) < 2:
+        count = "just one noise rate" if rates else "no noise rate"
+        why = f"Pruned networks have a finite correlation at {count} above 0."
+        return Drawing(title, None, why)
+    missing = " Missing: noise = 0, where there is no noise and 0 / 0 is undefined."
+    missing = missing if (rows["noise"] == 0).any() else ""
+    plan = plan._replace(panels=[axis for axis in plan.panels if axis != "noise"])
+    cells = _with_ends(noisy, metric)
+    panels = panels_of(cells, plan, by_sparsity=True)
+    figure, grid = empty_grid(len(panels), sharey=True)
+    gap = min(0.06 * np.ptp(rates), 0.5 * np.diff(rates).min())
+    for axes, (name, panel) in zip(grid, panels, strict=True):
+        lines = list(series_of(panel, plan))
+        for i, (look, line, group) in enumerate(lines):
+            x = group["noise"].to_numpy() + gap * ((i + 0.5) / len(lines) - 0.5)
+            draw_points(axes, x, group, metric, look.style(line), MARKS)
+        axes.set_title(name)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    entries = entries_of(cells, metric, MARKS)
+    finish(figure, noisy, plan, "noise rate", "correlation with the noise", entries)
     caption = (
-        "Mean over the training points of ⟨f(x), z⟩, with f the softmax output at the "
-        "end of training and z the label noise, divided by the mean of ‖z‖²: 0 where "
-        "none of the noise is learned, 1 where all of it is. "
+        f"{_NORMALIZED}The noise rate is the share of labels that are drawn anew. "
+        f"{chosen(noisy, plan, panels)}Shown: {plan.over}. Markers are moved sideways "
+        f"a little, so as not to hide each other.{missing}"
+        f"{marks_in_words(cells, MARKS)}{_left_out(noisy)}{_dashed(noisy)}"
     )
-    return Drawing(title, figure, caption + _sparsity_caption(rows, plan))
+    return Drawing(title, figure, caption)
+
+
+def _with_ends(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The cells, with the lower and upper end of a metric's interval."""
+    cells = summary(rows)
+    mean, half_width = cells[metric], cells[f"{metric}_half_width"]
+    ends = {f"{metric}_low": mean - half_width, f"{metric}_high": mean + half_width}
+    return cells.assign(**ends)
+
+
+def _end_at_n(axes: Axes, cells: pd.DataFrame) -> None:
+    low, high = axes.get_ylim()
+    n = cells["n"].max()
+    axes.set_ylim(max(low, -0.04 * n), min(high, 1.04 * n))
 
 
 def _sparsity_caption(rows: pd.DataFrame, plan: Plan) -> str:
-    text = (
-        f"Shown: {plan.over}. The scale is logarithmic in the share kept; markers are "
-        "moved sideways a little, so as not to hide each other."
-    )
-    failed = flagged(pruned(rows))[list(FAILURES)].any()
-    if failed["unconverged"]:
-        text += " Half-filled: at least one of the networks did not converge."
-    if failed["collapsed"] or failed["diverged"]:
-        text += " Hollow: at least one of the networks collapsed or diverged."
-    return text + _notes(rows)
+    marks = marks_in_words(summary(pruned(rows)), MARKS)
+    return f"Shown: {plan.over}. {LOGARITHMIC}{marks}{_notes(rows)}"
 
 
 def _notes(rows: pd.DataFrame) -> str:
-    diverged, dense = flagged(rows)["diverged"].any(), rows["pruner"] == "dense"
-    text = " Means leave out what is not finite." if diverged else ""
-    band = ", its interval in gray" if dense.sum() > 1 else ""
-    return text + (f" Dashed: the dense network{band}." if dense.any() else "")
+    band = ", its interval in gray" if (rows["pruner"] == "dense").sum() > 1 else ""
+    return _left_out(rows) + _dashed(rows).replace("network", f"network{band}")
 
 
-def _against_sparsity(
-    rows: pd.DataFrame, plan: Plan, metric: str, ylabel: str
-) -> Figure:
-    cells = summary(rows)
-    panels = panels_of(cells, plan)
-    points = metric == "memorized_points"
-    alike = not points or rows["n"].nunique() == 1
-    figure, grid = empty_grid(len(panels), sharey=alike)
-    sparsities = np.array(sorted(set(pruned(rows)["sparsity"])))
-    places = -np.log10(1 - sparsities)
-    gap = min(0.06 * (np.ptp(places) or 1), 0.5 * np.diff(places, append=np.inf).min())
-    for axes, (title, panel) in zip(grid, panels, strict=True):
-        for _, dense in panel[panel["pruner"] == "dense"].iterrows():
-            y, h = dense[metric], dense[f"{metric}_half_width"]
-            axes.axhline(y, color="black", ls="--")
-            axes.axhspan(y - h, y + h, color="black", alpha=0.08, lw=0)
-        lines = list(series_of(pruned(panel), plan))
-        for i, (look, style, line) in enumerate(lines):
-            x = -np.log10(1 - line["sparsity"].to_numpy())
-            x += gap * ((i + 0.5) / len(lines) - 0.5)
-            mean = line[metric].to_numpy()
-            half_width = line[f"{metric}_half_width"].to_numpy()
-            axes.errorbar(x, mean, half_width, **BARS, **look.style(style))
-            for mark, here in _marked(line).items():
-                options = look.style("") | MARKS[mark]
-                axes.plot(x[here], mean[here], zorder=3, **options)
-        if points:
-            low, high = axes.get_ylim()
-            n = panel["n"].max()
-            axes.set_ylim(max(low, -0.04 * n), min(high, 1.04 * n))
-        axes.set_title(title)
-        axes.yaxis.set_major_formatter("{x:,g}")
-        sparsity_axis(axes, sparsities, 0.16 if len(panels) > 1 else 0.09)
-    gray = {"color": "#555555", "marker": "o", "ls": ""}
-    marks = [
-        (mark, gray | MARKS[mark])
-        for mark, here in _marked(pruned(cells)).items()
-        if here.any()
-    ]
-    return finish(figure, rows, plan, "weights removed (%)", ylabel, marks)
+def _left_out(rows: pd.DataFrame) -> str:
+    diverged = flagged(rows)["diverged"].any()
+    return " Means leave out what is not finite." if diverged else ""
 
 
-def _marked(cells: pd.DataFrame) -> dict[str, Any]:
-    """For each of `MARKS`, which cells have it: the worst that befell a network."""
-    hollow = (cells["collapsed"] + cells["diverged"] > 0).to_numpy()
-    half = (cells["unconverged"] > 0).to_numpy() & ~hollow
-    return {"did not converge": half, "collapsed or diverged": hollow}
+def _dashed(rows: pd.DataFrame) -> str:
+    dense = (rows["pruner"] == "dense").any()
+    return " Dashed: the dense network." if dense else ""
 
 
 def _noise_correlation_by_epoch(rows: pd.DataFrame, plan: Plan) -> Drawing:
@@ -282,3 +307,54 @@ def _lists(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
     """Whether the row has a list there, with something in it."""
     values = rows.get(column, pd.Series(None, rows.index, dtype=object))
     return values.map(lambda x: isinstance(x, (list, np.ndarray)) and len(x) > 0)
+
+
+# ---- The tables and the page
+
+
+def grids(rows: pd.DataFrame, metric: str) -> Iterator[Grid]:
+    """For each n and noise the table of a metric."""
+    cells = summary(rows).dropna(subset=[metric])
+    halves = [f" ± {x:.3f}" if x == x else "" for x in cells[f"{metric}_half_width"]]
+    cells["text"] = cells[metric].map("{:.3f}".format) + halves
+    return grids_of(rows, cells)
+
+
+def networks_in_words(rows: pd.DataFrame) -> str:
+    """How many networks there are, dense and pruned, by what, and at which axes."""
+    some = pruned(rows)
+    dense = len(rows) - len(some)
+    what = f"{len(rows):,} networks: " + (f"{dense:,} dense" if dense else "")
+    if not some.empty:
+        what += f"{', ' if dense else ''}{len(some):,} pruned by {pruned_by(some)}"
+    return f"{what}. {axes_of(rows)}."
+
+
+def _headline(rows: pd.DataFrame) -> str:
+    failed = flagged(rows)[list(FAILURES)].any(axis=1).sum()
+    end = "All converged, none collapsed or diverged."
+    if failed:
+        end = f"{failed:,} networks collapsed, diverged or did not converge; see "
+        end += "Warnings."
+    return f"{networks_in_words(rows)} {end}"
+
+
+def entries(rows: pd.DataFrame) -> str:
+    """What an entry of a table is: a mean, and its interval's half-width."""
+    return f"{shown(rows)}; after ± the interval's half-width"
+
+
+MEMORIZATION = Kind(
+    column="train_accuracy",
+    unit="networks",
+    troubles=FAILURES,
+    fine="every network converged, none collapsed or diverged",
+    flagged=flagged,
+    summary=summary,
+    draw=draw_memorization,
+    tables=TABLES,
+    grids=grids,
+    heading=lambda rows: f"Train accuracy by sparsity; {shown(rows)}",
+    headline=_headline,
+    entries=entries,
+)
