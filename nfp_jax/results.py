@@ -40,19 +40,28 @@ _COLUMNS = {
     pa.string(): "pruner select resume ablation conditioning information_lower_by "
     "information_upper_by",
     pa.int64(): "n init_seed data_seed train_seed epochs kept datasets distinct_masks "
-    "classes prunable",
+    "classes prunable capacity capacity_upper out_of_budget pairs trainings dim",
     pa.float64(): "sparsity noise train_accuracy test_accuracy memorized_points "
     "memorized_bits noise_correlation noise_correlation_normalized loss seconds "
     "information_lower information_upper information_exact p_eff_lower p_eff_upper "
-    "confidence irreproducible collapsed_share bound_seconds label_entropy",
-    pa.bool_(): "converged diverged collapsed",
+    "confidence irreproducible collapsed_share bound_seconds label_entropy "
+    "capacity_bits capacity_bits_per_weight share memorized_points_swapped "
+    "lipschitz_lower lipschitz_upper lipschitz_product squared_error noise_variance "
+    "excess "
+    + " ".join(
+        f"swap_gap{which}_{what}"
+        for which in ("", "_reinit", "_data", "_data_reinit")
+        for what in ("points", "lower", "upper", "bits", "bits_lower", "bits_upper")
+    ),
+    pa.bool_(): "converged diverged collapsed capacity_at_least",
     pa.list_(pa.string()): "layers",
-    pa.list_(pa.int64()): "kept_by_layer size_by_layer",
-    pa.list_(pa.float64()): "loss_by_epoch train_accuracy_by_epoch "
+    pa.list_(pa.int64()): "kept_by_layer size_by_layer tried",
+    pa.list_(pa.float64()): "fitted swap_gaps loss_by_epoch train_accuracy_by_epoch "
     "noise_correlation_by_epoch",
 }
 _TYPES = {name: type for type, names in _COLUMNS.items() for name in names.split()}
 _SHARDS = itertools.count()
+_COLLECTION = "collection.json"
 
 
 class ResultsError(Exception):
@@ -109,6 +118,45 @@ def open_results(
             f"{file} is of another configuration: {'; '.join(differences)}"
         )
     return results
+
+
+def write_collection(
+    root: str | os.PathLike[str],
+    name: str,
+    digest: str,
+    parts: Mapping[str, os.PathLike[str]],
+) -> Path:
+    """Writes which directories a collection reads; returns its own.
+
+    ``<root>/<name>-<digest>/collection.json`` has the parts' directories by name,
+    relative to it.
+
+    Raises:
+      ResultsError: the directory can't be written.
+    """
+    directory = Path(root) / f"{name}-{digest}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"can't write to {directory}: {error.strerror}") from error
+    relative = {part: os.path.relpath(path, directory) for part, path in parts.items()}
+    text = json.dumps({"parts": relative}, indent=2) + "\n"
+    write_file(directory / _COLLECTION, text.encode())
+    return directory
+
+
+def read_collection(directory: str | os.PathLike[str]) -> dict[str, Path] | None:
+    """The directories of a collection's parts by name; None: it is no collection.
+
+    Raises:
+      ResultsError: the file that lists them is damaged.
+    """
+    file = Path(directory) / _COLLECTION
+    if not file.exists():
+        return None
+    return {
+        part: Path(directory) / path for part, path in read_json(file)["parts"].items()
+    }
 
 
 @dataclass(frozen=True)

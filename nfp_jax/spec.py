@@ -108,6 +108,36 @@ class InformationSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class CapacitySpec:
+    """What the search for the memorization capacity takes for fitted, and for close.
+
+    A training of the search ends with the share fitted or at its budget, whatever
+    ``train.stop`` says.
+    """
+
+    share: float = 0.99  # of the labels fitted, at least
+    precision: float = 0.05  # the ends of the search are so close, as a ratio less 1
+    max_steps: int = 6000  # of each training, whatever n; train.max_epochs holds too
+
+
+@dataclasses.dataclass(frozen=True)
+class SwapSpec:
+    """How often a mask's own labels are swapped for others."""
+
+    pairs: int = 6  # independent draws a row, each with labels of its own and others
+    confidence: float = 0.95  # of the interval of a gap
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessSpec:
+    """How a network's largest slope is looked for, where that is the question."""
+
+    segments: int = 1024  # points between pairs of training points
+    ascents: int = 16  # gradient ascents, from the steepest points found
+    steps: int = 50  # of each
+
+
+@dataclasses.dataclass(frozen=True)
 class EngineSpec:
     """How the machine is used: speed, and results only through the order of sums."""
 
@@ -142,12 +172,15 @@ class Spec:
     name: str = "experiment"
     out: str = "results"
     seed: int = 0
-    question: str = "memorization"  # or information
+    question: str = "memorization"  # information, capacity, swap or robustness
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     prune: PruneSpec = PruneSpec()
     information: InformationSpec = InformationSpec()
+    capacity: CapacitySpec = CapacitySpec()
+    swap: SwapSpec = SwapSpec()
+    robustness: RobustnessSpec = RobustnessSpec()
     engine: EngineSpec = EngineSpec()
     grid: GridSpec = GridSpec()
 
@@ -174,11 +207,14 @@ class Spec:
         """Returns what decides a row's numbers, as plain data, defaults spelt out.
 
         Every field but the grid (more cells extend the same directory), the engine, the
-        paths and the download flag; those of information for that question alone.
+        paths and the download flag; the group of a question for that question alone.
         """
         plain = dataclasses.asdict(self)
+        for group in {"information", "capacity", "swap", "robustness"}:
+            if group != self.question:
+                del plain[group]
         if self.question == "memorization":  # directories made before there were others
-            del plain["question"], plain["information"]
+            del plain["question"]
         del plain["grid"], plain["engine"], plain["out"]
         del plain["data"]["dir"], plain["data"]["download"]
         return json.loads(json.dumps({"format": FORMAT, **plain}))
@@ -193,8 +229,62 @@ class Spec:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """Several experiments that one command runs and one page reads together."""
+
+    name: str
+    out: str
+    parts: Mapping[str, Spec]
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Collection":
+        """Returns the checked collection of a configuration.
+
+        Args:
+          config: a nested mapping with ``parts``, of configurations by name, and the
+            ``name`` and ``out`` of the whole; or an object with ``to_dict``. The parts
+            lie in ``out`` too, each where it would lie if it were run alone.
+
+        Raises:
+          SpecError: as ``Spec.from_config``, its field after ``parts.NAME.``; no part.
+
+        >>> config = {"name": "both", "parts": {"a": {}, "b": {"seed": 1}}}
+        >>> Collection.from_config(config).parts["b"].seed
+        1
+        """
+        plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+        known = [field.name for field in dataclasses.fields(cls)]
+        for field in plain:
+            if field not in known:
+                _unknown(field, known)
+        name = _convert(plain.get("name", "collection"), str, "name")
+        out = _convert(plain.get("out", "results"), str, "out")
+        _check_name(name)
+        given = plain.get("parts")
+        if not isinstance(given, Mapping) or not given:
+            raise SpecError("parts is empty, expected configurations by name")
+        parts = {}
+        for part, own in given.items():
+            if not isinstance(own, Mapping):
+                raise SpecError(f"parts.{part} is {own!r}, expected a group of fields")
+            try:
+                parts[part] = Spec.from_config({**own, "out": out})
+            except SpecError as error:
+                raise SpecError(f"parts.{part}.{error}") from error
+        return cls(name, out, parts)
+
+    def digest(self) -> str:
+        """Returns the hash of the parts' names and hashes: 10 hexadecimal digits."""
+        own = {name: (part.name, part.digest()) for name, part in self.parts.items()}
+        text = json.dumps(own, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
 def check_field(path: str) -> None:
     """Raises unless a dotted path names a field, as in ``train.batch_size``.
+
+    Of a part of a collection: as in ``parts.swap.train.batch_size``.
 
     Raises:
       SpecError: lists the known fields of the group where the path goes wrong.
@@ -202,7 +292,9 @@ def check_field(path: str) -> None:
     >>> check_field("train.batch_size")
     """
     kind: Any = Spec
-    for depth, field in enumerate(path.split(".")):
+    if path.startswith("parts."):
+        path = ".".join(path.split(".")[2:])
+    for depth, field in enumerate(path.split(".") if path else []):
         if not dataclasses.is_dataclass(kind):
             return  # the entry of a mapping, free to name
         types = get_type_hints(kind)
@@ -393,6 +485,7 @@ def _check(spec: Spec) -> None:
         _require(0 <= value <= 1, path, value, "0 <= noise <= 1")
     _check_grid(spec.grid)
     _check_information(spec)
+    _check_controls(spec)
 
 
 def _check_information(spec: Spec) -> None:
@@ -419,6 +512,37 @@ def _check_information(spec: Spec) -> None:
         for path, value in _items(spec, "grid", "ablation").items():
             expected = "'': masks are not ablated for question 'information'"
             _require(value == "", path, value, expected)
+
+
+def _check_controls(spec: Spec) -> None:
+    """The settings of capacity, swap and robustness."""
+    share, precision = spec.capacity.share, spec.capacity.precision
+    if spec.question == "capacity" and spec.data.name == "gaussian":
+        chance = 1 / spec.data.classes
+        expected = f"{chance:.3g} < share <= 1, above chance"
+        _require(chance < share <= 1, "capacity.share", share, expected)
+    _require(0 < share <= 1, "capacity.share", share, "0 < share <= 1")
+    _require(precision > 0, "capacity.precision", precision, "precision > 0")
+    for path, value in {
+        "capacity.max_steps": spec.capacity.max_steps,
+        "swap.pairs": spec.swap.pairs,
+        "robustness.segments": spec.robustness.segments,
+        "robustness.ascents": spec.robustness.ascents,
+    }.items():
+        _require(value >= 1, path, value, f"{_last(path)} >= 1")
+    steps, level = spec.robustness.steps, spec.swap.confidence
+    _require(steps >= 0, "robustness.steps", steps, "steps >= 0")
+    _require(0 < level < 1, "swap.confidence", level, "0 < confidence < 1")
+    if spec.question == "swap":
+        for path, value in _items(spec, "grid", "pruner").items():
+            expected = "a pruner: a dense mask holds no information"
+            _require(value != "dense", path, value, expected)
+        for path, value in _items(spec, "grid", "resume").items():
+            expected = "'rewind': trained weights have seen the labels themselves"
+            _require(value == "rewind", path, value, expected)
+        for path, value in _items(spec, "grid", "ablation").items():
+            expected = "no 'reinitialize': question 'swap' trains both starts"
+            _require(value != "reinitialize", path, value, expected)
 
 
 def _check_name(name: str) -> None:

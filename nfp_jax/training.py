@@ -24,6 +24,9 @@ Batch = Any
 LossFn = Callable[[Params, Batch], jax.Array]
 Metrics = dict[str, jax.Array]
 
+# Steps of a training that ends by itself.
+NO_LIMIT = 2**31 - 1
+
 
 class Progress(NamedTuple):
     """What a stopping rule sees at the end of an epoch; scalars.
@@ -117,10 +120,6 @@ class Training(NamedTuple):
     batch_size: int
 
 
-# Steps of a training that ends by itself.
-NO_LIMIT = 2**31 - 1
-
-
 def stop_when_still(*, patience: int = 3, min_epochs: int = 10) -> StopFn:
     """Stops at train accuracy 1, or when it has not changed for ``patience`` epochs.
 
@@ -158,6 +157,24 @@ def stop_as_paper(*, tolerance: float = 0.01, patience: int = 3) -> StopFn:
     return stop
 
 
+def stop_when_fitted(share: float) -> StopFn:
+    """Stops as soon as so many of the labels are predicted, whatever the loss.
+
+    What a search for the memorization capacity asks; others end by their budget.
+
+    >>> stop = stop_when_fitted(0.99)
+    >>> bool(stop(Progress(1, loss=0.1, previous_loss=0.2, accuracy=0.99, still=0)))
+    True
+    """
+
+    def stop(progress: Progress) -> jax.Array:
+        # 1.5e-7: the rounding of two float32, the share and the mean. Were it more, a
+        # label too few would do where share * n is just above an integer.
+        return jnp.asarray(progress.accuracy >= share - 1.5e-7)
+
+    return stop
+
+
 def make_training(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -165,6 +182,7 @@ def make_training(
     metrics_fn: Callable[[Params, Data], Metrics],
     batch_size: int = 64,
     max_epochs: int = 100,
+    max_steps: int = NO_LIMIT,
     stop: StopFn | None = None,
     evaluate_at_once: int = 2048,
 ) -> Training:
@@ -184,6 +202,8 @@ def make_training(
         epoch; ``classification_metrics`` makes one.
       batch_size: examples a step; the whole set where that is smaller.
       max_epochs: the budget.
+      max_steps: the budget in optimizer steps, looked at after each epoch: the same for
+        sets of different sizes.
       stop: ``stop_when_still()`` (the default), ``stop_as_paper()``, or any function
         of a ``Progress``.
       evaluate_at_once: examples measured at once, which bounds the memory.
@@ -193,7 +213,8 @@ def make_training(
       ``n`` examples.
 
     Raises:
-      ValueError: ``batch_size``, ``max_epochs`` or ``evaluate_at_once`` below 1.
+      ValueError: ``batch_size``, ``max_epochs``, ``max_steps`` or ``evaluate_at_once``
+        below 1.
 
     >>> loss_fn = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
     >>> metrics_fn = lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0}
@@ -209,6 +230,7 @@ def make_training(
     for name, value in {
         "batch_size": batch_size,
         "max_epochs": max_epochs,
+        "max_steps": max_steps,
         "evaluate_at_once": evaluate_at_once,
     }.items():
         if value < 1:
@@ -315,6 +337,7 @@ def make_training(
 
     def done(state: TrainState) -> jax.Array:
         ended = state.converged | (state.progress.epoch >= max_epochs)
+        ended = ended | (state.step >= max_steps)
         ended = jnp.where(state.limit == NO_LIMIT, ended, state.step >= state.limit)
         return ended | state.diverged
 
@@ -392,13 +415,14 @@ def run_training(
 def padded_size(n: int, batch_size: int) -> int:
     """Returns the size that ``n`` examples are padded to: one of four an octave.
 
-    Whole batches, where there is more than one.
+    Whole batches, where there is more than one; in a single one powers of 2 from 8 on,
+    since small programs take as long to compile and less to run.
 
-    >>> [padded_size(n, 64) for n in (9, 64, 65, 1000, 1025)]
-    [10, 64, 128, 1024, 1280]
+    >>> [padded_size(n, 64) for n in (3, 9, 64, 65, 1000, 1025)]
+    [8, 16, 64, 128, 1024, 1280]
     """
     if n <= batch_size:
-        return min(_rounded(n), batch_size)
+        return min(max(8, 1 << (n - 1).bit_length()), batch_size)
     return _rounded(-(-n // batch_size)) * batch_size
 
 

@@ -1,15 +1,24 @@
 """Cells to rows: one file a question over what all share, ``lab``.
 
 ``memorization`` trains the masked network of every cell; ``information`` makes a cell's
-mask of many data sets and bounds what it knows of them. The package knows all others
-of ours. A pruner of your own is registered in ``PRUNERS``, a question in ``QUESTIONS``.
+mask of many data sets and bounds what it knows of them; ``capacity`` searches for the
+most points that its network fits; ``swap`` retrains it on data that the mask never saw;
+``robustness`` bounds its Lipschitz constant. The package knows all others of ours. A
+pruner of your own is registered in ``PRUNERS``, a question in ``QUESTIONS``.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from nfp_jax.ensemble import Stats
-from nfp_jax.experiments import information, lab, memorization
+from nfp_jax.experiments import (
+    capacity,
+    information,
+    lab,
+    memorization,
+    robustness,
+    swap,
+)
 from nfp_jax.experiments.lab import (
     ABLATIONS,
     MODELS,
@@ -47,6 +56,9 @@ __all__ = [
 QUESTIONS: dict[str, Callable[..., tuple[list[Failure], Stats]]] = {
     "memorization": memorization.run,
     "information": information.run,
+    "capacity": capacity.run,
+    "swap": swap.run,
+    "robustness": robustness.run,
 }
 
 
@@ -65,7 +77,7 @@ def all_cells(spec: Spec) -> list[Cell]:
 
     ``resume`` is blank where no network is trained on under its mask.
     """
-    resumed: Any = TRAINED if spec.question == "memorization" else ()
+    resumed: Any = () if spec.question == "information" else TRAINED
     return cells(spec, in_training=resumed)
 
 

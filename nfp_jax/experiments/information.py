@@ -309,7 +309,7 @@ class Information:
         """Whether a mask, of the prunable weights alone, has no path left."""
         lab = self.lab
         mask = masks.unravel_mask(row, lab.shapes, prunable=lab.prunable)
-        return masks.collapsed(lab.model.apply, mask, lab.input_shape)
+        return lab.is_collapsed(mask)
 
 
 def bound_masks(

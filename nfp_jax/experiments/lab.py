@@ -75,6 +75,8 @@ PRUNERS: dict[str, Callable[[Network], ScoreFn]] = {
     "grasp": _grasp,
     "synflow": lambda net: scores.synflow(net.apply_fn, net.input_shape),
 }
+# Those that get no batch where masks are made one by one: one program serves every n.
+DATA_FREE = {"random", "magnitude_init", "synflow"}
 # Pruning through training: built from the dense training below.
 TRAINED = ("magnitude_trained", "imp")
 SELECTS: dict[str, pruning.SelectFn] = {
@@ -103,6 +105,7 @@ STOPS: dict[str, Callable[[Any], training.StopFn]] = {
 # Streams of randomness: a key is fold_in(fold_in(root, stream), seed), so that changing
 # the pruner changes neither the initialization nor the data.
 INIT, DATA, NOISE, SCORE, TRAIN, SHUFFLE, REINITIALIZE = range(7)
+PROBE, OTHER_INIT, OTHER_DATA, OTHER_NOISE = range(7, 11)
 EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
 
 
@@ -170,6 +173,13 @@ class Draw(NamedTuple):
     score_key: jax.Array
     train_key: jax.Array
 
+    def first(self, n: int) -> "Draw":
+        """The draw with the first n points of its set."""
+        whole = self.dataset
+        # On the host: on the device, each n would compile its slices.
+        x, y, clean, redrawn, z = (np.asarray(part)[:n] for part in whole[:5])
+        return self.on(whole._replace(x=x, y=y, clean=clean, redrawn=redrawn, z=z))
+
     def on(self, dataset: Dataset) -> "Draw":
         """The draw with another data set."""
         own = (dataset.x, dataset.y, dataset.z, dataset.redrawn)
@@ -180,7 +190,9 @@ class Draw(NamedTuple):
 # training goes on from. It returns further jobs.
 OnMask = Callable[[Draw, Cell, Mask, Params], list[ensemble.Job]]
 # What is done with a dense network: its draw, the cells of it, its mask, the result.
-OnDense = Callable[[Draw, list[Cell], Mask, training.TrainResult], None]
+OnDense = Callable[[Draw, list[Cell], Mask, training.TrainResult], list[ensemble.Job]]
+# What is done with the network trained last under a mask: its mask, the result.
+OnTrained = Callable[[Mask, training.TrainResult], list[ensemble.Job]]
 
 
 class Lab:
@@ -224,15 +236,22 @@ class Lab:
         self.init = jax.jit(self.initial)
         self.gaussian = jax.jit(data.gaussian, static_argnames=("n", "dim", "classes"))
         self.with_label_noise = jax.jit(data.with_label_noise)
+        self.measure = jax.jit(self._derived)
+        self.logits = jax.jit(
+            lambda params, x: training.logits_in_chunks(
+                self.model.apply, params, x, EVALUATED_AT_ONCE
+            )
+        )
 
     def initial(self, key: jax.Array) -> Params:
         """Fresh weights."""
         return models.initialize(self.model, key, self.input_shape)
 
-    def key(self, stream: int, seed: int) -> jax.Array:
-        """The key of a stream and a seed."""
+    def key(self, stream: int, seed: int, repeat: int | None = None) -> jax.Array:
+        """The key of a stream and a seed, or of one of its repeats."""
         root = jax.random.key(self.spec.seed)
-        return jax.random.fold_in(jax.random.fold_in(root, stream), seed)
+        key = jax.random.fold_in(jax.random.fold_in(root, stream), seed)
+        return key if repeat is None else jax.random.fold_in(key, repeat)
 
     def fail(self, cells: Iterable[Cell], error: Exception) -> None:
         """Keeps what a cell raised; of several times the first."""
@@ -241,7 +260,7 @@ class Lab:
         self.failures += [Failure(cell, text) for cell in cells if cell not in failed]
 
     def train(
-        self, jobs: Iterable[ensemble.Job], total: int, *, progress: bool
+        self, jobs: Iterable[ensemble.Job], total: int | None, *, progress: bool
     ) -> ensemble.Stats:
         """Trains the jobs and those that follow; each job's tag is its ``Task``."""
         _, stats = ensemble.run(
@@ -282,16 +301,16 @@ class Lab:
             jobs = make(*args)
         return jobs
 
-    def draw(self, cell: Cell) -> Draw:
-        """The data set and the initial weights of a cell."""
+    def draw(self, cell: Cell, repeat: int | None = None) -> Draw:
+        """The data set and the initial weights of a cell, or one of its repeats."""
         draw = Draw(
-            self.init(self.key(INIT, cell["init_seed"])),
-            self.dataset(cell["n"], self.key(DATA, cell["data_seed"])),
+            self.init(self.key(INIT, cell["init_seed"], repeat)),
+            self.dataset(cell["n"], self.key(DATA, cell["data_seed"], repeat)),
             (),
-            self.key(SCORE, cell["train_seed"]),
-            self.key(TRAIN, cell["train_seed"]),
+            self.key(SCORE, cell["train_seed"], repeat),
+            self.key(TRAIN, cell["train_seed"], repeat),
         )
-        key = self.key(NOISE, cell["data_seed"])
+        key = self.key(NOISE, cell["data_seed"], repeat)
         return draw.on(self.relabeled(draw.dataset, cell, key))
 
     def dataset(self, n: int, key: jax.Array) -> Dataset:
@@ -328,6 +347,80 @@ class Lab:
         table = self.inverted if cell["ablation"] == "invert" else self.score_fns
         return table[cell["pruner"]]
 
+    def mask(self, draw: Draw, cell: Cell) -> Mask:
+        """The mask of a cell that is pruned at initialization, or the dense one."""
+        if cell["pruner"] == "dense":
+            return masks.dense_mask(draw.params)
+        free = cell["pruner"] in DATA_FREE
+        return pruning.prune(
+            self.scorer(cell),
+            draw.params,
+            None if free else (self.x(draw), draw.data[1]),
+            draw.score_key,
+            keep=self.keep(cell),
+            select=SELECTS[cell["select"]],
+            prunable=self.prunable,
+        )
+
+    def ablated(self, cell: Cell, mask: Mask, start: Params) -> tuple[Mask, Params]:
+        """The mask, and the weights to train from, after the ablation of a cell."""
+        if cell["ablation"] == "shuffle":
+            key = self.key(SHUFFLE, cell["train_seed"])
+            mask = masks.shuffle_within_layers(mask, key, prunable=self.prunable)
+        if cell["ablation"] == "reinitialize":
+            key = self.key(REINITIALIZE, cell["init_seed"])
+            start = pruning.reinitialize(self.init, mask, key)
+        return mask, masks.apply_mask(start, mask)
+
+    def job(
+        self, draw: Draw, cell: Cell, mask: Mask, start: Params, then: OnTrained
+    ) -> list[ensemble.Job]:
+        """The last training of a cell, its ablation applied."""
+        mask, start = self.ablated(cell, mask, start)
+        task = Task([cell], functools.partial(then, mask))
+        return [ensemble.Job(start, mask, draw.data, draw.train_key, tag=task)]
+
+    def derived(
+        self, draw: Draw, mask: Mask, result: training.TrainResult
+    ) -> dict[str, Any]:
+        """The columns that follow from a trained network's metrics; None: undefined."""
+        # Sums of labels on the host: n is an argument, and no other n compiles again.
+        y, z, redrawn = (np.asarray(part) for part in draw.data[1:])
+        power, count = float(np.mean(np.sum(z**2, axis=-1))), int(redrawn.sum())
+        sizes = np.float32(len(y)), np.float32(power), np.float32(count)
+        measured = self.measure(result.metrics, mask, *sizes)
+        return {
+            name: None if np.isnan(value) else value.item()
+            for name, value in jax.device_get(measured).items()
+        }
+
+    def _derived(
+        self,
+        metrics: training.Metrics,
+        mask: Mask,
+        n: jax.Array,
+        power: jax.Array,
+        count: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """As ``derived``; NaN where they are undefined."""
+        accuracy = metrics["redrawn_and_correct"] * n / jnp.maximum(count, 1)
+        return {
+            "memorized_points": capacity.memorized_points(metrics["accuracy"], n),
+            "memorized_bits": capacity.memorized_bits(accuracy, count, self.classes),
+            "noise_correlation_normalized": jnp.where(
+                power > 0, metrics["noise_correlation"] / power, jnp.nan
+            ),
+            "collapsed": self.is_collapsed(mask),
+        }
+
+    def kept(self, mask: Mask) -> int:
+        """How many prunable weights a mask keeps."""
+        return int(np.sum(masks.ravel_mask(mask, prunable=self.prunable)))
+
+    def is_collapsed(self, mask: Mask) -> jax.Array:
+        """Whether no path from input to output is left."""
+        return masks.collapsed(self.model.apply, mask, self.input_shape)
+
     # Through training
 
     def trainings(self, through: list[Cell]) -> int:
@@ -348,7 +441,7 @@ class Lab:
           draw: the data set and the initial weights.
           through: cells of it that come through training.
           on_mask: called with each cell's mask as soon as it is cut.
-          on_dense: called with the dense network, after what is cut from it.
+          on_dense: likewise with the dense network, after what is cut from it.
         """
         mask = masks.dense_mask(draw.params)
 
@@ -362,7 +455,7 @@ class Lab:
                         branch, self.cut, draw, branch, on_mask, rounds, *start
                     )
                 if on_dense:
-                    on_dense(draw, through, mask, result)
+                    jobs += on_dense(draw, through, mask, result)
                 return jobs
 
             task = Task(through, then)
@@ -472,13 +565,18 @@ def _training(
             "redrawn_and_correct": jnp.mean((correct & redrawn).astype(jnp.float32)),
         }
 
+    stop, steps = STOPS[spec.train.stop](spec.train), training.NO_LIMIT
+    if spec.question == "capacity":
+        stop = training.stop_when_fitted(spec.capacity.share)
+        steps = spec.capacity.max_steps
     own = training.make_training(
         batch_loss,
         optimizer,
         metrics_fn=metrics_fn,
         batch_size=spec.train.batch_size,
         max_epochs=spec.train.max_epochs,
-        stop=STOPS[spec.train.stop](spec.train),
+        max_steps=steps,
+        stop=stop,
         evaluate_at_once=EVALUATED_AT_ONCE,
     )
     return own, shrink
@@ -506,7 +604,11 @@ def _shrink(
         sizes = [leaves[f"{layer}/kernel"].size for layer in chain]
         products = sum(n * size for n, size in zip(positions, sizes, strict=True))
         # Two operations a product, forward, and twice as much backward.
-        work = 6 * products * len(job.data[1]) * spec.train.max_epochs
+        n = len(job.data[1])
+        points = n * spec.train.max_epochs
+        if spec.question == "capacity":
+            points = min(points, spec.capacity.max_steps * spec.train.batch_size)
+        work = 6 * products * points
         if work < spec.engine.shrink_from:
             return None
         return small(*jax.device_get((job.params, job.mask)))

@@ -5,26 +5,24 @@ with their ablations; the rows have accuracy, points and bits memorized, and the
 correlation with the label noise. The surprise: jobs are made as lanes ask for them.
 """
 
+import functools
 import itertools
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import capacity, data, ensemble, masks, pruning, training
+from nfp_jax import data, ensemble, masks, pruning, training
 from nfp_jax.experiments.lab import (
-    EVALUATED_AT_ONCE,
-    REINITIALIZE,
     SELECTS,
-    SHUFFLE,
     AddRow,
     Draw,
     Failure,
     Lab,
-    Task,
+    Row,
     comes_through_training,
 )
 from nfp_jax.masks import Mask, Params
@@ -32,6 +30,8 @@ from nfp_jax.results import Results
 from nfp_jax.spec import Cell, Spec
 
 SCORED_AT_ONCE = 32  # networks, on an accelerator
+# Further columns of a row, of its draw and its trained network.
+More = Callable[[Draw, training.TrainResult], Row]
 
 
 def run(
@@ -63,17 +63,13 @@ class _Item(NamedTuple):
 class Memorization:
     """From cells to jobs, and from their results to rows."""
 
-    def __init__(self, lab: Lab, add_row: AddRow) -> None:
-        self.lab, self.add_row = lab, add_row
+    def __init__(
+        self, lab: Lab, add_row: AddRow, more: More = lambda draw, result: {}
+    ) -> None:
+        self.lab, self.add_row, self.more = lab, add_row, more
         cpu = jax.default_backend() == "cpu"
         least = 1 if cpu else SCORED_AT_ONCE
         self.at_once = lab.spec.engine.score_at_once or least
-        self.measure = jax.jit(self.derived)
-        self.logits = jax.jit(
-            lambda params, x: training.logits_in_chunks(
-                self.lab.model.apply, params, x, EVALUATED_AT_ONCE
-            )
-        )
 
     def networks(self) -> int:
         """How many networks will be trained."""
@@ -180,20 +176,8 @@ class Memorization:
         self, draw: Draw, cell: Cell, mask: Mask, start: Params
     ) -> list[ensemble.Job]:
         """The last training of a cell, its ablation applied."""
-        if cell["ablation"] == "shuffle":
-            key = self.lab.key(SHUFFLE, cell["train_seed"])
-            mask = masks.shuffle_within_layers(mask, key, prunable=self.lab.prunable)
-        if cell["ablation"] == "reinitialize":
-            key = self.lab.key(REINITIALIZE, cell["init_seed"])
-            start = pruning.reinitialize(self.lab.init, mask, key)
-
-        def then(result: training.TrainResult) -> list[ensemble.Job]:
-            self.finish(draw, cell, mask, result)
-            return []
-
-        task = Task([cell], then)
-        start = masks.apply_mask(start, mask)
-        return [ensemble.Job(start, mask, draw.data, draw.train_key, tag=task)]
+        finish = functools.partial(self.finish, draw, cell)
+        return self.lab.job(draw, cell, mask, start, finish)
 
     # From results to rows
 
@@ -203,22 +187,18 @@ class Memorization:
         through: list[Cell],
         mask: Mask,
         result: training.TrainResult,
-    ) -> None:
+    ) -> list[ensemble.Job]:
         """Hands over the row of the dense network, where a cell asks for it."""
         for cell in through:
             if cell["pruner"] == "dense":
                 self.finish(draw, cell, mask, result)
+        return []
 
     def finish(
         self, draw: Draw, cell: Cell, mask: Mask, result: training.TrainResult
-    ) -> None:
+    ) -> list[ensemble.Job]:
         """Hands over the row of a trained network."""
         epochs = int(result.epochs)
-        measured = self.measure(result.metrics, mask, draw.data)
-        values = {
-            name: None if np.isnan(value) else value.item()
-            for name, value in jax.device_get(measured).items()
-        }
         history = {
             name: entries[:epochs].tolist() for name, entries in result.history.items()
         }
@@ -228,7 +208,7 @@ class Memorization:
         self.add_row(
             {
                 **cell,
-                **values,
+                **self.lab.derived(draw, mask, result),
                 "train_accuracy": float(result.metrics["accuracy"]),
                 "test_accuracy": self.test_accuracy(draw.dataset, result.params),
                 "noise_correlation": float(result.metrics["noise_correlation"]),
@@ -244,36 +224,16 @@ class Memorization:
                 "layers": list(layers),
                 "kept_by_layer": kept,
                 "size_by_layer": [leaf.size for leaf in layers.values()],
+                **self.more(draw, result),
             }
         )
-
-    def derived(
-        self, metrics: training.Metrics, mask: Mask, data: tuple[Any, ...]
-    ) -> dict[str, jax.Array]:
-        """The columns that follow from others; NaN where they are undefined."""
-        _, y, z, redrawn = data
-        power, count = capacity.noise_power(z), jnp.sum(redrawn)
-        redrawn_accuracy = (
-            metrics["redrawn_and_correct"] * len(y) / jnp.maximum(count, 1)
-        )
-        return {
-            "memorized_points": capacity.memorized_points(metrics["accuracy"], len(y)),
-            "memorized_bits": capacity.memorized_bits(
-                redrawn_accuracy, count, z.shape[-1]
-            ),
-            "noise_correlation_normalized": jnp.where(
-                power > 0, metrics["noise_correlation"] / power, jnp.nan
-            ),
-            "collapsed": masks.collapsed(
-                self.lab.model.apply, mask, self.lab.input_shape
-            ),
-        }
+        return []
 
     def test_accuracy(self, dataset: data.Dataset, params: Params) -> float | None:
         """The accuracy on the test points, where the set has some."""
         if dataset.x_test is None:
             return None
-        logits = self.logits(params, dataset.x_test)
+        logits = self.lab.logits(params, dataset.x_test)
         return float(np.mean(np.argmax(logits, axis=-1) == dataset.y_test))
 
 

@@ -1,0 +1,70 @@
+"""How much of the label noise does a sparse network learn, at every rate of it?
+
+    python launch.py --config=configs/noise_correlation.py
+
+Correlation of the outputs with the noise, through training and at the end, at noise
+rates from 0 (no noise: then there is nothing to correlate with) to 1 (pure noise). 8×8
+digits, n = 1000, 64-200-200-10, seven pruners and the dense network, two sparsities,
+three seeds. ``:gaussian``, ``:fashion_mnist`` and ``:cifar10`` are the same on these
+sets; ``:smoke`` takes seconds; ``:paper`` has the digits with eleven rates, more
+sparsities and seeds.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from nfp_jax import spec
+
+PRUNERS = (
+    "dense",
+    "random",
+    "magnitude_init",
+    "snip",
+    "grasp",
+    "synflow",
+    "magnitude_trained",
+    "imp",
+)
+SETS = ("digits", "gaussian", "fashion_mnist", "cifar10")
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns the configuration of a preset, as listed above; ``""``: the default."""
+    config = ConfigDict(spec.defaults())
+    config.data.dir = config_dict.placeholder(str)
+    config.name = "noise-correlation"
+    config.data.name = "digits"
+    config.train.max_epochs = 60
+    config.grid.pruner = PRUNERS
+    config.grid.sparsity = (0.9, 0.95)
+    config.grid.n = (1000,)
+    config.grid.noise = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    config.grid.paired_seeds = True
+    seeds: tuple[int, ...] = (0, 1, 2)
+    if preset == "smoke":
+        config.name = "noise-correlation-smoke"
+        config.model.widths = (16, 16)
+        config.train.max_epochs = 12
+        config.grid.sparsity = (0.9,)
+        config.grid.n = (100,)
+        config.grid.noise = (0.0, 0.5, 1.0)
+        seeds = (0,)
+    elif preset == "paper":
+        config.name = "noise-correlation-paper"
+        config.train.max_epochs = 200
+        config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
+        config.grid.noise = tuple(i / 10 for i in range(11))
+        seeds = tuple(range(5))
+    elif preset in SETS:
+        config.name = f"noise-correlation-{preset}".replace("_", "-")
+        config.data.name = preset
+        if preset == "cifar10":
+            config.model.name = "convnet"
+            config.model.widths = (128,)
+            config.grid.n = (500,)
+    elif preset:
+        raise ValueError(
+            f"preset {preset!r} of noise_correlation.py, expected smoke, paper or one "
+            f"of {', '.join(SETS)}"
+        )
+    config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
+    return config

@@ -1,0 +1,145 @@
+"""How many points a masked network can memorize: one search over n a cell.
+
+``n`` of a cell is the end of its search. At each n that is tried the mask is found
+anew, on the first n points of the cell's set, and the network is retrained under it;
+the searches of all cells share one queue. The surprise: a cell's row comes when its
+search ends, and tells every n tried.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from nfp_jax import capacity, ensemble, training
+from nfp_jax.experiments.lab import (
+    AddRow,
+    Draw,
+    Failure,
+    Lab,
+    comes_through_training,
+)
+from nfp_jax.masks import Mask, Params
+from nfp_jax.results import Results
+from nfp_jax.spec import Cell, Spec, SpecError
+
+
+def run(
+    spec: Spec,
+    todo: list[Cell],
+    add_row: AddRow,
+    *,
+    progress: bool = False,
+    store: Results | None = None,
+) -> tuple[list[Failure], ensemble.Stats]:
+    """Searches the capacity of each cell and hands over a row for it.
+
+    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+
+    Raises:
+      SpecError: the share asked for is one that a constant reaches.
+    """
+    lab = Lab(spec, todo)
+    share = spec.capacity.share
+    if share <= 1 / lab.classes:
+        raise SpecError(
+            f"capacity.share is {share}, expected more than chance, 1/{lab.classes}"
+        )
+
+    def begin(cell: Cell) -> list[ensemble.Job]:
+        return Searched(lab, cell, add_row).following()
+
+    def jobs() -> Iterator[ensemble.Job]:
+        # What takes longest first: the trajectories of the sparsest networks.
+        for cell in sorted(todo, key=lambda cell: not comes_through_training(cell)):
+            yield from lab.guarded([cell], begin, cell)
+
+    # How many networks a search takes is known only when it has ended.
+    stats = lab.train(jobs(), None, progress=progress)
+    return lab.failures, stats
+
+
+class Searched:
+    """The search of one cell: from what it has tried to the next jobs, or its row."""
+
+    def __init__(self, lab: Lab, cell: Cell, add_row: AddRow) -> None:
+        self.lab, self.cell, self.add_row = lab, cell, add_row
+        self.search = capacity.Search(cell["n"], lab.spec.capacity.precision)
+        self.draw = lab.draw(cell)
+        self.tried: list[dict[str, Any]] = []
+
+    def following(self) -> list[ensemble.Job]:
+        """The jobs of the next n to try; none, and the row, where there is no more."""
+        n = self.search.next_n()
+        if n is None:
+            self.finish()
+            return []
+        draw, cell = self.draw.first(n), self.cell
+        if cell["pruner"] == "dense" or not comes_through_training(cell):
+            return self.train(draw, cell, self.lab.mask(draw, cell), draw.params)
+        return self.lab.dense_job(draw, [cell], self.train)
+
+    def train(
+        self, draw: Draw, cell: Cell, mask: Mask, start: Params
+    ) -> list[ensemble.Job]:
+        """The training under the mask that was found."""
+        then = functools.partial(self.judge, draw)
+        return self.lab.job(draw, cell, mask, start, then)
+
+    def judge(
+        self, draw: Draw, mask: Mask, result: training.TrainResult
+    ) -> list[ensemble.Job]:
+        """Whether the points are fitted, and the jobs that follow from it."""
+        n, accuracy = len(draw.data[1]), float(result.metrics["accuracy"])
+        share = self.lab.spec.capacity.share
+        fitted = bool(result.converged)  # by the rule that ended the training
+        derived = self.lab.derived(draw, mask, result)
+        self.tried.append(
+            {
+                "n": n,
+                "accuracy": accuracy,
+                "bits": derived["memorized_bits"],
+                "collapsed": derived["collapsed"],
+                "out_of_budget": not fitted and might_fit(result, share),
+                "diverged": bool(result.diverged),
+                "kept": self.lab.kept(mask),
+                "seconds": result.seconds,
+            }
+        )
+        self.search = self.search.told(n, fitted)
+        return self.following()
+
+    def finish(self) -> None:
+        """Hands over the row."""
+        search, tried = self.search, sorted(self.tried, key=lambda one: one["n"])
+        kept = tried[-1]["kept"]
+        of_n = {one["n"]: one for one in tried}
+        bits = of_n[search.fitted]["bits"] if search.fitted else 0.0
+        self.add_row(
+            {
+                **self.cell,
+                "capacity": search.fitted,
+                "capacity_upper": search.unfitted,
+                "capacity_at_least": search.at_least,
+                "capacity_bits": bits,
+                "capacity_bits_per_weight": bits and bits / kept,
+                "share": self.lab.spec.capacity.share,
+                "tried": [one["n"] for one in tried],
+                "fitted": [one["accuracy"] for one in tried],
+                "out_of_budget": sum(one["out_of_budget"] for one in tried),
+                "trainings": len(tried),
+                "diverged": any(one["diverged"] for one in tried),
+                "collapsed": tried[-1]["collapsed"],
+                "kept": kept,
+                "classes": self.lab.classes,
+                "seconds": sum(one["seconds"] for one in tried),
+            }
+        )
+
+
+def might_fit(result: training.TrainResult, share: float) -> bool:
+    """Whether twice the budget might fit the share: were accuracy to rise once more by
+    as much as over the second half of the training.
+    """
+    accuracy = result.history["accuracy"][: int(result.epochs)]
+    end, middle = float(accuracy[-1]), float(accuracy[len(accuracy) // 2])
+    return not result.diverged and 2 * end - middle >= share

@@ -1,0 +1,197 @@
+"""What a mask's own data buy: networks retrained on them, and on data it never saw.
+
+The control that the theory asks for. A row has ``swap.pairs`` independent draws, each
+with its own initialization, inputs and labels D. The mask found on D is retrained on D,
+on fresh labels of the same inputs, and on a fresh set; from the initial weights that it
+was found at, and from fresh ones. Of the others' labels the mask knows nothing, so the
+differences are what the information in it is worth. The surprise: a difference is taken
+between networks that start from the same weights and see batches in the same order.
+"""
+
+import functools
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from nfp_jax import capacity, ensemble, training
+from nfp_jax.experiments.lab import (
+    OTHER_DATA,
+    OTHER_INIT,
+    OTHER_NOISE,
+    AddRow,
+    Draw,
+    Failure,
+    Lab,
+    Row,
+    comes_through_training,
+)
+from nfp_jax.masks import Mask, Params
+from nfp_jax.results import Results, row_key
+from nfp_jax.spec import Cell, Spec
+
+OWN, LABELS, ALL = "own", "labels", "data"  # what the mask's network is trained on
+SETS, STARTS = (OWN, LABELS, ALL), ("", "_reinit")
+# The columns' prefix for each set that is not the mask's own.
+GAPS = {LABELS: "swap_gap", ALL: "swap_gap_data"}
+
+
+def run(
+    spec: Spec,
+    todo: list[Cell],
+    add_row: AddRow,
+    *,
+    progress: bool = False,
+    store: Results | None = None,
+) -> tuple[list[Failure], ensemble.Stats]:
+    """Retrains each mask on its own data and on others; a row with the gaps a cell.
+
+    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    """
+    lab = Lab(spec, todo)
+    work = Swap(lab, add_row)
+    stats = lab.train(work.jobs(), work.networks(), progress=progress)
+    return lab.failures, stats
+
+
+class Swap:
+    """From cells to jobs, and from the results of a cell's pairs to its row."""
+
+    def __init__(self, lab: Lab, add_row: AddRow) -> None:
+        self.lab, self.add_row = lab, add_row
+        self.pairs = lab.spec.swap.pairs
+        # A cell's results by pair, set and start; they come from several threads.
+        self.found: dict[tuple[Any, ...], dict[tuple[int, str, str], Row]] = {}
+        self.lock = threading.Lock()
+
+    def networks(self) -> int:
+        """How many networks will be trained."""
+        through = [
+            [cell for cell in group if comes_through_training(cell)]
+            for group in self.lab.draws()
+        ]
+        found = sum(self.lab.trainings(cells) for cells in through)
+        each = len(SETS) * len(STARTS)
+        return self.pairs * (found + each * len(self.lab.todo))
+
+    def jobs(self) -> Iterator[ensemble.Job]:
+        """The first jobs of all pairs, made as they are asked for; chains first."""
+        for group in self.lab.draws():
+            through = [cell for cell in group if comes_through_training(cell)]
+            for pair in range(self.pairs if through else 0):
+                yield from self.lab.guarded(through, self.chain, through, pair)
+        direct = [cell for cell in self.lab.todo if not comes_through_training(cell)]
+        for cell, pair in itertools.product(direct, range(self.pairs)):
+            yield from self.lab.guarded([cell], self.at_once, cell, pair)
+
+    def chain(self, through: list[Cell], pair: int) -> list[ensemble.Job]:
+        """The dense training of a pair, from which the masks of these cells come."""
+        draw = self.lab.draw(through[0], pair)
+        return self.lab.dense_job(draw, through, functools.partial(self.retrain, pair))
+
+    def at_once(self, cell: Cell, pair: int) -> list[ensemble.Job]:
+        """The jobs of a cell that is pruned at initialization."""
+        draw = self.lab.draw(cell, pair)
+        return self.retrain(pair, draw, cell, self.lab.mask(draw, cell), draw.params)
+
+    def retrain(
+        self, pair: int, draw: Draw, cell: Cell, mask: Mask, start: Params
+    ) -> list[ensemble.Job]:
+        """The jobs of a pair's mask: on each set, from each start."""
+        other = self.lab.init(self.lab.key(OTHER_INIT, cell["init_seed"], pair))
+        starts = dict(zip(STARTS, (start, other), strict=True))
+        return [
+            job
+            for (name, own), (which, weights) in itertools.product(
+                self.sets(draw, cell, pair).items(), starts.items()
+            )
+            for job in self.lab.job(
+                own,
+                cell,
+                mask,
+                weights,
+                functools.partial(self.take, own, cell, (pair, name, which)),
+            )
+        ]
+
+    def sets(self, draw: Draw, cell: Cell, pair: int) -> dict[str, Draw]:
+        """The mask's own set; its inputs with fresh labels; a fresh set."""
+        seed = cell["data_seed"]
+        noise_key = self.lab.key(OTHER_NOISE, seed, pair)
+        other = self.lab.dataset(cell["n"], self.lab.key(OTHER_DATA, seed, pair))
+        return {
+            OWN: draw,
+            LABELS: draw.on(self.lab.relabeled(draw.dataset, cell, noise_key)),
+            ALL: draw.on(self.lab.relabeled(other, cell, noise_key)),
+        }
+
+    def take(
+        self,
+        own: Draw,
+        cell: Cell,
+        place: tuple[int, str, str],
+        mask: Mask,
+        result: training.TrainResult,
+    ) -> list[ensemble.Job]:
+        """Keeps what a network memorized; with the last of a cell comes its row."""
+        network = {
+            **self.lab.derived(own, mask, result),
+            "out_of_budget": not (result.converged or result.diverged),
+            "diverged": bool(result.diverged),
+            "kept": self.lab.kept(mask),
+            "seconds": result.seconds,
+        }
+        with self.lock:
+            found = self.found.setdefault(row_key(cell), {})
+            found[place] = network
+            complete = len(found) == self.pairs * len(SETS) * len(STARTS)
+        if complete:
+            self.add_row(self.row(cell, found))
+        return []
+
+    def row(self, cell: Cell, found: dict[tuple[int, str, str], Row]) -> Row:
+        """The row of a cell from its networks."""
+        everyone = list(found.values())
+        own = [found[pair, OWN, ""] for pair in range(self.pairs)]
+        other = [found[pair, LABELS, ""] for pair in range(self.pairs)]
+        points = [[one["memorized_points"] for one in some] for some in (own, other)]
+        row = {
+            **cell,
+            "pairs": self.pairs,
+            "confidence": self.lab.spec.swap.confidence,
+            "memorized_points": sum(points[0]) / self.pairs,
+            "memorized_points_swapped": sum(points[1]) / self.pairs,
+            "swap_gaps": [a - b for a, b in zip(*points, strict=True)],
+            "out_of_budget": sum(one["out_of_budget"] for one in everyone),
+            "trainings": len(everyone),
+            "diverged": any(one["diverged"] for one in everyone),
+            "collapsed_share": sum(one["collapsed"] for one in own) / self.pairs,
+            "kept": own[0]["kept"],
+            "classes": self.lab.classes,
+            "seconds": sum(one["seconds"] for one in everyone),
+        }
+        for (name, prefix), start in itertools.product(GAPS.items(), STARTS):
+            of = {
+                which: [found[pair, which, start] for pair in range(self.pairs)]
+                for which in (OWN, name)
+            }
+            row |= self.gaps(of[OWN], of[name], f"{prefix}{start}")
+        return row
+
+    def gaps(self, own: list[Row], other: list[Row], prefix: str) -> Row:
+        """The columns of one kind of gap; None where it is undefined."""
+        columns = {}
+        for unit, names in {
+            "memorized_points": ("points", "lower", "upper"),
+            "memorized_bits": ("bits", "bits_lower", "bits_upper"),
+        }.items():
+            values = [[one[unit] for one in some] for some in (own, other)]
+            known = None not in itertools.chain(*values)
+            gap = (
+                capacity.paired_gap(*values, confidence=self.lab.spec.swap.confidence)
+                if known
+                else (None,) * 3
+            )
+            for name, value in zip(names, gap, strict=True):
+                columns[f"{prefix}_{name}"] = value if value == value else None
+        return columns
