@@ -2,6 +2,7 @@
 
     python launch.py --config=configs/gaussian.py
     python launch.py --config=configs/gaussian.py:smoke --config.grid.n="(200, 400)"
+    python launch.py --config=configs/paper.py  # several experiments, one page
 
 The same command again skips the rows on file. Several processes share the cells of one
 results directory: ``--shard=i/n``, ``--cluster``, or ``--coordinator`` and the two
@@ -20,7 +21,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -28,7 +29,7 @@ from ml_collections import config_flags
 
 from nfp_jax import ensemble, results
 from nfp_jax.cluster import Place, UnreachableError, find_place
-from nfp_jax.spec import Cell, Spec, SpecError, check_field, share
+from nfp_jax.spec import Cell, Collection, Spec, SpecError, check_field, share
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -50,7 +51,10 @@ def main(argv: list[str]) -> int:
         raise SpecError(f"unexpected argument {argv[1]!r}, expected flags only")
     if FLAGS.config is None:
         raise SpecError("--config is missing, as in --config=configs/gaussian.py")
-    spec = Spec.from_config(FLAGS.config)
+    together = None
+    if "parts" in FLAGS.config:
+        together = Collection.from_config(FLAGS.config)
+    specs = together.parts if together else {"": Spec.from_config(FLAGS.config)}
     ensemble.use_all_cores()
     # JAX logs every kind of accelerator that it looks for and does not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -65,35 +69,70 @@ def main(argv: list[str]) -> int:
 
     ensemble.use_compilation_cache()
 
+    from nfp_jax import data, experiments
+
+    for spec in specs.values():
+        experiments.check_names(spec)
+    outcomes = {}
+    for name, spec in specs.items():
+        try:
+            outcomes[name] = _run_spec(spec, place)
+        except (data.DataError, SpecError, results.ResultsError) as error:
+            if together is None:
+                raise SpecError(str(error)) from error
+            print(f"failed: part {name!r}: {error}", file=sys.stderr)
+    failed = len(outcomes) < len(specs) or any(x.failures for x in outcomes.values())
+    if together and outcomes and not any(x.missing for x in outcomes.values()):
+        _write_together(together, outcomes)
+    return 1 if failed else 0
+
+
+def _write_together(together: Collection, outcomes: dict[str, "_Outcome"]) -> None:
+    """Makes the page of a collection from the parts that ran, and shows its claims."""
+    from nfp_jax import collection
+
+    parts = {name: outcome.directory for name, outcome in outcomes.items()}
+    directory = results.write_collection(
+        together.out, together.name, together.digest(), parts
+    )
+    page = collection.write_page(directory)
+    print(f"\n{collection.claims_text(collection.read_claims(directory))}")
+    print(f"\nPage: {page}")
+
+
+class _Outcome(NamedTuple):
+    """What became of an experiment in this process."""
+
+    directory: Path
+    failures: int
+    missing: int  # rows that other processes still owe
+
+
+def _run_spec(spec: Spec, place: Place) -> _Outcome:
+    """Does this process's share of an experiment; the last to end makes its page."""
     import jax
 
-    from nfp_jax import data, experiments, report
+    from nfp_jax import experiments, report
 
-    try:
-        experiments.check_names(spec)
-        store = results.open_results(
-            spec.out, spec.name, spec.digest(), spec.identity()
-        )
-        cells = experiments.all_cells(spec)
-        mine = share(cells, *place, in_training=experiments.TRAINED)
-        todo = _missing(mine, store)
-        absl_logging.info(
-            "%d of %d rows to do in %s%s",
-            *(len(todo), len(cells), store.directory),
-            f"; the share of {place} is {len(mine)}" if place.processes > 1 else "",
-        )
-        failures: list[Any] = []
-        if todo:
-            facts = _facts(spec, place, jax.local_devices())
-            store.write_run(facts)
-            progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
-            with results.RowWriter(store) as writer:
-                failures, stats = experiments.run(
-                    spec, todo, writer.add, progress=progress, store=store
-                )
-            store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
-    except data.DataError as error:
-        raise SpecError(str(error)) from error
+    store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
+    cells = experiments.all_cells(spec)
+    mine = share(cells, *place, in_training=experiments.TRAINED)
+    todo = _missing(mine, store)
+    absl_logging.info(
+        "%d of %d rows to do in %s%s",
+        *(len(todo), len(cells), store.directory),
+        f"; the share of {place} is {len(mine)}" if place.processes > 1 else "",
+    )
+    failures: list[Any] = []
+    if todo:
+        facts = _facts(spec, place, jax.local_devices())
+        store.write_run(facts)
+        progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
+        with results.RowWriter(store) as writer:
+            failures, stats = experiments.run(
+                spec, todo, writer.add, progress=progress, store=store
+            )
+        store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
 
     for failure in failures:
         print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
@@ -104,11 +143,11 @@ def main(argv: list[str]) -> int:
             f"{len(cells)} rows of this grid are missing. Whoever ends last makes the "
             f"page; by hand: python -m nfp_jax.report {store.directory}"
         )
-        return 1 if failures else 0
+        return _Outcome(store.directory, len(failures), missing)
     page = report.write_report(store.directory)
     print(report.table(results.read_rows(store.directory)))
     print(f"\n{len(cells)} rows of this grid, {len(todo)} of them new. Page: {page}")
-    return 1 if failures else 0
+    return _Outcome(store.directory, len(failures), 0)
 
 
 def _missing(cells: list[Cell], store: results.Results) -> list[Cell]:

@@ -1,0 +1,179 @@
+"""The page of several runs: claims with verdicts, what they say together, and each run.
+
+``python -m nfp_jax.collection results/NAME-HASH`` makes it again, from the rows of its
+parts alone. Depends on `nfp_jax.results`, `joined`, `claims`, `figures` and `report`;
+never on arrays or JAX. The surprise: the parts' rows stay in their own directories, so
+that a run serves several collections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import html
+import io
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.style
+
+from nfp_jax import report
+from nfp_jax.claims import Claim, claims
+from nfp_jax.figures import (
+    RC,
+    Drawing,
+    capacity_against_p_eff,
+    gap_against_information,
+)
+from nfp_jax.joined import Part, beside_information, read_part
+from nfp_jax.results import ResultsError, read_collection, write_file
+
+
+def read_parts(directory: str | os.PathLike[str]) -> dict[str, Part]:
+    """The parts of a collection that have rows, by name.
+
+    Raises:
+      ResultsError: the directory is no collection, or a part can't be read.
+    """
+    paths = read_collection(directory)
+    if paths is None:
+        raise ResultsError(f"{directory} is no collection: it has no collection.json")
+    parts = {name: read_part(name, path) for name, path in paths.items()}
+    return {name: part for name, part in parts.items() if not part.rows.empty}
+
+
+def read_claims(directory: str | os.PathLike[str]) -> list[Claim]:
+    """The claims on file, as `write_page` judged them.
+
+    Raises:
+      ResultsError: there is no ``claims.csv``, or it can't be read.
+    """
+    file = Path(directory) / "claims.csv"
+    try:
+        with open(file, newline="", encoding="utf-8") as lines:
+            _, *rows = csv.reader(lines)
+        return [
+            Claim(claim, where, what, float(middle), float(low), float(high), verdict)
+            for claim, where, what, middle, low, high, verdict in rows
+        ]
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"can't read {file}: {error}") from error
+
+
+def write_page(directory: str | os.PathLike[str]) -> Path:
+    """Makes ``claims.csv``, ``figures/*.svg`` and ``report.html``, a file by itself.
+
+    Raises:
+      ResultsError: no part has rows, or a file can't be read or written.
+    """
+    directory = Path(directory)
+    parts = read_parts(directory)
+    if not parts:
+        raise ResultsError(f"{directory} has no rows yet")
+    judged = claims(parts)
+    write_file(directory / "claims.csv", _csv(judged).encode())
+    together = _images(drawings(parts))
+    sections = [
+        f"<h2>{html.escape(name)}: {html.escape(part.where)}</h2>"
+        + report.section(
+            part.rows, report.images(part.rows, f"{name}-".replace("_", "-")), level=3
+        )
+        for name, part in parts.items()
+    ]
+    figures = "".join(report.figure_html(image) for image in together.values())
+    content = f"""<h2>Claims</h2>
+{_table_html(judged)}
+<h2>Runs read together</h2>
+{figures}
+{"".join(sections)}"""
+    (directory / "figures").mkdir(exist_ok=True)
+    for name, image in together.items():
+        if image.svg:
+            write_file(directory / "figures" / f"{name}.svg", image.svg.encode())
+    page = directory / "report.html"
+    again = f"python -m nfp_jax.collection {directory}"
+    name = directory.resolve().name
+    write_file(page, report.page_html(name, content, again).encode())
+    return page
+
+
+def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
+    """The figures of runs read together, by name."""
+    with matplotlib.style.context(["default", RC]):
+        return {
+            "capacity_against_p_eff": capacity_against_p_eff(
+                beside_information(parts, "capacity", "capacity")
+            ),
+            "gap_against_information": gap_against_information(
+                beside_information(parts, "swap", "swap_gaps")
+            ),
+        }
+
+
+def claims_text(judged: Sequence[Claim], width: int = 110) -> str:
+    """The claims for a terminal: the verdict, the claim, its number and where from."""
+    lines = []
+    for claim in judged:
+        number = f"{_number(claim.measured)} [{_ends(claim)}]"
+        text = f"{claim.verdict:<14} {claim.claim}: {number} ({claim.what}; "
+        text += f"{claim.where})"
+        lines += textwrap.wrap(text, width, subsequent_indent=" " * 15)
+    return "\n".join(lines or ["no claim can be judged from these rows"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Makes the page of a collection again; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nfp_jax.collection",
+        description="Make the page of several runs again.",
+    )
+    parser.add_argument("directory", help="results/NAME-HASH, of a collection")
+    try:
+        print(write_page(parser.parse_args(argv).directory))
+    except (ResultsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _images(drawn: Mapping[str, Drawing]) -> dict[str, report.Image]:
+    return {name: report.image(drawing, name) for name, drawing in drawn.items()}
+
+
+def _csv(judged: Sequence[Claim]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Claim._fields)
+    writer.writerows(judged)
+    return file.getvalue()
+
+
+def _table_html(judged: Sequence[Claim]) -> str:
+    if not judged:
+        return "<p>No claim can be judged from these rows.</p>"
+    heads = "<tr><th class=name>claim<th class=name>verdict<th>measured<th>interval"
+    lines = "".join(
+        f"<tr><td class='name wrap'><b>{html.escape(claim.claim)}</b><br>"
+        f"{html.escape(claim.what)}. {html.escape(claim.where)}."
+        f"<td class=name>{claim.verdict}<td>{_number(claim.measured)}<td>{_ends(claim)}"
+        for claim in judged
+    )
+    return f"<div class=scroll><table>{heads}{lines}</table></div>"
+
+
+def _ends(claim: Claim) -> str:
+    return f"{_number(claim.lower)} to {_number(claim.upper)}"
+
+
+def _number(x: float) -> str:
+    if not math.isfinite(x):
+        return "?" if math.isnan(x) else "∞"
+    return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
