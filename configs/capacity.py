@@ -5,9 +5,9 @@
 The largest n of which 99 % of the labels are fitted, by bisection: at every n that is
 tried the mask is found anew, on the first n points. Gaussian inputs in d = 50 with
 random Boolean labels, 50-50-50-2 (5,100 weights), seven pruners and the dense network,
-four sparsities, three seeds. ``:smoke`` takes seconds; ``:digits`` has random labels of
-ten classes on 8×8 digits; ``:seed`` is 50-200-200-2 with IMP, SNIP, GraSP and SynFlow
-at 50 % removed; ``:paper`` is that network over the whole grid.
+four sparsities, three seeds. ``:smoke`` takes seconds; ``:seed`` is IMP, SNIP, GraSP
+and SynFlow at 50 % removed; ``:digits`` has random labels of ten classes on 8×8 digits;
+``:paper`` is 50-200-200-2 over a larger grid.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -35,6 +35,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.name = "gaussian"
     config.data.dim = 50
     config.model.widths = (50, 50)
+    config.capacity.precision = 0.1
     config.train.max_epochs = 6000  # the budget is one of steps: capacity.max_steps
     config.grid.pruner = PRUNERS
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
@@ -55,17 +56,17 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "capacity-digits"
         config.data.name = "digits"
         config.grid.n = (1545,)  # all images
-    elif preset in ("seed", "paper"):
-        config.name = f"capacity-{preset}"
+    elif preset == "seed":  # rows of the default's directory
+        config.grid.pruner = ("imp", "snip", "grasp", "synflow")
+        config.grid.sparsity = (0.5,)
+    elif preset == "paper":
+        config.name = "capacity-paper"
         config.model.widths = (200, 200)
-        config.grid.n = (40_000,)
-        if preset == "seed":
-            config.grid.pruner = ("imp", "snip", "grasp", "synflow")
-            config.grid.sparsity = (0.5,)
-        else:
-            config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
-            config.grid.select = ("global", "per_layer")
-            seeds = tuple(range(6))
+        config.capacity.max_steps = 60_000
+        config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
+        config.grid.n = (80_000,)
+        config.grid.select = ("global", "per_layer")
+        seeds = tuple(range(6))
     elif preset:
         raise ValueError(
             f"preset {preset!r} of capacity.py, expected smoke, digits, seed or paper"

@@ -51,8 +51,8 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "small":
         config.name = "data-swap-small"
         config.model.widths = (50, 50)
-        config.train.min_epochs = config.train.max_epochs = 200
-        config.swap.pairs = 24
+        config.train.min_epochs = config.train.max_epochs = 100
+        config.swap.pairs = 16
         config.grid.sparsity = (0.9, 0.95)
         config.grid.n = (200,)
     elif preset == "paper":

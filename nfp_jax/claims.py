@@ -152,7 +152,7 @@ def _information(part: Part) -> Iterator[Claim]:
             ):
                 if others:
                     yield _more_information(ends, trained, others, what, where)
-        if seeing and math.isfinite(entropy):
+        if seeing and 0 < entropy < math.inf:
             low = float(ends.loc[seeing, "information_lower"].max()) / entropy
             high = float(ends.loc[seeing, "information_upper"].max()) / entropy
             yield Claim(
@@ -190,7 +190,7 @@ def _more_information(
 def _swap(part: Part) -> Iterator[Claim]:
     rows = main_rows(part)
     for (n, sparsity), group in _groups(rows, ["n", "sparsity"]):
-        of = {row["pruner"]: row for _, row in group.iterrows()}
+        of = {str(pruner): own for pruner, own in _groups(group, "pruner")}
         where = f"{part.name}: {part.where}, n = {n:,}, {100 * sparsity:g} % removed"
         for trained in (name for name in TRAINED if name in of):
             gap = _gap(of[trained], "swap_gap")
@@ -198,8 +198,8 @@ def _swap(part: Part) -> Iterator[Claim]:
                 f"{_sentence(trained)} gains points on the labels that its mask was "
                 "found on",
                 where,
-                f"points more than on fresh labels; paired, {of[trained]['pairs']} "
-                "draws",
+                "points more than on fresh labels; paired, "
+                f"{of[trained]['pairs'].sum()} draws",
                 *gap,
                 verdict(*gap[1:]),
             )
@@ -225,14 +225,20 @@ def _swap(part: Part) -> Iterator[Claim]:
                 yield _nothing_gained(claim, of, names, where, least)
 
 
-def _gap(row: pd.Series[Any], prefix: str) -> tuple[float, float, float]:
-    low, high = (_number(row[f"{prefix}_{end}"]) for end in ("lower", "upper"))
-    return _number(row[f"{prefix}_points"]), low, high
+def _gap(rows: pd.DataFrame, prefix: str) -> tuple[float, float, float]:
+    """The gap of a row and its interval's ends; of several seeds', their mean's."""
+    points, low, high = (
+        rows[f"{prefix}_{end}"].astype(float) for end in ("points", "lower", "upper")
+    )
+    if len(rows) == 1:
+        return _numbers(points.iloc[0], low.iloc[0], high.iloc[0])
+    mean, half_width = mean_interval(points, float(rows["confidence"].iloc[0]))
+    return _numbers(mean, mean - half_width, mean + half_width)
 
 
 def _nothing_gained(
     claim: str,
-    of: Mapping[str, pd.Series[Any]],
+    of: Mapping[str, pd.DataFrame],
     names: list[str],
     where: str,
     least: float,
@@ -242,10 +248,11 @@ def _nothing_gained(
     That it is 0 no interval can show; it holds where the interval has 0 and ends below
     the ``least`` that IMP gains.
     """
-    largest = max(names, key=lambda name: _number(of[name]["swap_gap_points"]))
-    gaps = np.asarray(of[largest]["swap_gaps"], float)
-    level = 1 - (1 - float(of[largest]["confidence"])) / len(names)
-    mean, half_width = mean_interval(gaps, level)
+    gaps = {name: np.hstack([*of[name]["swap_gaps"]]).astype(float) for name in names}
+    means = {name: float(mean_interval(gaps[name])[0]) for name in names}
+    largest = max(names, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
+    level = 1 - (1 - float(of[largest]["confidence"].iloc[0])) / len(names)
+    mean, half_width = mean_interval(gaps[largest], level)
     low, high = mean - half_width, mean + half_width
     judged = NOT if low > 0 else UNDECIDED
     return Claim(
@@ -262,11 +269,9 @@ def _nothing_gained(
 
 
 def _capacity(part: Part) -> Iterator[Claim]:
-    rows = main_rows(part)
+    rows = _within_search(main_rows(part))
     rows = rows.assign(logarithm=np.log(rows["capacity"].astype(float).clip(lower=1)))
-    # A search that ended at its end says only "at least": no comparison there.
-    ended = set(rows.loc[rows["capacity_at_least"].astype(bool), "sparsity"])
-    table = _by_seed(rows[~rows["sparsity"].isin(ended)], "logarithm")
+    table = _by_seed(rows, "logarithm")
     if table is None:
         return
     sparsity, wide = table
@@ -287,20 +292,28 @@ def _capacity(part: Part) -> Iterator[Claim]:
         )
 
 
+def _within_search(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of sparsities where no search ended at its end.
+
+    There it says only "at least", which compares with nothing.
+    """
+    at_least = rows["capacity_at_least"].astype("boolean").fillna(False).astype(bool)
+    return rows[~rows["sparsity"].isin(rows.loc[at_least, "sparsity"])]
+
+
 # ---- Robustness
 
 
 def _robustness(part: Part) -> Iterator[Claim]:
     rows = main_rows(part)
-    excess, lower, n, dim, kept = (
-        rows[name].astype(float).to_numpy()
-        for name in ("excess", "lipschitz_lower", "n", "dim", "kept")
-    )
-    here = (excess > 0) & (lower > 0)
+    steepness = _steepness(rows)
+    here = np.isfinite(steepness)
     if here.sum() < 3:
         return
-    required = np.sqrt(n * dim / kept)[here]
-    steepness = lower[here] / excess[here]
+    n, dim, kept = (
+        rows[x].astype(float).to_numpy()[here] for x in ("n", "dim", "kept")
+    )
+    required, steepness = np.sqrt(n * dim / kept), steepness[here]
     where = f"{part.name}: {part.where}, {here.sum()} networks that fit noise"
     least = float((steepness / required).min())
     yield Claim(
@@ -317,6 +330,15 @@ def _robustness(part: Part) -> Iterator[Claim]:
         required,
         steepness,
     )
+
+
+def _steepness(rows: pd.DataFrame) -> np.ndarray:
+    """The least Lipschitz constant by the excess; NaN where noise is not fitted."""
+    lower, excess = (
+        rows[name].astype(float).to_numpy() for name in ("lipschitz_lower", "excess")
+    )
+    here = (excess > 0) & (lower > 0)
+    return np.divide(lower, excess, out=np.full(len(rows), np.nan), where=here)
 
 
 def _exponent(
@@ -348,9 +370,14 @@ OF_QUESTION: dict[str, Callable[[Part], Iterator[Claim]]] = {
 
 
 def _together(parts: Mapping[str, Part]) -> Iterator[Claim]:
-    capacities = beside_information(parts, "capacity", "capacity")
-    if len(capacities) > 2:
-        yield from _capacity_follows(capacities)
+    searched = {
+        name: part._replace(rows=_within_search(main_rows(part)))
+        if part.question == "capacity"
+        else part
+        for name, part in parts.items()
+    }
+    capacities = beside_information(searched, "capacity", "capacity")
+    yield from _capacity_follows(capacities)
     gaps = beside_information(parts, "swap", "swap_gaps")
     yield from _at_equal_weights(gaps, "the swap gap", "Masks that hold more gain more")
     yield from _at_equal_weights(
@@ -360,9 +387,11 @@ def _together(parts: Mapping[str, Part]) -> Iterator[Claim]:
 
 
 def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
-    where = f"{len(cells)} cells: {'; '.join(sorted(set(cells['where'])))}"
-    how = "bootstrap over cells and seeds, information anywhere in its interval"
     fitted = cells[cells["value"] > 0]
+    if len(fitted) < 3:
+        return
+    where = f"{len(fitted)} cells: {'; '.join(sorted(set(fitted['where'])))}"
+    how = "bootstrap over cells and seeds, information anywhere in its interval"
     of_p_eff = correlation(fitted, "p_eff", ranked=True)
     yield Claim(
         "Capacity follows the effective parameter count",
@@ -408,9 +437,9 @@ def _at_equal_weights(cells: pd.DataFrame, what: str, claim: str) -> Iterator[Cl
 
 
 def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
-    """Whether of masks that hold nearly the same information IMP's have a larger value.
+    """Whether IMP's value is larger than that of masks that know nearly as much.
 
-    Where they do, it is not the information alone that makes it.
+    Where it is, it is not the information alone that makes it.
     """
     for (where, n, sparsity), group in _groups(cells, ["where", "n", "sparsity"]):
         of = {row["pruner"]: row for _, row in group.iterrows()}
@@ -420,14 +449,14 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
         other = max(seeing, key=lambda name: of[name]["information_lower"])
         apart = of["imp"]["information_upper"] - of[other]["information_lower"]
         if apart > 0.2 * of["imp"]["information_upper"]:
-            continue  # not certain to hold nearly the same
+            continue  # the other is not certain to hold nearly as much
         own, others = of["imp"]["values"], of[other]["values"]
         if len(own) < 2 or len(others) < 2:
             continue
         gap, low, high = _welch(own, others)
         yield Claim(
-            f"IMP exceeds {label_of(other)}, whose masks hold nearly the same "
-            f"information, in {what}",
+            f"IMP exceeds {label_of(other)}, whose masks hold nearly as much "
+            f"information or more, in {what}",
             f"{where}, n = {n:,}, {100 * sparsity:g} % removed",
             f"difference of means, IMP less {label_of(other)}; Welch",
             *_numbers(gap, low, high),
@@ -461,6 +490,8 @@ def correlation(
       if ``within``), of the seeds in each, with ``by`` drawn uniformly within its ends.
       NaN where nothing varies.
     """
+    if cells.empty:
+        return math.nan, math.nan, math.nan
     groups = np.zeros(len(cells), int)
     if within:
         groups = cells.groupby(["where", "n", "sparsity"]).ngroup().to_numpy()
@@ -478,12 +509,16 @@ def correlation(
     middle = of((low + high) / 2, cells["value"].to_numpy(float), everyone)
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    # Medians over resampled seeds, made at once: [cells, REPEATS].
+    medians = np.stack(
+        [np.median(rng.choice(x, (REPEATS, len(x))), axis=1) for x in values]
+    )
     found = []
     for _ in range(REPEATS):
         which = np.concatenate([rng.choice(some, len(some)) for some in members])
         x = rng.uniform(low[which], high[which])
-        y = [np.median(rng.choice(values[i], len(values[i]))) for i in which]
-        found.append(of(x, np.asarray(y), which))
+        y = medians[which, rng.integers(REPEATS, size=len(which))]
+        found.append(of(x, y, which))
     here = np.asarray(found)[np.isfinite(found)]
     if not len(here) or not math.isfinite(middle):
         return math.nan, math.nan, math.nan
@@ -521,28 +556,24 @@ def _welch(a: Any, b: Any) -> tuple[float, float, float]:
 
 def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:
     """The law with the effective count for p, at either end of its interval."""
-    slopes = beside_information(parts, "robustness", "lipschitz_lower")
-    excesses = beside_information(parts, "robustness", "excess")
-    dims = [
-        part.rows["dim"].astype(float).iloc[0]
-        for part in parts.values()
+    steep = {
+        name: part._replace(rows=part.rows.assign(steepness=_steepness(part.rows)))
+        for name, part in parts.items()
         if part.question == "robustness" and not part.rows.empty
-    ]
-    if slopes.empty or len(set(dims)) != 1:
-        return
-    pairs = zip(slopes["values"], excesses["values"], strict=True)
-    ratios = [np.median(np.asarray(a) / np.asarray(b)) for a, b in pairs]
-    here = (excesses["value"] > 0).to_numpy() & (slopes["n"] == slopes["information_n"])
-    if here.sum() < 3:
+    }
+    dims = {part.rows["dim"].astype(float).iloc[0] for part in steep.values()}
+    cells = beside_information({**parts, **steep}, "robustness", "steepness")
+    cells = cells[cells["n"] == cells["information_n"]]
+    if len(cells) < 3 or len(dims) != 1:
         return
     for end in ("lower", "upper"):
-        demanded = (slopes["n"] * dims[0] / slopes[f"p_eff_{end}"]).astype(float) ** 0.5
+        demanded = np.sqrt(cells["n"] * min(dims) / cells[f"p_eff_{end}"].astype(float))
         yield from _exponent(
             "The steepness of networks that fit noise grows with sqrt(n d / p_eff)",
-            f"{here.sum()} cells with information at the same n; p_eff at its {end} "
+            f"{len(cells)} cells with information at the same n; p_eff at its {end} "
             "end",
-            demanded.to_numpy()[here],
-            np.asarray(ratios)[here],
+            demanded.to_numpy(float),
+            cells["value"].to_numpy(float),
         )
 
 
@@ -555,10 +586,6 @@ def _sentence(pruner: str) -> str:
 def _groups(rows: pd.DataFrame, by: Any) -> Iterator[tuple[Any, pd.DataFrame]]:
     """The groups of rows, their names of any type."""
     yield from rows.groupby(by)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None or pd.isna(value) else float(value)
 
 
 def _numbers(*values: Any) -> tuple[float, float, float]:

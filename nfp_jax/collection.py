@@ -79,10 +79,8 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     together = _images(drawings(parts))
     sections = [
         f"<h2>{html.escape(name)}: {html.escape(part.where)}</h2>"
-        + report.section(
-            part.rows, report.images(part.rows, f"{name}-".replace("_", "-")), level=3
-        )
-        for name, part in parts.items()
+        + report.section(part.rows, report.images(part.rows, f"part-{i}-"), level=3)
+        for i, (name, part) in enumerate(parts.items(), 1)
     ]
     figures = "".join(report.figure_html(image) for image in together.values())
     content = f"""<h2>Claims</h2>
@@ -92,8 +90,11 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
 {"".join(sections)}"""
     (directory / "figures").mkdir(exist_ok=True)
     for name, image in together.items():
+        file = directory / "figures" / f"{name}.svg"
         if image.svg:
-            write_file(directory / "figures" / f"{name}.svg", image.svg.encode())
+            write_file(file, image.svg.encode())
+        else:
+            file.unlink(missing_ok=True)  # an earlier page may have had it
     page = directory / "report.html"
     again = f"python -m nfp_jax.collection {directory}"
     name = directory.resolve().name
@@ -171,7 +172,7 @@ def _ends(claim: Claim) -> str:
 
 def _number(x: float) -> str:
     if not math.isfinite(x):
-        return "?" if math.isnan(x) else "∞"
+        return "?" if math.isnan(x) else "∞" if x > 0 else "-∞"
     return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"
 
 

@@ -137,7 +137,8 @@ def _values(column: pd.Series[Any]) -> list[float]:
 def _information(part: Part, cell: list[Any]) -> list[dict[str, float]]:
     """The mean ends of a cell's information, for each n."""
     rows = main_rows(part)
-    here = (rows[CELL] == cell).all(axis=1)
+    ends = rows[["information_lower", "information_upper"]]
+    here = (rows[CELL] == cell).all(axis=1) & ends.notna().all(axis=1)
     groups: Any = rows[here].groupby("n")
     return [
         {

@@ -1,11 +1,15 @@
+import fractions
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nfp_jax import capacity
+from nfp_jax import capacity, data
 
 
 def test_memorized_bits_of_hand_computed_cases():
@@ -68,3 +72,193 @@ def test_pure_noise_learnt_by_heart_has_normalized_correlation_one():
     z = jax.nn.one_hot(y, 10) - 0.1
     learnt = capacity.noise_correlation(jax.nn.one_hot(y, 10), z)
     assert float(learnt / capacity.noise_power(z)) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 1.0])
+def test_correlation_of_networks_whose_outputs_are_known(rate):
+    """z_i = onehot(y_i) - ((1-ρ) onehot(clean_i) + ρ/C), so of the share s of labels
+    that are as they were: <onehot(clean), z> = s - (1-ρ) - ρ/C, <onehot(y), z> =
+    1 - (1-ρ) s - ρ/C, and an output that is the same for all classes has 0.
+    """
+    n, classes = 20_000, 4
+    clean = data.gaussian(jax.random.key(0), n, 1, classes=classes)
+    noisy = data.with_label_noise(clean, jax.random.key(1), rate)
+    same = float(np.mean(noisy.y == noisy.clean))
+    # 5 deviations of the share.
+    assert same == pytest.approx(1 - rate + rate / classes, abs=5 * 0.5 / n**0.5)
+
+    def correlation(labels):
+        outputs = jax.nn.one_hot(labels, classes)
+        return float(capacity.noise_correlation(outputs, noisy.z))
+
+    # 1e-5: a mean of 20,000 float32.
+    blind = same - (1 - rate) - rate / classes
+    assert correlation(noisy.clean) == pytest.approx(blind, abs=1e-5)
+    learnt = 1 - (1 - rate) * same - rate / classes
+    assert correlation(noisy.y) == pytest.approx(learnt, abs=1e-5)
+    uniform = jnp.full((n, classes), 1 / classes)
+    assert float(capacity.noise_correlation(uniform, noisy.z)) == pytest.approx(
+        0.0, abs=1e-6
+    )
+    # All noise learnt is 1: <onehot(y), z> - |z|² = <onehot(y) - z, z>, 0 for every
+    # sample at rate 1, else on average; 0.03: 5 deviations.
+    power = float(capacity.noise_power(noisy.z))
+    off = 1e-5 if rate == 1.0 else 0.03
+    assert correlation(noisy.y) / power == pytest.approx(1.0, abs=off)
+
+
+# The search for the capacity
+
+
+def table(entries, seen=None):
+    """The accuracy of a look-up table, which fits n points up to its entries."""
+
+    def accuracy(n):
+        if seen is not None:
+            seen.append(n)
+        return min(1.0, entries / n)
+
+    return accuracy
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 200, 1000])
+def test_a_precise_search_finds_every_capacity(most):
+    for entries in range(min(most, 200) + 1):
+        search = capacity.memorization_capacity(
+            table(entries), most=most, share=1.0, precision=1e-9
+        )
+        assert search.fitted == entries and search.at_least == (entries == most)
+        assert search.unfitted == (None if entries == most else entries + 1)
+
+
+@given(st.integers(0, 3000), st.integers(1, 3000), st.sampled_from([0.01, 0.05, 1.0]))
+def test_a_search_brackets_the_capacity_in_logarithmically_many_steps(
+    entries, most, precision
+):
+    seen = []
+    search = capacity.memorization_capacity(
+        table(entries, seen), most=most, share=1.0, precision=precision
+    )
+    assert len(set(seen)) == len(seen) and all(1 <= n <= most for n in seen)
+    truth = min(entries, most)
+    assert search.fitted <= truth
+    if search.at_least:
+        assert search.fitted == most == truth and search.unfitted is None
+    else:
+        assert truth < search.unfitted <= most
+        near = max(1, precision * search.fitted)
+        assert search.unfitted - search.fitted <= near
+    # On a log scale each step halves what is left of log(most + 1), until it is
+    # log(1 + precision), or a point near 1 / precision; 3: rounding to integers.
+    steps = math.log2(math.log(most + 1) / math.log1p(precision) + 1)
+    assert len(seen) <= steps + 3
+
+
+def test_a_search_tells_what_it_tries_step_by_step():
+    """Ends 1 and 101: sqrt(101) = 10; 10 fitted: sqrt(1010) = 32; not: sqrt(320)."""
+    search = capacity.Search(most=100, precision=0.5)
+    tried = []
+    while (n := search.next_n()) is not None:
+        tried.append(n)
+        search = search.told(n, n <= 20)
+    assert tried == [10, 32, 18, 24] and search == (100, 0.5, 18, 24)
+
+
+def test_a_search_for_what_fits_nothing_ends_at_one():
+    search = capacity.memorization_capacity(lambda n: 0.0, most=1000)
+    assert search.fitted == 0 and search.unfitted == 1 and not search.at_least
+
+
+def test_the_end_of_a_search_is_tried_before_it_is_said_to_be_fitted():
+    seen = []
+    search = capacity.memorization_capacity(table(10**6, seen), most=90)
+    assert search.at_least and seen[-1] == search.fitted == 90
+    nearly = capacity.memorization_capacity(table(89), most=90, share=1.0)
+    assert not nearly.at_least and nearly.unfitted == 90
+
+
+def test_the_share_counts_labels():
+    """99 % of n from a table of 99 entries: n = 100, of which 99 are enough."""
+    search = capacity.memorization_capacity(table(99), most=1000, precision=1e-9)
+    assert search.fitted == 100 and search.unfitted == 101
+
+
+@given(st.integers(1, 50_000), st.data())
+def test_a_share_is_fitted_by_count_whatever_the_rounding(n, drawn):
+    hundredths = drawn.draw(st.sampled_from([51, 90, 95, 99, 100]))
+    needed = math.ceil(fractions.Fraction(hundredths, 100) * n)
+    for count in {needed - 1, needed, min(needed + 1, n)}:
+        accuracy = float(np.float32(count) / np.float32(n))
+        assert capacity.fits(accuracy, n, hundredths / 100) == (count >= needed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0.0}, r"share is 0\.0, expected 0 < share <= 1"),
+        ({"share": 1.01}, r"share is 1\.01, expected 0 < share <= 1"),
+        ({"most": 0}, "most is 0, expected at least 1"),
+        ({"precision": 0.0}, r"precision is 0\.0, expected precision > 0"),
+        ({"precision": math.nan}, "precision is nan, expected precision > 0"),
+    ],
+)
+def test_a_search_refuses_what_it_cannot_do(options, message):
+    def unused(n):
+        raise AssertionError("called before the options are checked")
+
+    with pytest.raises(ValueError, match=message):
+        capacity.memorization_capacity(unused, **{"most": 10, **options})
+
+
+# The gap of pairs
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=20
+    ),
+    st.sampled_from([0.5, 0.95, 0.999]),
+)
+def test_the_interval_of_a_gap_is_that_of_the_paired_t_test(pairs, confidence):
+    own, other = np.transpose(pairs)
+    gap = capacity.paired_gap(own, other, confidence=confidence)
+    assert gap.mean == pytest.approx(np.mean(own - other), abs=1e-9)
+    if np.std(own - other) > 1e-6:  # else scipy warns of lost precision
+        expected = scipy.stats.ttest_rel(own, other).confidence_interval(confidence)
+        assert gap[1:] == pytest.approx(tuple(expected), rel=1e-6, abs=1e-6)
+
+
+def test_gaps_that_are_all_the_same_have_an_interval_without_width():
+    assert capacity.paired_gap([3.0, 4.0], [1.0, 2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_a_single_pair_has_a_mean_and_no_interval():
+    gap = capacity.paired_gap([3.0], [1.0])
+    assert gap.mean == 2.0 and math.isnan(gap.lower) and math.isnan(gap.upper)
+
+
+def test_the_interval_of_a_gap_holds_as_often_as_it_says():
+    """300 repetitions of 6 pairs with a common part that pairing removes; 80 %: 240
+    hold, give or take 5 · sqrt(300 · 0.8 · 0.2) = 35."""
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        common = 100 * random.normal(size=6)
+        own, other = common + 2 + random.normal(size=6), common + random.normal(size=6)
+        gap = capacity.paired_gap(own, other, confidence=0.8)
+        held += gap.lower <= 2.0 <= gap.upper
+    assert abs(held - 240) <= 35
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "message"),
+    [
+        ([1.0, 2.0], [1.0], r"shapes \(2,\) and \(1,\), expected both \[k\]"),
+        ([], [], r"shapes \(0,\) and \(0,\), expected both"),
+        ([[1.0]], [[1.0]], r"shapes \(1, 1\) and \(1, 1\), expected both"),
+        (1.0, 2.0, r"shapes \(\) and \(\), expected both"),
+    ],
+)
+def test_pairs_that_do_not_match_are_refused(own, other, message):
+    with pytest.raises(ValueError, match=message):
+        capacity.paired_gap(own, other)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -255,6 +256,108 @@ def test_sets_of_different_n_and_noise_are_nested(everything):
     assert np.all(np.asarray(large.redrawn) >= np.asarray(less.redrawn))
 
 
+def same_draw(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    for a, b in zip(one.data, other.data, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one.dataset.clean, other.dataset.clean)
+    assert one.score_key == other.score_key and one.train_key == other.train_key
+
+
+@pytest.mark.parametrize("name", ["gaussian", "digits"])
+def test_the_first_points_of_a_draw_are_the_draw_of_so_many(name):
+    spec = make_spec(data={"name": name}, grid={"noise": (0.5,)})
+    cell = experiments.all_cells(spec)[0]
+    lab = Lab(spec, [])
+    whole = lab.draw(cell)
+    for n in (1, 13):
+        first, own = whole.first(n), lab.draw({**cell, "n": n})
+        assert len(first.data[1]) == n
+        same_draw(first, own)
+        np.testing.assert_array_equal(lab.x(first), lab.x(whole)[:n])
+
+
+def test_repeats_are_draws_of_their_own():
+    spec = make_spec(grid={"noise": (0.5,)})
+    cell = experiments.all_cells(spec)[0]
+    lab = Lab(spec, [])
+    draws = [lab.draw(cell, repeat) for repeat in (None, 0, 1)]
+    for one, other in itertools.combinations(draws, 2):
+        assert np.all(lab.x(one) != lab.x(other))
+        assert np.any(one.dataset.clean != other.dataset.clean)
+        assert np.any(one.dataset.redrawn != other.dataset.redrawn)
+        kernels = [draw.params["params"]["Dense_0"]["kernel"] for draw in (one, other)]
+        assert np.all(kernels[0] != kernels[1])
+        assert one.score_key != other.score_key and one.train_key != other.train_key
+    # The documented streams, and another fold_in.
+    own = jax.random.fold_in(key(streams.DATA, 4), 1)
+    np.testing.assert_array_equal(
+        draws[2].dataset.clean, data.gaussian(own, 40, 6).clean
+    )
+    same_draw(draws[2].first(10), lab.draw({**cell, "n": 10}, 1))
+
+
+def test_masks_made_one_by_one_are_those_of_the_library():
+    """Also of pruners that get no data here, but do where many are made at once."""
+    spec = make_spec()
+    cells = experiments.all_cells(spec)
+    lab = Lab(spec, cells)
+    cell = next(cell for cell in cells if cell["sparsity"] == 0.8)
+    draw = lab.draw(cell)
+    for pruner, ablation in (
+        ("random", ""),
+        ("magnitude_init", "invert"),
+        ("synflow", ""),
+        ("snip", ""),
+        ("snip", "invert"),
+    ):
+        score = lab.score_fns[pruner]
+        expected = nfp.prune(
+            nfp.invert(score) if ablation else score,
+            draw.params,
+            (draw.dataset.x, draw.dataset.y),
+            draw.score_key,
+            sparsity=0.8,
+            rounds=spec.prune.rounds.get(pruner, 1),
+        )
+        found = lab.mask(draw, {**cell, "pruner": pruner, "ablation": ablation})
+        np.testing.assert_array_equal(
+            masks.ravel_mask(found), masks.ravel_mask(expected)
+        )
+        assert lab.kept(found) == masks.keep_count(240, 0.8)
+    dense = lab.mask(draw, {**cell, "pruner": "dense"})
+    assert lab.kept(dense) == 240
+
+
+def test_columns_that_follow_from_metrics_are_those_of_known_ones():
+    spec = make_spec(grid={"noise": (0.5,)})
+    cell = experiments.all_cells(spec)[0]
+    lab = Lab(spec, [])
+    draw = lab.draw(cell)
+    redrawn = int(draw.dataset.redrawn.sum())
+    assert 4 < redrawn < 40
+    metrics = {
+        "accuracy": np.float32(0.75),
+        "noise_correlation": np.float32(0.1),
+        "redrawn_and_correct": np.float32((redrawn - 2) / 40),
+    }
+    result = training.TrainResult(None, metrics, {}, 1, True, False)
+    found = lab.derived(draw, masks.dense_mask(draw.params), result)
+    bits = float(capacity.memorized_bits(1 - 2 / redrawn, redrawn, 2))
+    power = float(capacity.noise_power(draw.dataset.z))
+    assert found == {
+        "memorized_points": 30.0,
+        "memorized_bits": pytest.approx(bits, abs=1e-4),
+        "noise_correlation_normalized": pytest.approx(0.1 / power, rel=1e-5),
+        "collapsed": False,
+    }
+    empty = jax.tree.map(jnp.zeros_like, masks.dense_mask(draw.params))
+    clean = lab.draw({**cell, "noise": 0.0})
+    found = lab.derived(clean, empty, result)
+    assert found["memorized_points"] == 30.0 and found["collapsed"]
+    assert found["memorized_bits"] is found["noise_correlation_normalized"] is None
+
+
 def test_without_noise_bits_and_the_normalized_correlation_are_undefined():
     spec = make_spec(grid={"pruner": ("random",), "sparsity": (0.5,), "noise": (0.0,)})
     rows, _, _ = run(spec)
@@ -336,8 +439,9 @@ def test_unknown_names_are_refused_with_the_known_ones(changes, message):
 
 
 def test_an_unknown_question_is_refused_with_the_known_ones():
-    spec = dataclasses.replace(make_spec(), question="capacity")
-    with pytest.raises(SpecError, match=r"question names 'capacity'.*'information'"):
+    spec = dataclasses.replace(make_spec(), question="capcity")
+    known = "'memorization', 'information', 'capacity', 'swap', 'robustness'"
+    with pytest.raises(SpecError, match=f"question names 'capcity'.* {known}"):
         run(spec, [])
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +131,7 @@ def test_smoke_of_cifar(tmp_path, cifar):
 
 
 SMOKE = "--config=configs/gaussian.py:smoke"
+PARTS = "--config=configs/paper.py:smoke"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,16 @@ SMOKE = "--config=configs/gaussian.py:smoke"
         ((SMOKE, "--confg.seed=1"), "Unknown command line flag 'confg.seed'"),
         ((SMOKE, "more"), "unexpected argument 'more', expected flags only"),
         ((SMOKE, "--shard=8/8"), "--shard is '8/8', expected i/n with 0 <= i < n"),
+        ((PARTS, "--config.parts.swap.grid.nn=1"), "grid.nn is not a field of grid"),
+        ((PARTS, "--config.parts.swop.seed=1"), 'instead of "swop"'),
+        (
+            (PARTS, "--config.parts.swap.grid.n=(0,)"),
+            "parts.swap.grid.n[0] is 0, expected n >= 1",
+        ),
+        (
+            (PARTS, "--config.parts.capacity.grid.pruner=('snap',)"),
+            "grid.pruner names 'snap', expected",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
@@ -226,6 +238,101 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
     assert printed.splitlines()[-1] == "interrupted; the rows done are on file"
     again = launch(*arguments, "--config.grid.n=(10,)")
     assert "1 rows of this grid, 0 of them new" in again.stdout
+
+
+TINY = """
+from ml_collections import ConfigDict, config_dict
+
+from nfp_jax import spec
+
+
+def part(question, *pruners):
+    config = ConfigDict(spec.defaults())
+    config.name = f"tiny-{question}"
+    config.question = question
+    config.data.dir = config_dict.placeholder(str)
+    config.data.dim = 4
+    config.model.widths = (8, 8)
+    config.train.max_epochs = 6
+    config.capacity.max_steps = 20
+    config.capacity.precision = 1.0
+    config.swap.pairs = 2
+    config.grid.n = (24,)
+    config.grid.pruner = pruners
+    return config
+
+
+def get_config():
+    parts = {
+        "capacity": part("capacity", "random", "magnitude_init"),
+        "swap": part("swap", "random", "magnitude_trained"),
+    }
+    return ConfigDict({"name": "tiny", "out": "results", "parts": parts})
+"""
+
+
+def test_several_experiments_have_rows_of_their_own_and_a_page_together(tmp_path):
+    (tmp_path / "tiny.py").write_text(TINY)
+    out = tmp_path / "out"
+    arguments = (f"--config={tmp_path / 'tiny.py'}", f"--config.out={out}")
+
+    def files(pattern):
+        return {path: path.read_bytes() for path in sorted(out.glob(pattern))}
+
+    def directory_of(name):
+        [directory] = out.glob(f"{name}-*")
+        return directory
+
+    first = launch(*arguments)
+    assert first.returncode == 0, first.stderr
+    for question in ("capacity", "swap"):
+        directory = directory_of(f"tiny-{question}")
+        assert len(read_rows(directory)) == 2
+        assert (directory / "report.html").exists()
+    [together] = [path.parent for path in out.glob("*/collection.json")]
+    assert first.stdout.splitlines()[-1] == f"Page: {together / 'report.html'}"
+    page = (together / "report.html").read_text(encoding="utf-8")
+    for question in ("capacity", "swap"):
+        assert f"<h2>{question}: gaussian, d = 4, C = 2, mlp 8-8 (he_normal)" in page
+    claims = read_claims(together)
+    assert len(claims) == 3  # of the swap: it alone has masks from training
+    shown = " ".join(first.stdout.split())
+    for claim in claims:
+        assert f"{claim.verdict} {claim.claim}: " in shown
+
+    # Again: nothing is trained, and the page is the same, as it is by hand.
+    rows, made = files("*/rows/*"), files(f"{together.name}/**/*.*")
+    again = launch(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("2 rows of this grid, 0 of them new") == 2
+    assert files("*/rows/*") == rows and files(f"{together.name}/**/*.*") == made
+    by_hand = subprocess.run(
+        [sys.executable, "-m", "nfp_jax.collection", together],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert by_hand.stdout.strip() == str(together / "report.html")
+    assert files(f"{together.name}/**/*.*") == made
+
+    # A part without its data: the other goes on, here at another sparsity.
+    done = launch(
+        *arguments,
+        "--config.parts.swap.data.name=cifar10",
+        "--config.parts.swap.data.download=False",
+        f"--config.parts.swap.data.dir={tmp_path / 'empty'}",
+        "--config.parts.capacity.grid.sparsity=(0.5,)",
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    [line] = [x for x in done.stderr.splitlines() if x.startswith("failed: ")]
+    assert line.startswith("failed: part 'swap': ")
+    assert str(tmp_path / "empty") in done.stderr
+    assert "2 rows of this grid, 2 of them new" in done.stdout
+    assert len(read_rows(directory_of("tiny-capacity"))) == 4
+    [other] = {path.parent for path in out.glob("*/collection.json")} - {together}
+    page = (other / "report.html").read_text(encoding="utf-8")
+    assert "<h2>capacity: " in page and "<h2>swap: " not in page
+    assert read_claims(other) == []
 
 
 OWN = """

@@ -18,8 +18,10 @@ from nfp_jax.results import (
     ResultsError,
     RowWriter,
     open_results,
+    read_collection,
     read_rows,
     row_key,
+    write_collection,
 )
 
 CONFIG = {"model": {"width": 200}, "lr": 1e-3}
@@ -318,6 +320,90 @@ def test_rows_that_can_t_be_written_are_told_of_and_tried_again(results, monkeyp
                 time.sleep(0.01)
         monkeypatch.setattr(results_module.os, "replace", replace)
     assert len(results.done()) == seed + 1
+
+
+# Columns of further questions
+
+
+def test_columns_of_capacity_and_swap_keep_their_types_where_they_are_empty(results):
+    """Written in two shards, of which one has nothing but nulls."""
+    found = {
+        "capacity": 60,
+        "capacity_upper": 61,
+        "capacity_at_least": False,
+        "capacity_bits": 60.0,
+        "capacity_bits_per_weight": 0.5,
+        "out_of_budget": 0,
+        "trainings": 3,
+        "tried": [10, 60, 61],
+        "fitted": [1.0, 1.0, 0.9],
+        "pairs": 2,
+        "swap_gaps": [1.0, 2.0],
+        "swap_gap_data_reinit_bits_upper": 3.0,
+        "lipschitz_upper": math.inf,
+        "excess": -0.1,
+        "dim": 50,
+    }
+    results.write([make_row(**dict.fromkeys(found))])
+    results.write([make_row(data_seed=1, **found)])
+    empty, full = (read_rows(results.directory).loc[i].to_dict() for i in (0, 1))
+    for name, value in found.items():
+        if isinstance(value, list):
+            assert full[name].tolist() == value and empty[name] is None
+        else:
+            assert full[name] == value and pd.isna(empty[name])
+    assert isinstance(full["capacity"], int) and isinstance(full["trainings"], int)
+    rows = read_rows(results.directory)
+    assert rows["capacity_at_least"].dtype == pd.BooleanDtype()
+    for name, value in {"capacity": 1.5, "tried": [1.5]}.items():
+        with pytest.raises(ValueError, match=f"column '{name}'"):
+            results.write([make_row(**{name: value})])
+
+
+# Collections
+
+
+def test_the_parts_of_a_collection_are_found_also_after_a_move(tmp_path):
+    root = tmp_path / "results"
+    own = {
+        name: open_results(root, name, "ab12", CONFIG).directory
+        for name in ("swap", "capacity")
+    }
+    there = write_collection(root, "paper", "cd34", own)
+    assert there == root / "paper-cd34"
+    for name, directory in read_collection(there).items():
+        assert directory.samefile(own[name])
+    assert list(read_collection(there)) == list(own)
+    root.rename(tmp_path / "moved")
+    found = read_collection(tmp_path / "moved" / "paper-cd34")
+    assert found["swap"].samefile(tmp_path / "moved" / "swap-ab12")
+    assert len(read_rows(found["swap"])) == 0
+
+
+def test_a_collection_is_written_anew_with_the_parts_of_now(tmp_path, results):
+    for names in (("a", "b"), ("b",)):
+        parts = dict.fromkeys(names, results.directory)
+        there = write_collection(tmp_path, "paper", "cd34", parts)
+        assert set(read_collection(there)) == set(names)
+
+
+def test_the_directory_of_one_run_is_no_collection(results, tmp_path):
+    assert read_collection(results.directory) is None
+    assert read_collection(tmp_path / "nowhere") is None
+
+
+def test_a_damaged_collection_is_refused_with_its_path(tmp_path, results):
+    there = write_collection(tmp_path, "paper", "cd34", {"a": results.directory})
+    file = there / "collection.json"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ResultsError, match=r"can't read .*collection\.json"):
+        read_collection(there)
+
+
+def test_a_collection_that_cannot_be_written_is_refused(tmp_path, results):
+    (tmp_path / "paper-cd34").write_text("in the way")
+    with pytest.raises(ResultsError, match=r"can't write to .*paper-cd34"):
+        write_collection(tmp_path, "paper", "cd34", {"a": results.directory})
 
 
 # Masks

@@ -1,13 +1,15 @@
 import dataclasses
 import itertools
+import runpy
+from pathlib import Path
 
 import ml_collections
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfp_jax import spec
-from nfp_jax.spec import GridSpec, Spec, SpecError
+from nfp_jax import experiments, spec
+from nfp_jax.spec import Collection, GridSpec, Spec, SpecError
 
 TRAINED = ("magnitude_trained", "imp")
 ASKED = {"question": "information", "grid": {"pruner": ("imp",)}}
@@ -90,6 +92,50 @@ def test_defaults_make_a_spec_and_go_round():
             r"grid\.ablation\[0\] is 'shuffle', expected ''",
         ),
         ({"name": "../up"}, r"name is '\.\./up', expected letters"),
+        ({"capacity": {"share": 0.0}}, r"capacity\.share is 0\.0, expected 0 < share"),
+        ({"capacity": {"share": 1.1}}, r"capacity\.share is 1\.1, expected 0 < share"),
+        (
+            {
+                "question": "capacity",
+                "data": {"classes": 4},
+                "capacity": {"share": 0.25},
+            },
+            r"capacity\.share is 0\.25, expected 0\.25 < share <= 1, above chance",
+        ),
+        (
+            {"capacity": {"precision": 0.0}},
+            r"capacity\.precision is 0\.0, expected pre",
+        ),
+        (
+            {"capacity": {"max_steps": 0}},
+            r"capacity\.max_steps is 0, expected max_steps",
+        ),
+        ({"swap": {"pairs": 0}}, r"swap\.pairs is 0, expected pairs >= 1"),
+        ({"swap": {"confidence": 1.0}}, r"swap\.confidence is 1\.0, expected 0 < conf"),
+        ({"robustness": {"segments": 0}}, r"robustness\.segments is 0, expected"),
+        ({"robustness": {"ascents": 0}}, r"robustness\.ascents is 0, expected asc"),
+        (
+            {"robustness": {"steps": -1}},
+            r"robustness\.steps is -1, expected steps >= 0",
+        ),
+        (
+            {"question": "swap", "grid": {"pruner": ("imp", "dense")}},
+            r"grid\.pruner\[1\] is 'dense', expected a pruner: a dense mask holds no",
+        ),
+        (
+            {
+                "question": "swap",
+                "grid": {"pruner": ("imp",), "resume": ("rewind", "finetune")},
+            },
+            r"grid\.resume\[1\] is 'finetune', expected 'rewind': trained weights have",
+        ),
+        (
+            {
+                "question": "swap",
+                "grid": {"pruner": ("imp",), "ablation": ("", "reinitialize")},
+            },
+            r"grid\.ablation\[1\] is 'reinitialize', expected no 'reinitialize'",
+        ),
         (
             {"grid": {"paired_seeds": True, "init_seed": (0, 1)}},
             r"grid\.paired_seeds is True and the seeds number .*'init_seed': 2",
@@ -103,10 +149,17 @@ def test_a_wrong_field_is_named_with_what_was_expected(config, message):
 
 def test_a_mistyped_flag_is_found_before_anything_runs():
     spec.check_field("prune.rounds.mine")
-    with pytest.raises(
-        SpecError, match=r"train\.lr is not a field of train; known: opt"
-    ):
-        spec.check_field("train.lr")
+    spec.check_field("parts.swap.grid.sparsity")
+    spec.check_field("parts.swap.prune.rounds.mine")
+    spec.check_field("parts.swap")
+    for path in ("train.lr", "parts.swap.train.lr"):
+        with pytest.raises(
+            SpecError, match=r"train\.lr is not a field of train; known: opt"
+        ):
+            spec.check_field(path)
+    for path, field in (("parts", "parts"), ("parts.swap.pruner", "pruner")):
+        with pytest.raises(SpecError, match=f"^{field} is not a field of the config"):
+            spec.check_field(path)
 
 
 def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
@@ -116,6 +169,8 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
         dataclasses.replace(plain, grid=GridSpec(n=(5,), init_seed=(1, 2))),
         Spec.from_config({"data": {"dir": "somewhere", "download": False}}),
         Spec.from_config({"information": {"datasets": 3}}),
+        Spec.from_config({"capacity": {"share": 0.9}, "swap": {"pairs": 9}}),
+        Spec.from_config({"robustness": {"steps": 9}}),
         Spec.from_config({"engine": {"lanes": 8, "shrink_from": float("inf")}}),
         Spec.from_config(
             {"prune": {"rounds": {"synflow": 100, "snip": 1, "grasp": 1}}}
@@ -142,10 +197,113 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
     assert len(digests) == 1 + len(other)
 
 
+QUESTIONS = {
+    "capacity": {"share": 0.9},
+    "swap": {"pairs": 9},
+    "robustness": {"steps": 9},
+    "information": {"datasets": 9},
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_settings_of_a_question_are_in_its_own_hash_alone(question):
+    def digest(**groups):
+        config = {"question": question, "grid": {"pruner": ("imp",)}, **groups}
+        return Spec.from_config(config).digest()
+
+    assert digest() != Spec().digest()
+    for group, fields in QUESTIONS.items():
+        assert (digest(**{group: fields}) == digest()) == (group != question)
+
+
 def test_the_hash_is_the_one_of_before():
-    """A changed default must not land in an old directory: this number then changes,
-    and so does this test, knowingly."""
+    """A changed default must not land in an old directory: these numbers then change,
+    and so does this test, knowingly. They are those of the version before there were
+    questions other than these two."""
     assert Spec().digest() == "b420601e0a"
+    assert Spec.from_config(ASKED).digest() == "203efe0b17"
+
+
+# Collections
+
+
+def test_a_collection_has_checked_parts_that_lie_where_it_does():
+    config = {
+        "name": "both",
+        "out": "there",
+        "parts": {"a": {"out": "elsewhere"}, "b": {"name": "b", "seed": 1}},
+    }
+    for whole in (config, ml_collections.ConfigDict(config)):
+        both = Collection.from_config(whole)
+        assert (both.name, both.out) == ("both", "there")
+        assert both.parts == {
+            "a": Spec(out="there"),
+            "b": Spec(name="b", out="there", seed=1),
+        }
+        # Each in the directory that it has when it is run alone.
+        assert both.parts["a"].digest() == Spec().digest()
+
+
+def test_the_hash_of_a_collection_is_that_of_its_parts():
+    def digest(**parts):
+        return Collection.from_config({"name": "x", "parts": parts}).digest()
+
+    assert digest(a={}, b={"seed": 1}) == digest(b={"seed": 1}, a={})
+    assert digest(a={}) == digest(a={"grid": {"n": (5,)}, "engine": {"lanes": 3}})
+    others = [digest(a={}), digest(b={}), digest(a={"seed": 1}), digest(a={}, b={})]
+    assert len({*others, digest(a={"name": "other"})}) == 5
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "parts is empty, expected configurations by name"),
+        ({"parts": {}}, "parts is empty, expected configurations by name"),
+        ({"parts": ("a", "b")}, "parts is empty, expected configurations by name"),
+        ({"parts": {"a": 3}}, r"parts\.a is 3, expected a group of fields"),
+        (
+            {"parts": {"swap": {"grid": {"n": (0,)}}}},
+            r"^parts\.swap\.grid\.n\[0\] is 0, expected n >= 1",
+        ),
+        (
+            {"parts": {"a": {}, "b": {"seeds": 3}}},
+            r"^parts\.b\.seeds is not a field of the configuration; known: name, out",
+        ),
+        (
+            {"part": {}, "parts": {"a": {}}},
+            r"^part is not a field of the configuration; known: name, out, parts$",
+        ),
+        (
+            {"name": "../up", "parts": {"a": {}}},
+            r"^name is '\.\./up', expected letters",
+        ),
+        ({"name": 3, "parts": {"a": {}}}, r"^name is 3, expected str"),
+        ({"out": 3, "parts": {"a": {}}}, r"^out is 3, expected str"),
+    ],
+)
+def test_a_collection_names_what_is_wrong(config, message):
+    with pytest.raises(SpecError, match=message):
+        Collection.from_config(config)
+
+
+@pytest.mark.parametrize("preset", ["", "smoke", "seed", "paper"])
+def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
+    """Its parts are the other configurations: run alone, they have the same rows."""
+    root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(str(root))
+    get_config = runpy.run_path(str(root / "configs" / "paper.py"))["get_config"]
+    whole = Collection.from_config(get_config(preset))
+    assert len(whole.parts) >= 2
+    directories = {(part.name, part.digest()) for part in whole.parts.values()}
+    assert len(directories) == len(whole.parts)
+    for name, part in whole.parts.items():
+        experiments.check_names(part)
+        assert experiments.all_cells(part)
+        asked = name.split("_")[0]
+        if asked in experiments.QUESTIONS:
+            assert part.question == asked
+    with pytest.raises(ValueError, match=r"preset 'tiny' of paper\.py, expected smoke"):
+        get_config("tiny")
 
 
 def test_cells_are_the_product_without_repetition():

@@ -205,6 +205,48 @@ def test_a_budget_that_runs_out_is_not_convergence():
     assert scripted(rising, FALLING, training.stop_when_still()) == (20, False)
 
 
+def test_fitted_stops_at_the_first_epoch_with_the_share_whatever_else():
+    rising = [0.5, 0.5, 0.5, 0.5, 0.98, 0.99, 1.0] + [1.0] * 13
+    stop = training.stop_when_fitted(0.99)
+    assert scripted(rising, FALLING, stop) == (6, True)
+    assert scripted([0.98] * 20, FALLING, stop) == (20, False)
+    assert scripted([1.0] * 20, FALLING, stop) == (1, True)
+
+
+def stops_at(count, n, share):
+    accuracy = np.float32(count) / np.float32(n)
+    return bool(training.stop_when_fitted(share)(Progress(1, 0.5, 0.5, accuracy, 0)))
+
+
+@given(st.integers(1, 40_000), st.sampled_from([51, 90, 95, 99, 100]))
+def test_fitted_counts_labels_whatever_the_rounding(n, hundredths):
+    needed = -(-hundredths * n // 100)
+    assert stops_at(needed, n, hundredths / 100)
+    assert not stops_at(needed - 1, n, hundredths / 100)
+
+
+def test_fitted_wants_every_label_where_the_share_is_just_above_one_less():
+    """0.99 of 30,099 is 29,798.01: a search told so stopped at 29,798, unfitted."""
+    assert stops_at(29_799, 30_099, 0.99) and not stops_at(29_798, 30_099, 0.99)
+
+
+def test_a_budget_of_steps_is_the_same_for_sets_of_all_sizes():
+    """7 steps of batches of 8, looked at after each epoch; and 5 epochs at most."""
+    own = make(max_steps=7, max_epochs=5)
+    for n, epochs in ((3, 5), (8, 5), (17, 3), (20, 3)):
+        result = train(own, PARAMS, MASK, on(n), KEY)
+        assert int(result.epochs) == epochs
+        assert not result.converged and not result.diverged
+    # The steps to rewind to are as many as asked for.
+    assert int(train(own, PARAMS, MASK, DATA, KEY, steps=13).epochs) == 5
+
+
+def test_a_training_that_converges_in_the_last_step_of_its_budget_has_converged():
+    own = make(max_steps=6, stop=lambda progress: progress.epoch >= 2)
+    result = train(own, PARAMS, MASK, DATA, KEY)
+    assert int(result.epochs) == 2 and bool(result.converged)
+
+
 def test_the_papers_rule_stops_when_the_loss_stands_or_the_accuracy_does():
     rising = [0.04 * i for i in range(20)]
     losses = [3.0, 2.0, 1.5, 1.495] + [1.0] * 16
@@ -292,7 +334,13 @@ def test_padded_sizes_are_few_and_near(n, batch_size):
     if n > batch_size:
         assert size % batch_size == 0 and size // batch_size <= steps * 1.25
     else:
-        assert size <= max(n * 1.25, 8) and size <= batch_size
+        assert size <= max(2 * n - 1, 8) and size <= batch_size
+
+
+def test_a_single_batch_has_few_sizes():
+    for batch_size, sizes in ((64, {8, 16, 32, 64}), (20, {8, 16, 20}), (3, {3})):
+        found = {training.padded_size(n, batch_size) for n in range(1, batch_size + 1)}
+        assert found == sizes
 
 
 def test_logits_in_chunks_equal_those_of_the_whole():
@@ -308,6 +356,8 @@ def test_refusals_name_what_is_wrong():
         make(batch_size=0)
     with pytest.raises(ValueError, match="max_epochs is 0, expected at least 1"):
         make(max_epochs=0)
+    with pytest.raises(ValueError, match="max_steps is 0, expected at least 1"):
+        make(max_steps=0)
     with pytest.raises(ValueError, match="evaluate_at_once is 0"):
         make(evaluate_at_once=0)
     with pytest.raises(ValueError, match=r"returns shape \(1,\), expected a scalar"):

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nfp_jax.figures.common import Drawing, decades, empty_grid, finish, plan_of
+from nfp_jax.figures.common import (
+    Drawing,
+    decades,
+    empty_grid,
+    finish,
+    logarithmic,
+    plan_of,
+)
 from nfp_jax.figures.estimates import mean_interval, median_interval
 from nfp_jax.figures.looks import GUIDE
 from nfp_jax.figures.words import in_words, pruners_of
@@ -37,15 +44,14 @@ def capacity_against_p_eff(cells: pd.DataFrame) -> Drawing:
             middle, low, high = np.transpose(medians)
             x = np.sqrt(mine["p_eff_lower"] * mine["p_eff_upper"])
             axes.vlines(x, low, high, color=look.color, lw=0.9)
-            axes.plot(x, middle, **look.style(""))
+            axes.plot(x, middle, ms=4, **look.style(""))  # small: bars are short
         axes.set_xscale("log")
-        axes.set_yscale("log")
         ends = panel[["p_eff_lower", "p_eff_upper"]].to_numpy()
         decades(axes.xaxis, ends)
-        decades(axes.yaxis, np.concatenate(list(panel["values"])))
+        logarithmic(axes, np.concatenate([*panel["values"], ends.ravel()]))
         span = np.array([ends.min(), ends.max()])
         axes.plot(span, span, zorder=0, **GUIDE)
-        axes.set_title(str(where))
+        axes.set_title(_title(where))
     xlabel = "p_eff, weights kept + nats"
     finish(figure, _rows(cells), plan, xlabel, "points", dots=True)
     caption = (
@@ -76,7 +82,7 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
             means = [mean_interval(values) for values in mine["values"]]
             mean, half_width = np.transpose(means)
             axes.errorbar(x, mean, half_width, elinewidth=0.9, **look.style(""))
-        axes.set_title(f"{where}, {in_words('n', n)}, {in_words('sparsity', sparsity)}")
+        axes.set_title(_title(where, in_words("n", n), in_words("sparsity", sparsity)))
     finish(
         figure,
         _rows(cells),
@@ -93,6 +99,15 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
         "gap told by the information alone, it would rise from left to right."
     )
     return Drawing(title, figure, caption)
+
+
+def _title(*words: Any) -> str:
+    """A panel's title, whose lines break after commas, if what is between them fits."""
+    phrases = ", ".join(map(str, words)).split(", ")
+    bound = (x.replace(" ", "\N{NO-BREAK SPACE}") for x in phrases)
+    return ", ".join(
+        x if len(x) > 30 else y for x, y in zip(phrases, bound, strict=True)
+    )
 
 
 def _across(axes: Axes, cells: pd.DataFrame, measure: str, color: str) -> None:

@@ -1,0 +1,361 @@
+import collections
+import functools
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nfp_jax as nfp
+from nfp_jax import capacity, ensemble, experiments, masks, scores, training
+from nfp_jax.experiments import capacity as question
+from nfp_jax.experiments.lab import Lab
+from nfp_jax.results import row_key
+from nfp_jax.spec import Spec, SpecError
+
+# 4·6 + 6·2 = 36 prunable weights.
+CONFIG = {
+    "name": "test",
+    "question": "capacity",
+    "data": {"dim": 4},
+    "model": {"widths": (6,)},
+    "train": {"max_epochs": 100, "learning_rate": 0.05},
+    "capacity": {"share": 1.0, "precision": 1e-9, "max_steps": 60},
+    "engine": {"shrink_from": float("inf")},
+    "grid": {"pruner": ("random",), "sparsity": (0.5,), "n": (100,)},
+}
+
+
+def make_spec(**changes):
+    config = dict(CONFIG)
+    for group, fields in changes.items():
+        config[group] = {**config.get(group, {}), **fields}
+    return Spec.from_config(config)
+
+
+def run(spec, todo=None):
+    rows = []
+    todo = experiments.all_cells(spec) if todo is None else todo
+    failures, stats = experiments.run(spec, todo, rows.append)
+    assert len({row_key(row) for row in rows}) == len(rows)
+    return {row_key(row): row for row in rows}, failures, stats
+
+
+def of(rows, pruner, sparsity=0.5):
+    """The one row of a pruner and a sparsity."""
+    (row,) = (
+        row
+        for row in rows.values()
+        if row["pruner"] == pruner and row["sparsity"] == sparsity
+    )
+    return row
+
+
+def trained(job, accuracies, *, share=1.0, diverged=False):
+    """The result of a training whose accuracies by epoch are known."""
+    last = np.float32(accuracies[-1])
+    metrics = {
+        "loss": np.float32(1.0),
+        "accuracy": last,
+        "noise_correlation": np.float32(0.0),
+        "redrawn_and_correct": last * np.mean(job.data[3]),
+    }
+    history = {name: np.full(100, np.nan, np.float32) for name in ("loss", "accuracy")}
+    history["accuracy"][: len(accuracies)] = accuracies
+    return training.TrainResult(
+        job.params,
+        metrics,
+        history,
+        np.int32(len(accuracies)),
+        np.bool_(last >= share and not diverged),
+        np.bool_(diverged),
+        seconds=0.5,
+    )
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Programs are compiled for one device: it is not the engine that is tested."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+def kept_by(job):
+    return int(masks.ravel_mask(job.mask).sum())
+
+
+def look_up_table(job):
+    """A network that fits five labels a weight."""
+    return trained(job, [min(1.0, 5 * kept_by(job) / len(job.data[1]))] * 4)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Networks whose results are known in place of trained ones; lists the jobs."""
+
+    def use(result_of):
+        done = []
+
+        def run(own, jobs, *, on_finish, on_error, **_):
+            source, waiting = iter(jobs), collections.deque()
+            while job := waiting.popleft() if waiting else next(source, None):
+                done.append(job)
+                try:
+                    further = on_finish(job, result_of(job))
+                except Exception as error:
+                    on_error(job, error)
+                else:
+                    waiting.extendleft(reversed(further))
+            return [], ensemble.Stats(1.0, 0.0, 1.0, len(done), 0.0)
+
+        monkeypatch.setattr(ensemble, "run", run)
+        return done
+
+    return use
+
+
+PRUNERS = ("dense", "random", "imp", "magnitude_trained")
+
+
+def test_known_capacities_are_found_exactly(known):
+    jobs = known(look_up_table)
+    axes = {"pruner": PRUNERS, "sparsity": (0.5, 0.8), "noise": (0.0, 1.0)}
+    rows, failures, stats = run(make_spec(grid=axes))
+    assert failures == [] and len(rows) == 14 and stats.networks == len(jobs)
+    for row in rows.values():
+        entries = 5 * masks.keep_count(36, row["sparsity"])
+        dense = row["pruner"] == "dense"  # fits 180, and 100 are the end
+        assert row["capacity"] == min(entries, 100)
+        assert row["capacity_upper"] == (None if dense else entries + 1)
+        assert row["capacity_at_least"] == dense
+        if row["noise"] == 1.0:
+            assert row["capacity_bits"] == row["capacity"]  # of two classes, all fitted
+            assert row["capacity_bits_per_weight"] == row["capacity"] / row["kept"]
+        else:  # there is nothing to be memorized
+            assert row["capacity_bits"] is row["capacity_bits_per_weight"] is None
+        assert row["kept"] == masks.keep_count(36, row["sparsity"])
+        assert row["share"] == 1.0 and row["classes"] == 2
+        assert not row["collapsed"] and not row["diverged"]
+        # What was tried is told, in order, and is what the search would try.
+        search, tried = capacity.Search(100, 1e-9), []
+        while (n := search.next_n()) is not None:
+            search = search.told(n, n <= entries)
+            tried.append(n)
+        assert row["tried"] == sorted(tried)
+        assert row["trainings"] == len(row["tried"])
+        assert row["seconds"] == 0.5 * len(row["tried"])
+        np.testing.assert_allclose(
+            row["fitted"], np.minimum(1, entries / np.array(row["tried"])), rtol=1e-6
+        )
+
+
+def test_precision_and_share_are_those_of_the_specification(known):
+    """80 % of n from 90 entries: up to n = 112; within 30 % of it."""
+    known(lambda job: trained(job, [min(1.0, 90 / len(job.data[1]))], share=0.8))
+    spec = make_spec(capacity={"precision": 0.3, "share": 0.8}, grid={"n": (1000,)})
+    ((_, row),) = run(spec)[0].items()
+    assert row["capacity"] <= 112 < row["capacity_upper"] <= 1.3 * row["capacity"]
+    by_n = dict(zip(row["tried"], row["fitted"], strict=True))
+    assert by_n[row["capacity"]] >= 0.8 > by_n[row["capacity_upper"]]
+    # Of the labels that are held, not of those that were shown.
+    bits = float(capacity.memorized_bits(by_n[row["capacity"]], row["capacity"], 2))
+    assert 0 < row["capacity_bits"] < row["capacity"]
+    assert row["capacity_bits"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_every_n_has_its_own_mask_found_on_the_first_points(known):
+    jobs = known(lambda job: trained(job, [min(1.0, 9 / len(job.data[1]))]))
+    spec = make_spec(
+        capacity={"precision": 1.0},  # two programs, of n = 5 and 10
+        grid={"pruner": ("snip",), "n": (20,), "noise": (0.5,)},
+    )
+    ((_, row),) = run(spec)[0].items()
+    (cell,) = experiments.all_cells(spec)
+    lab = Lab(spec, [cell])
+    draw, snip = lab.draw(cell), nfp.snip(scores.classification_loss(lab.model.apply))
+    assert len(jobs) == row["trainings"] and row["tried"] == [5, 10]
+    for job in jobs:
+        for part, whole in zip(job.data, draw.data, strict=True):
+            np.testing.assert_array_equal(part, whole[: len(job.data[1])])
+        mask = nfp.prune(snip, draw.params, job.data[:2], sparsity=0.5)
+        np.testing.assert_array_equal(
+            masks.ravel_mask(job.mask), masks.ravel_mask(mask)
+        )
+        start = masks.apply_mask(draw.params, mask)
+        jax.tree.map(np.testing.assert_array_equal, job.params, start)
+    assert len({masks.ravel_mask(job.mask).tobytes() for job in jobs}) > 1
+    # Bits count the redrawn labels alone.
+    redrawn = int(draw.data[3][: row["capacity"]].sum())
+    assert row["capacity_bits"] <= redrawn < row["capacity"]
+
+
+def test_what_goes_wrong_is_a_column(known):
+    """By how many weights are kept: 18 of 36 fit 20 points and diverge beyond; with 8,
+    nothing is fitted; with 4, accuracy still rises where n is at least 10.
+    """
+
+    def result_of(job):
+        n, kept = len(job.data[1]), kept_by(job)
+        if kept == 18:
+            return trained(job, [1.0], diverged=n > 20)
+        rises = kept == 4 and n >= 10
+        return trained(job, [0.2, 0.4, 0.7, 0.9] if rises else [0.0] * 4)
+
+    known(result_of)
+    rows, failures, _ = run(make_spec(grid={"sparsity": (0.5, 0.8, 0.9), "n": (400,)}))
+    assert failures == []
+    diverging, nothing, rising = (of(rows, "random", s) for s in (0.5, 0.8, 0.9))
+    assert diverging["capacity"] == 20 and diverging["diverged"]
+    assert diverging["out_of_budget"] == 0  # no budget would be enough
+    for row in (nothing, rising):
+        assert row["capacity"] == 0 and row["capacity_upper"] == 1
+        assert row["capacity_bits"] == row["capacity_bits_per_weight"] == 0.0
+        assert not row["capacity_at_least"] and not row["diverged"]
+        assert row["tried"] == [1, 2, 4, 20]  # sqrt(401) and so on down
+    assert nothing["out_of_budget"] == 0 and rising["out_of_budget"] == 1
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "diverged", "expected"),
+    [
+        ([0.2, 0.4, 0.6, 0.8], False, True),  # 0.6 at the middle: 1.0 at twice
+        ([0.2, 0.4, 0.7, 0.8], False, False),
+        ([0.8, 0.8], False, False),
+        ([0.9], False, False),
+        ([0.2, 0.4, 0.6, 0.8], True, False),
+    ],
+)
+def test_twice_the_budget_is_judged_by_the_second_half(accuracies, diverged, expected):
+    job = ensemble.Job(None, None, (None, None, None, [True]), None)
+    result = trained(job, accuracies, diverged=diverged)
+    assert question.might_fit(result, 0.99) == expected
+
+
+def test_a_training_that_diverges_is_a_row(one_device):
+    spec = make_spec(
+        train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 2},
+        grid={"n": (8,)},
+    )
+    rows, failures, _ = run(spec)
+    ((_, row),) = rows.items()
+    assert failures == [] and row["diverged"] and row["capacity"] < 8
+
+
+def test_a_cell_that_raises_is_reported_and_the_others_have_their_rows(
+    known, monkeypatch
+):
+    def raising(params, batch=None, key=None, *, mask=None, prunable=None):
+        raise RuntimeError("no score for this")
+
+    def late(params, batch=None, key=None, *, mask=None, prunable=None):
+        if len(batch[1]) > 50:
+            raise RuntimeError("no score for so many")
+        return params
+
+    monkeypatch.setitem(experiments.PRUNERS, "raising", lambda net: raising)
+    monkeypatch.setitem(experiments.PRUNERS, "late", lambda net: late)
+    known(look_up_table)
+    spec = make_spec(grid={"pruner": ("raising", "random", "late", "imp")})
+    rows, failures, _ = run(spec)
+    assert {row["pruner"]: row["capacity"] for row in rows.values()} == {
+        "random": 90,
+        "imp": 90,
+    }
+    assert {f.cell["pruner"]: f.error for f in failures} == {
+        "raising": "RuntimeError: no score for this",
+        "late": "RuntimeError: no score for so many",
+    }
+
+
+def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(known):
+    known(look_up_table)
+    spec = make_spec(
+        capacity={"precision": 0.5},
+        grid={"pruner": PRUNERS, "init_seed": (0, 1)},
+    )
+    cells = experiments.all_cells(spec)
+    rows, _, _ = run(spec)
+    assert len(rows) == len(cells) == 8
+    assert run(spec, cells[::-1])[0] == rows
+    left = run(spec, cells[2:6])[0]
+    assert left == {key: rows[key] for key in map(row_key, cells[2:6])}
+
+
+def alike(spec, count):
+    """A seed whose first so many labels, and no more, are the same."""
+    lab = Lab(spec, [])
+    (cell,) = experiments.all_cells(spec)
+    for seed in range(200):
+        y = np.asarray(lab.draw({**cell, "data_seed": seed}).data[1])
+        if np.argmax(y != y[0]) == count:
+            return seed, y
+    raise AssertionError("no such seed")
+
+
+def emptied(params, batch=None, key=None, *, mask=None, prunable=None):
+    """Keeps the first layer, so that the second is empty."""
+    return {
+        "params": {
+            layer: jax.tree.map(
+                functools.partial(jnp.full_like, fill_value=layer == "Dense_0"), leaf
+            )
+            for layer, leaf in params["params"].items()
+        }
+    }
+
+
+def test_trained_networks_and_one_that_is_collapsed(one_device, monkeypatch):
+    """That one fits n points whose labels are all the same, and no others."""
+    monkeypatch.setitem(experiments.PRUNERS, "emptied", lambda net: emptied)
+    seed, y = alike(make_spec(grid={"n": (16,)}), 5)
+    spec = make_spec(
+        capacity={"share": 0.99},
+        grid={
+            "pruner": ("emptied", "dense", "random", "imp"),
+            "n": (16,),
+            "data_seed": (seed,),
+        },
+    )
+    rows, failures, _ = run(spec)
+    assert failures == [] and len(rows) == 4
+    empty = of(rows, "emptied")
+    assert empty["collapsed"] and empty["kept"] == 18
+    assert empty["capacity"] == 5 and empty["capacity_upper"] == 6
+    most = [np.bincount(y[:n]).max() / n for n in empty["tried"]]
+    np.testing.assert_allclose(empty["fitted"], most, rtol=1e-6)
+    for pruner, sparsity in (("dense", 0.0), ("random", 0.5), ("imp", 0.5)):
+        row = of(rows, pruner, sparsity)
+        by_n = dict(zip(row["tried"], row["fitted"], strict=True))
+        assert 5 < row["capacity"] and not row["collapsed"]
+        assert by_n[row["capacity"]] == 1.0
+        assert row["capacity_at_least"] or by_n[row["capacity_upper"]] < 0.99
+        assert row["capacity_bits"] == pytest.approx(row["capacity"], rel=1e-5)
+
+
+def test_a_share_that_a_constant_reaches_is_refused():
+    with pytest.raises(SpecError, match=r"capacity\.share is 0\.5, expected 0\.5 < sh"):
+        make_spec(capacity={"share": 0.5})
+    spec = make_spec(
+        data={"name": "digits"}, capacity={"share": 0.1}, grid={"n": (10,)}
+    )
+    message = r"capacity\.share is 0\.1, expected more than chance, 1/10"
+    with pytest.raises(SpecError, match=message):
+        run(spec)
+
+
+def test_an_end_beyond_the_set_is_refused():
+    spec = make_spec(data={"name": "digits"}, grid={"n": (1546,)})
+    with pytest.raises(SpecError, match=r"grid\.n holds 1546, expected at most 1545"):
+        run(spec)
+
+
+@pytest.mark.parametrize("preset", ["", "smoke", "digits", "seed", "paper"])
+def test_the_configuration_is_of_this_question(preset):
+    path = Path(__file__).parent.parent / "configs" / "capacity.py"
+    spec = Spec.from_config(runpy.run_path(str(path))["get_config"](preset))
+    experiments.check_names(spec)
+    assert spec.question == "capacity" and experiments.all_cells(spec)
+    # At the end of the search the budget is that of steps: epochs do not end before.
+    steps = -(-max(spec.grid.n) // spec.train.batch_size)
+    assert spec.train.max_epochs * steps >= spec.capacity.max_steps

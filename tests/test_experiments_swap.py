@@ -1,0 +1,348 @@
+import collections
+import dataclasses
+import itertools
+import math
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+
+import nfp_jax as nfp
+from nfp_jax import (
+    capacity,
+    data,
+    ensemble,
+    experiments,
+    masks,
+    models,
+    scores,
+    training,
+)
+from nfp_jax.experiments import lab as streams
+from nfp_jax.experiments import swap as question
+from nfp_jax.experiments.lab import Lab
+from nfp_jax.results import row_key
+from nfp_jax.spec import Spec
+
+# 4·6 + 6·2 = 36 prunable weights.
+N, DIM, WIDTHS = 9, 4, (6,)
+CONFIG = {
+    "name": "test",
+    "question": "swap",
+    "data": {"dim": DIM},
+    "model": {"widths": WIDTHS},
+    "train": {"max_epochs": 6, "min_epochs": 2, "learning_rate": 0.05},
+    "swap": {"pairs": 3},
+    "engine": {"shrink_from": float("inf")},
+    "grid": {"pruner": ("copy",), "sparsity": (0.75,), "n": (N,)},
+}
+
+
+def make_spec(**changes):
+    config = dict(CONFIG)
+    for group, fields in changes.items():
+        config[group] = {**config.get(group, {}), **fields}
+    return Spec.from_config(config)
+
+
+def run(spec, todo=None):
+    rows = []
+    todo = experiments.all_cells(spec) if todo is None else todo
+    failures, stats = experiments.run(spec, todo, rows.append)
+    assert len({row_key(row) for row in rows}) == len(rows)
+    return {row_key(row): row for row in rows}, failures, stats
+
+
+def key(stream, pair, seed=0):
+    whole = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), stream), seed)
+    return jax.random.fold_in(whole, pair)
+
+
+def sets(pair, noise=1.0):
+    """The three sets of a pair, by hand from the documented streams."""
+    own = data.gaussian(key(streams.DATA, pair), N, DIM)
+    other = data.gaussian(key(streams.OTHER_DATA, pair), N, DIM)
+    fresh = key(streams.OTHER_NOISE, pair)
+    return {
+        "own": data.with_label_noise(own, key(streams.NOISE, pair), noise),
+        "labels": data.with_label_noise(own, fresh, noise),
+        "data": data.with_label_noise(other, fresh, noise),
+    }
+
+
+def copy(net):
+    """Is told the answer: keeps, of weights i and n + i, the one that label i names."""
+
+    def score(params, batch=None, key=None, *, mask=None, prunable=None):
+        y = batch[1].astype(jnp.float32)
+        first = params["params"]["Dense_0"]["kernel"]
+        both = jnp.concatenate([y, 1 - y])
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        flat = jnp.zeros(first.size).at[: len(both)].set(both)
+        zeros["params"]["Dense_0"]["kernel"] = flat.reshape(first.shape)
+        return zeros
+
+    return score
+
+
+def read_out(job):
+    """A network that predicts the labels that its mask names."""
+    y = np.asarray(job.data[1])
+    named = np.ravel(job.mask["params"]["Dense_0"]["kernel"])[: len(y)]
+    correct = named == (y == 1)
+    redrawn = np.asarray(job.data[3])
+    metrics = {
+        "loss": np.float32(1.0),
+        "accuracy": np.float32(correct.mean()),
+        "noise_correlation": np.float32(0.0),
+        "redrawn_and_correct": np.float32(np.mean(correct & redrawn)),
+    }
+    false = np.bool_(False)
+    return training.TrainResult(
+        job.params, metrics, {}, np.int32(6), false, false, seconds=0.5
+    )
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Networks that read labels out of masks in place of trained ones; the jobs."""
+    done = []
+
+    def run(own, jobs, *, on_finish, on_error, **_):
+        source, waiting = iter(jobs), collections.deque()
+        while job := waiting.popleft() if waiting else next(source, None):
+            done.append(job)
+            try:
+                further = on_finish(job, read_out(job))
+            except Exception as error:
+                on_error(job, error)
+            else:
+                waiting.extendleft(reversed(further))
+        return [], ensemble.Stats(1.0, 0.0, 1.0, len(done), 0.0)
+
+    monkeypatch.setattr(ensemble, "run", run)
+    monkeypatch.setitem(experiments.PRUNERS, "copy", copy)
+    return done
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Programs are compiled for one device: it is not the engine that is tested."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
+    spec = make_spec(swap={"confidence": 0.9})
+    rows, failures, stats = run(spec)
+    ((_, row),) = rows.items()
+    assert failures == [] and stats.networks == row["trainings"] == 3 * 3 * 2
+    agree = {
+        name: [
+            int(np.sum(sets(pair)["own"].y == sets(pair)[name].y)) for pair in range(3)
+        ]
+        for name in ("own", "labels", "data")
+    }
+    assert agree["own"] == [N] * 3 and len({*agree["labels"]}) > 1
+    assert row["memorized_points"] == N
+    assert row["memorized_points_swapped"] == pytest.approx(np.mean(agree["labels"]))
+    assert row["swap_gaps"] == pytest.approx([N - a for a in agree["labels"]])
+    difference = row["memorized_points"] - row["memorized_points_swapped"]
+    assert row["swap_gap_points"] == pytest.approx(difference)
+    for name, prefix in (("labels", "swap_gap"), ("data", "swap_gap_data")):
+        for start in ("", "_reinit"):  # this network is the same from any weights
+            gaps = np.array([N - a for a in agree[name]])
+            interval = scipy.stats.ttest_1samp(gaps, 0.0).confidence_interval(0.9)
+            found = [row[f"{prefix}{start}_{part}"] for part in ("lower", "upper")]
+            assert row[f"{prefix}{start}_points"] == pytest.approx(gaps.mean())
+            assert found == pytest.approx(tuple(interval), rel=1e-5)
+            bits = np.array(
+                [float(capacity.memorized_bits(a / N, N, 2)) for a in agree[name]]
+            )
+            interval = scipy.stats.ttest_1samp(N - bits, 0.0).confidence_interval(0.9)
+            found = [row[f"{prefix}{start}_bits_{part}"] for part in ("lower", "upper")]
+            assert row[f"{prefix}{start}_bits"] == pytest.approx(
+                np.mean(N - bits), rel=1e-4
+            )
+            assert found == pytest.approx(tuple(interval), rel=1e-3)
+    expected = {
+        "pairs": 3,
+        "confidence": 0.9,
+        "kept": 9,
+        "classes": 2,
+        "seconds": 9.0,
+        "out_of_budget": 18,
+        "diverged": False,
+        "collapsed_share": 1.0,  # nothing is kept of the second layer
+    }
+    assert expected.items() <= row.items()
+
+
+def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told):
+    run(make_spec(grid={"noise": (0.5,)}))
+    model = models.MLP(2, WIDTHS)
+    kernels = []
+    for pair in range(3):
+        jobs = told[6 * pair : 6 * pair + 6]
+        own = models.initialize(model, key(streams.INIT, pair), (DIM,))
+        other = models.initialize(model, key(streams.OTHER_INIT, pair), (DIM,))
+        for job, (name, start) in zip(
+            jobs,
+            itertools.product(("own", "labels", "data"), (own, other)),
+            strict=True,
+        ):
+            dataset = sets(pair, noise=0.5)[name]
+            for part, expected in zip(
+                job.data,
+                (dataset.x, dataset.y, dataset.z, dataset.redrawn),
+                strict=True,
+            ):
+                np.testing.assert_allclose(part, expected, atol=1e-6)
+            named = np.ravel(job.mask["params"]["Dense_0"]["kernel"])[:N]
+            np.testing.assert_array_equal(named, sets(pair, noise=0.5)["own"].y == 1)
+            # 1e-6: compiled whole, or op by op.
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                job.params,
+                masks.apply_mask(start, job.mask),
+            )
+            # The same order of batches: what differs is the data alone.
+            assert job.key == key(streams.TRAIN, pair)
+        assert np.any(jobs[0].data[1] != jobs[2].data[1])
+        assert np.all(jobs[0].data[0] == jobs[2].data[0])
+        assert np.all(jobs[0].data[0] != jobs[4].data[0])
+        kernels.append(own["params"]["Dense_0"]["kernel"])
+    for a, b in itertools.combinations(range(3), 2):
+        assert np.all(kernels[a] != kernels[b])
+        assert np.all(told[6 * a].data[0] != told[6 * b].data[0])
+        assert np.any(told[6 * a].data[1] != told[6 * b].data[1])
+
+
+def test_without_noise_there_are_no_other_labels_and_no_bits(told):
+    ((_, row),) = run(make_spec(grid={"noise": (0.0,)}))[0].items()
+    for start in ("", "_reinit"):
+        ends = [row[f"swap_gap{start}_{part}"] for part in ("points", "lower", "upper")]
+        assert ends == [0.0, 0.0, 0.0]
+        for prefix in ("swap_gap", "swap_gap_data"):
+            bits = [f"{prefix}{start}_bits{end}" for end in ("", "_lower", "_upper")]
+            assert [row[name] for name in bits] == [None] * 3
+    assert row["swap_gap_data_points"] > 0  # other points have other labels
+
+
+def test_a_single_pair_has_gaps_and_no_interval(told):
+    ((_, row),) = run(make_spec(swap={"pairs": 1}))[0].items()
+    gap = N - int(np.sum(sets(0)["own"].y == sets(0)["labels"].y))
+    assert row["swap_gaps"] == pytest.approx([gap])
+    assert row["swap_gap_points"] == pytest.approx(gap)
+    for end in ("lower", "upper", "bits_lower", "bits_upper"):
+        assert row[f"swap_gap_{end}"] is None
+    assert row["swap_gap_bits"] > 0
+
+
+def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(told):
+    axes = {"pruner": ("copy", "random", "imp"), "sparsity": (0.5, 0.75)}
+    spec = make_spec(swap={"pairs": 2}, grid=axes)
+    cells = experiments.all_cells(spec)
+    rows, failures, _ = run(spec)
+    assert failures == [] and len(rows) == 6
+    assert run(spec, cells[::-1])[0] == rows
+    assert run(spec, cells[1:5])[0] == {k: rows[k] for k in map(row_key, cells[1:5])}
+
+
+def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_not():
+    spec = make_spec(grid={"pruner": ("random", "magnitude_init", "synflow", "snip")})
+    cells = experiments.all_cells(spec)
+    lab = Lab(spec, cells)
+    work = question.Swap(lab, print)
+    draw = lab.draw(cells[0], 1)
+    for cell in cells:
+        found = {
+            name: masks.ravel_mask(lab.mask(other, cell)).tobytes()
+            for name, other in work.sets(draw, cell, 1).items()
+        }
+        seeing = cell["pruner"] == "snip"
+        assert len(set(found.values())) == (3 if seeing else 1)
+
+
+def test_trained_networks_are_those_of_the_library():
+    spec = make_spec(
+        prune={"rewind_step": 2},
+        swap={"pairs": 2},
+        grid={"pruner": ("snip", "imp", "magnitude_trained"), "sparsity": (0.5,)},
+    )
+    cells = experiments.all_cells(spec)
+    rows, failures, stats = run(spec)
+    assert failures == [] and len(rows) == 3
+    assert question.Swap(Lab(spec, cells), print).networks() == stats.networks
+
+    model = models.MLP(2, WIDTHS)
+    loss_fn = scores.classification_loss(model.apply)
+    own = training.make_training(
+        loss_fn,
+        optax.adam(0.05),
+        metrics_fn=training.classification_metrics(model.apply),
+        max_epochs=6,
+        stop=training.stop_when_still(min_epochs=2),
+    )
+    points = {}
+    for pair in range(2):
+        params = models.initialize(model, key(streams.INIT, pair), (DIM,))
+        other = models.initialize(model, key(streams.OTHER_INIT, pair), (DIM,))
+        three = {name: (s.x, s.y) for name, s in sets(pair).items()}
+        mask = nfp.prune(nfp.snip(loss_fn), params, three["own"], sparsity=0.5)
+        for (name, batch), (which, start) in itertools.product(
+            three.items(), (("", params), ("_reinit", other))
+        ):
+            result = training.train(own, start, mask, batch, key(streams.TRAIN, pair))
+            points[pair, name, which] = N * float(result.metrics["accuracy"])
+    (row,) = (row for row in rows.values() if row["pruner"] == "snip")
+    # 1e-5: accuracies are float32.
+    for (name, prefix), which in itertools.product(
+        question.GAPS.items(), question.STARTS
+    ):
+        gaps = [points[p, "own", which] - points[p, name, which] for p in range(2)]
+        expected = pytest.approx(np.mean(gaps), abs=1e-5)
+        assert row[f"{prefix}{which}_points"] == expected
+    mean = np.mean([points[pair, "own", ""] for pair in range(2)])
+    assert row["memorized_points"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_training_that_diverges_is_a_row_and_a_cell_that_raises_leaves_the_others(
+    one_device, monkeypatch
+):
+    def raising(params, batch=None, key=None, *, mask=None, prunable=None):
+        raise RuntimeError("no score for this")
+
+    monkeypatch.setitem(experiments.PRUNERS, "raising", lambda net: raising)
+    spec = make_spec(
+        train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 2},
+        swap={"pairs": 1},
+        grid={"pruner": ("random", "raising", "magnitude_trained")},
+    )
+    rows, failures, _ = run(spec)
+    ((_, row),) = rows.items()
+    assert row["pruner"] == "random" and row["diverged"]
+    assert row["out_of_budget"] == 0 and math.isfinite(row["swap_gap_points"])
+    errors = {failure.cell["pruner"]: failure.error for failure in failures}
+    assert errors["raising"] == "RuntimeError: no score for this"
+    assert "'params/Dense_0/kernel' are NaN" in errors["magnitude_trained"]
+    assert len(failures) == 2
+
+
+@pytest.mark.parametrize("preset", ["", "smoke", "small", "paper"])
+def test_the_configuration_is_of_this_question(preset):
+    path = Path(__file__).parent.parent / "configs" / "data_swap.py"
+    spec = Spec.from_config(runpy.run_path(str(path))["get_config"](preset))
+    experiments.check_names(spec)
+    assert spec.question == "swap" and experiments.all_cells(spec)
+    assert spec.swap.pairs >= 2  # else there is no interval
+    if preset == "small":  # its gaps stand beside the information of that preset
+        path = path.with_name("mask_information.py")
+        other = Spec.from_config(runpy.run_path(str(path))["get_config"]("small"))
+        for group in ("data", "model"):
+            assert getattr(spec, group) == getattr(other, group)
+        assert dataclasses.asdict(spec.grid)["n"] == dataclasses.asdict(other.grid)["n"]
