@@ -154,9 +154,11 @@ def read_collection(directory: str | os.PathLike[str]) -> dict[str, Path] | None
     file = Path(directory) / _COLLECTION
     if not file.exists():
         return None
-    return {
-        part: Path(directory) / path for part, path in read_json(file)["parts"].items()
-    }
+    try:
+        parts = dict(read_json(file)["parts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"can't read {file}: it has no parts") from error
+    return {part: Path(directory) / path for part, path in parts.items()}
 
 
 @dataclass(frozen=True)

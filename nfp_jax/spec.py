@@ -292,14 +292,15 @@ def check_field(path: str) -> None:
     >>> check_field("train.batch_size")
     """
     kind: Any = Spec
-    if path.startswith("parts."):
-        path = ".".join(path.split(".")[2:])
-    for depth, field in enumerate(path.split(".") if path else []):
+    fields = path.split(".")
+    # The name of a part is free.
+    skipped = 2 if fields[0] == "parts" and len(fields) > 1 else 0
+    for depth, field in enumerate(fields[skipped:], skipped):
         if not dataclasses.is_dataclass(kind):
             return  # the entry of a mapping, free to name
         types = get_type_hints(kind)
         if field not in types:
-            _unknown(".".join(path.split(".")[: depth + 1]), types)
+            _unknown(".".join(fields[: depth + 1]), types)
         kind = types[field]
 
 
@@ -540,6 +541,9 @@ def _check_controls(spec: Spec) -> None:
         for path, value in _items(spec, "grid", "resume").items():
             expected = "'rewind': trained weights have seen the labels themselves"
             _require(value == "rewind", path, value, expected)
+        rewound = spec.prune.rewind_step
+        expected = "0: weights of a later step have seen the labels themselves"
+        _require(rewound == 0, "prune.rewind_step", rewound, expected)
         for path, value in _items(spec, "grid", "ablation").items():
             expected = "no 'reinitialize': question 'swap' trains both starts"
             _require(value != "reinitialize", path, value, expected)

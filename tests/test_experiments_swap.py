@@ -182,12 +182,16 @@ def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
     assert expected.items() <= row.items()
 
 
-def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told):
-    run(make_spec(grid={"noise": (0.5,)}))
+@pytest.mark.parametrize("pruner", ["copy", "magnitude_trained"])
+def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told, pruner):
+    run(make_spec(grid={"pruner": (pruner,), "noise": (0.5,)}))
     model = models.MLP(2, WIDTHS)
-    kernels = []
+    kernels, firsts = [], []
+    each = 6 if pruner == "copy" else 7  # with the dense network
+    assert len(told) == 3 * each
     for pair in range(3):
-        jobs = told[6 * pair : 6 * pair + 6]
+        these = told[each * pair : each * (pair + 1)]
+        dense, jobs = these[:-6], these[-6:]
         own = models.initialize(model, key(streams.INIT, pair), (DIM,))
         other = models.initialize(model, key(streams.OTHER_INIT, pair), (DIM,))
         for job, (name, start) in zip(
@@ -202,8 +206,9 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told):
                 strict=True,
             ):
                 np.testing.assert_allclose(part, expected, atol=1e-6)
-            named = np.ravel(job.mask["params"]["Dense_0"]["kernel"])[:N]
-            np.testing.assert_array_equal(named, sets(pair, noise=0.5)["own"].y == 1)
+            np.testing.assert_array_equal(
+                masks.ravel_mask(job.mask), masks.ravel_mask(jobs[0].mask)
+            )
             # 1e-6: compiled whole, or op by op.
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
@@ -215,11 +220,21 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told):
         assert np.any(jobs[0].data[1] != jobs[2].data[1])
         assert np.all(jobs[0].data[0] == jobs[2].data[0])
         assert np.all(jobs[0].data[0] != jobs[4].data[0])
+        if pruner == "copy":
+            named = np.ravel(jobs[0].mask["params"]["Dense_0"]["kernel"])[:N]
+            np.testing.assert_array_equal(named, jobs[0].data[1] == 1)
+        for job in dense:  # which this training has left as it was
+            assert job.data is jobs[0].data and job.key == key(streams.TRAIN, pair)
+            mask = nfp.prune(nfp.magnitude(), job.params, sparsity=0.75)
+            np.testing.assert_array_equal(
+                masks.ravel_mask(jobs[0].mask), masks.ravel_mask(mask)
+            )
         kernels.append(own["params"]["Dense_0"]["kernel"])
-    for a, b in itertools.combinations(range(3), 2):
-        assert np.all(kernels[a] != kernels[b])
-        assert np.all(told[6 * a].data[0] != told[6 * b].data[0])
-        assert np.any(told[6 * a].data[1] != told[6 * b].data[1])
+        firsts.append(jobs[0])
+    for i, j in itertools.combinations(range(3), 2):
+        assert np.all(kernels[i] != kernels[j])
+        assert np.all(firsts[i].data[0] != firsts[j].data[0])
+        assert np.any(firsts[i].data[1] != firsts[j].data[1])
 
 
 def test_without_noise_there_are_no_other_labels_and_no_bits(told):

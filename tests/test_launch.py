@@ -153,7 +153,10 @@ PARTS = "--config=configs/paper.py:smoke"
         ((SMOKE, "--confg.seed=1"), "Unknown command line flag 'confg.seed'"),
         ((SMOKE, "more"), "unexpected argument 'more', expected flags only"),
         ((SMOKE, "--shard=8/8"), "--shard is '8/8', expected i/n with 0 <= i < n"),
-        ((PARTS, "--config.parts.swap.grid.nn=1"), "grid.nn is not a field of grid"),
+        (
+            (PARTS, "--config.parts.swap.grid.nn=1"),
+            "grid.nn is not a field of parts.swap.grid",
+        ),
         ((PARTS, "--config.parts.swop.seed=1"), 'instead of "swop"'),
         (
             (PARTS, "--config.parts.swap.grid.n=(0,)"),

@@ -398,6 +398,9 @@ def test_a_damaged_collection_is_refused_with_its_path(tmp_path, results):
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ResultsError, match=r"can't read .*collection\.json"):
         read_collection(there)
+    (there / "collection.json").write_text("[]")
+    with pytest.raises(ResultsError, match="it has no parts"):
+        read_collection(there)
 
 
 def test_a_collection_that_cannot_be_written_is_refused(tmp_path, results):
