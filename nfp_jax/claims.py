@@ -441,7 +441,7 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
 
     Where it is, it is not the information alone that makes it.
     """
-    for (where, n, sparsity), group in _groups(cells, ["where", "n", "sparsity"]):
+    for (where, _, sparsity), group in _groups(cells, ["where", "n", "sparsity"]):
         of = {row["pruner"]: row for _, row in group.iterrows()}
         seeing = [x for x in of if x not in (*DATA_FREE, *TRAINED)]
         if "imp" not in of or not seeing:
@@ -457,7 +457,8 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
         yield Claim(
             f"IMP exceeds {label_of(other)}, whose masks hold nearly as much "
             f"information or more, in {what}",
-            f"{where}, n = {n:,}, {100 * sparsity:g} % removed",
+            f"{where}, information at n = {of['imp']['information_n']:,.0f}, "
+            f"{100 * sparsity:g} % removed",
             f"difference of means, IMP less {label_of(other)}; Welch",
             *_numbers(gap, low, high),
             verdict(low, high),
@@ -487,8 +488,9 @@ def correlation(
     Returns:
       The correlation at the middle of the intervals and at the median over seeds; and
       the 2.5 and 97.5 % points over ``REPEATS`` resamples of the cells (in their group,
-      if ``within``), of the seeds in each, with ``by`` drawn uniformly within its ends.
-      NaN where nothing varies.
+      if ``within``), of the seeds in each, with ``by`` drawn uniformly within its ends:
+      noise on top of what the values have, so that the ends lean towards 0. NaN where
+      nothing varies.
     """
     if cells.empty:
         return math.nan, math.nan, math.nan
