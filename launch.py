@@ -69,6 +69,8 @@ def main(argv: list[str]) -> int:
 
     ensemble.use_compilation_cache()
 
+    import jax
+
     from nfp_jax import data, experiments
 
     for spec in specs.values():
@@ -81,6 +83,9 @@ def main(argv: list[str]) -> int:
             if together is None:
                 raise SpecError(str(error)) from error
             print(f"failed: part {name!r}: {error}", file=sys.stderr)
+        # The next part needs none of its programs, and of some thousands the system
+        # can map no more.
+        jax.clear_caches()
     failed = len(outcomes) < len(specs) or any(x.failures for x in outcomes.values())
     if together and outcomes and not any(x.missing for x in outcomes.values()):
         _write_together(together, outcomes)

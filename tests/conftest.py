@@ -1,6 +1,7 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
 import os
+from pathlib import Path
 
 # Read when jax is first imported. One thread for linear algebra: the same sums in the
 # same order, however many tests run side by side.
@@ -14,8 +15,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("seeded")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_that_fit():
+    """Frees compiled programs before they are too many.
+
+    Each takes some memory maps, of which Linux gives a process 65,530; with none left,
+    LLVM ends the process.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
