@@ -12,6 +12,7 @@ cells failed, the others are on file; 2: bad input, nothing was run.
 
 import dataclasses
 import datetime
+import gc
 import importlib.metadata
 import logging
 import os
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> int:
         # The next part needs none of its programs, and of some thousands the system
         # can map no more.
         jax.clear_caches()
+        gc.collect()  # what cycles hold, too
     failed = len(outcomes) < len(specs) or any(x.failures for x in outcomes.values())
     if together and outcomes and not any(x.missing for x in outcomes.values()):
         _write_together(together, outcomes)

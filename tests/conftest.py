@@ -1,5 +1,6 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -34,3 +35,4 @@ def programs_that_fit():
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+        gc.collect()  # what cycles hold, too
