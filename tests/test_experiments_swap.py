@@ -285,7 +285,6 @@ def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_n
 
 def test_trained_networks_are_those_of_the_library():
     spec = make_spec(
-        prune={"rewind_step": 2},
         swap={"pairs": 2},
         grid={"pruner": ("snip", "imp", "magnitude_trained"), "sparsity": (0.5,)},
     )
