@@ -2,7 +2,7 @@
 
 Pure functions of arrays, for one network; ``vmap`` them over many. The capacity is
 searched for with the function that prunes and trains, which is given: ``Search`` is the
-search one step at a time, for a queue. Depends on jax and numpy only. The surprise: a
+search one step at a time, for a queue. Depends on jax, numpy and scipy. The surprise: a
 search believes that what does not fit n points does not fit more.
 """
 
