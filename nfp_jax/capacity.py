@@ -2,8 +2,8 @@
 
 Pure functions of arrays, for one network; ``vmap`` them over many. The capacity is
 searched for with the function that prunes and trains, which is given: ``Search`` is the
-search one step at a time, for a queue. Depends on jax, numpy and scipy. The surprise: a
-search believes that what does not fit n points does not fit more.
+search one step at a time, for a queue. Depends on jax, numpy and `nfp_jax.estimates`.
+The surprise: a search believes that what does not fit n points does not fit more.
 """
 
 import math
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
+
+from nfp_jax.estimates import mean_interval
 
 
 def memorized_points(accuracy: Any, n: Any) -> jax.Array:
@@ -221,7 +222,7 @@ def paired_gap(own: Any, other: Any, *, confidence: float = 0.95) -> Gap:
     that the mask was found on, ``other`` what the same mask's memorized of other data,
     of which the mask knows nothing. Half-width ``t · s / sqrt(k)`` with k pairs, s the
     deviation of their differences (k - 1 in the denominator), t with k - 1 degrees of
-    freedom.
+    freedom. Pairs that are not finite are left out.
 
     Args:
       own: ``[k]``.
@@ -240,10 +241,5 @@ def paired_gap(own: Any, other: Any, *, confidence: float = 0.95) -> Gap:
         raise ValueError(
             f"pairs have shapes {a.shape} and {b.shape}, expected both [k]"
         )
-    gaps = a - b
-    mean = float(gaps.mean())
-    if len(gaps) == 1:
-        return Gap(mean, math.nan, math.nan)
-    quantile = special.stdtrit(len(gaps) - 1, (1 + confidence) / 2)
-    half_width = float(quantile * gaps.std(ddof=1) / math.sqrt(len(gaps)))
+    mean, half_width = map(float, mean_interval(a - b, confidence))
     return Gap(mean, mean - half_width, mean + half_width)

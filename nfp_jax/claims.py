@@ -3,9 +3,9 @@
 ``claims(parts)`` goes through the runs of a collection and returns a line for each
 claim that their rows can speak to. A claim is put as an inequality; it *holds* where
 all of the interval is on its side, *does not hold* where all is on the other, and is
-*undecided* else. Depends on `nfp_jax.joined` and `nfp_jax.figures`. The surprise: where
-a run has several sparsities, a claim about pruners is judged at the one where their
-means differ most, in whatever direction, and says so.
+*undecided* else. Depends on `nfp_jax.joined`, `estimates` and `figures`. The surprise:
+where a run has several sparsities, a claim about pruners is judged at the one where
+their means differ most, in whatever direction, and says so.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import stats
 
-from nfp_jax.figures import label_of, mean_interval, slope_interval
+from nfp_jax.estimates import mean_interval, slope_interval, welch_interval
+from nfp_jax.figures import label_of
 from nfp_jax.joined import SEEDS, Part, beside_information, main_rows
 
 TRAINED = ("imp", "magnitude_trained")
@@ -453,7 +454,7 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
         own, others = of["imp"]["values"], of[other]["values"]
         if len(own) < 2 or len(others) < 2:
             continue
-        gap, low, high = _welch(own, others)
+        gap, low, high = welch_interval(own, others)
         yield Claim(
             f"IMP exceeds {label_of(other)}, whose masks hold nearly as much "
             f"information or more, in {what}",
@@ -542,18 +543,6 @@ def _correlation(
     a, b = (np.concatenate(some) for some in zip(*parts, strict=True))
     scale = math.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else math.nan
-
-
-def _welch(a: Any, b: Any) -> tuple[float, float, float]:
-    """Difference of two means with Welch's 95 % interval."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    errors = [some.var(ddof=1) / len(some) for some in (a, b)]
-    gap, error = float(a.mean() - b.mean()), sum(errors)
-    if error == 0:
-        return gap, gap, gap
-    shares = [e**2 / (len(x) - 1) for e, x in zip(errors, (a, b), strict=True)]
-    half_width = special.stdtrit(error**2 / sum(shares), 0.975) * math.sqrt(error)
-    return gap, float(gap - half_width), float(gap + half_width)
 
 
 def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:

@@ -583,33 +583,6 @@ def test_ranks_are_unchanged_by_a_monotone_map_of_the_values(order, map_):
     assert middle[0] == pytest.approx(stats.spearmanr(TEN[:8], order).statistic)
 
 
-# Two means
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ([5.0, 7.0, 6.5, 9.0], [1.0, 2.0]),
-        ([1.0, 2.0, 3.0], [1.5, 2.5, 2.0, 9.0, 4.0]),
-    ],
-)
-def test_the_interval_of_two_means_is_welchs(a, b):
-    found = module._welch(a, b)
-    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
-    assert found == pytest.approx((np.mean(a) - np.mean(b), *expected))
-
-
-def test_where_one_of_two_means_has_no_scatter_the_others_is_students():
-    found = module._welch([1.0, 2.0, 4.0], [7.0, 7.0])
-    mean = 7 / 3 - 7
-    expected = stats.t.interval(0.95, 2, mean, stats.sem([1.0, 2.0, 4.0]))
-    assert found == pytest.approx((mean, *expected))
-
-
-def test_two_means_without_scatter_have_no_width():
-    assert module._welch([3.0, 3.0], [1.0, 1.0]) == (2, 2, 2)
-
-
 # Runs read together
 
 KNOWN = {"random": 0.0, "synflow": 10.0, "grasp": 40.0, "snip": 60.0, "imp": 70.0}

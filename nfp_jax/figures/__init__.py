@@ -1,7 +1,7 @@
 """The figures of a run, from its rows: what they say, how they look, and their SVG.
 
-Depends on `nfp_jax.results` alone; never on arrays or JAX. A file a kind of rows, which
-ends with its `Kind`: all that a page needs to know of it. ``words``, ``estimates``,
+Depends on `nfp_jax.results` and `estimates`; never on arrays or JAX. A file a kind of
+rows, which ends with its `Kind`: all that a page needs to know of it. ``words``,
 ``looks``, ``common``, ``points`` and ``bars`` are what they share. What would surprise:
 nobody says of which kind rows are; their columns do. A new kind is a new file and its
 place in `KINDS`.
@@ -12,7 +12,6 @@ import pandas as pd
 
 from nfp_jax.figures.capacity import CAPACITY
 from nfp_jax.figures.common import Drawing, svg
-from nfp_jax.figures.estimates import mean_interval, median_interval, slope_interval
 from nfp_jax.figures.information import INFORMATION, about, intervals, measured
 from nfp_jax.figures.kind import Grid, Kind, Line
 from nfp_jax.figures.looks import LOOKS, RC, Look
@@ -54,14 +53,11 @@ __all__ = [
     "intervals",
     "kind_of",
     "label_of",
-    "mean_interval",
     "measured",
-    "median_interval",
     "networks_of",
     "pruned",
     "pruners_of",
     "shown",
-    "slope_interval",
     "span",
     "summary",
     "svg",

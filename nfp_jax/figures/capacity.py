@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from nfp_jax.estimates import median_interval
 from nfp_jax.figures.common import (
     Drawing,
     Plan,
@@ -28,7 +29,6 @@ from nfp_jax.figures.common import (
     plan_of,
     series_of,
 )
-from nfp_jax.figures.estimates import median_interval
 from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.figures.looks import GUIDE, GUIDE_TEXT
 from nfp_jax.figures.points import (

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import special
 
+from nfp_jax.estimates import mean_interval
 from nfp_jax.figures.bars import (
     BY_N,
     BY_SPARSITY,
@@ -35,7 +36,6 @@ from nfp_jax.figures.common import (
     plan_of,
     zero_and_decades,
 )
-from nfp_jax.figures.estimates import mean_interval
 from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.figures.looks import BOUND, LEVEL
 from nfp_jax.figures.points import Mark

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from nfp_jax.estimates import mean_interval
 from nfp_jax.figures.common import (
     Drawing,
     Plan,
@@ -26,7 +27,6 @@ from nfp_jax.figures.common import (
     series_of,
     spread,
 )
-from nfp_jax.figures.estimates import mean_interval
 from nfp_jax.figures.kind import Grid, Kind, grids_of
 from nfp_jax.figures.looks import BARS
 from nfp_jax.figures.points import (

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from nfp_jax.estimates import mean_interval, slope_interval
 from nfp_jax.figures import memorization
 from nfp_jax.figures.bars import BOTH_LOGARITHMIC, BY_SPARSITY, Bars, draw_bars
 from nfp_jax.figures.common import (
@@ -29,7 +30,6 @@ from nfp_jax.figures.common import (
     plan_of,
     series_of,
 )
-from nfp_jax.figures.estimates import mean_interval, slope_interval
 from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.figures.looks import BOUND
 from nfp_jax.figures.memorization import MARKS, networks_in_words

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from nfp_jax.estimates import mean_interval
 from nfp_jax.figures.common import Drawing, Plan, plan_of
-from nfp_jax.figures.estimates import mean_interval
 from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.figures.looks import LEVEL
 from nfp_jax.figures.points import (

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from nfp_jax.estimates import mean_interval, median_interval
 from nfp_jax.figures.common import (
     Drawing,
     decades,
@@ -20,7 +21,6 @@ from nfp_jax.figures.common import (
     logarithmic,
     plan_of,
 )
-from nfp_jax.figures.estimates import mean_interval, median_interval
 from nfp_jax.figures.looks import GUIDE
 from nfp_jax.figures.words import in_words, pruners_of
 

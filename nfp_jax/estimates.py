@@ -1,8 +1,8 @@
-"""Estimates from few numbers, each with its interval: a mean, a median, a slope.
+"""Estimates from few numbers, each with its interval: means, a median, a slope.
 
-Plain numbers in, plain numbers out: nothing here knows of rows or figures. What would
-surprise: where there are too few numbers for an interval, its ends are NaN and the
-estimate stays; what is not finite is left out.
+Plain numbers in, plain numbers out, by numpy and scipy: nothing here knows of rows,
+figures or JAX. What would surprise: where there are too few numbers for an interval,
+its ends are NaN and the estimate stays; what is not finite is left out.
 """
 
 from __future__ import annotations
@@ -84,3 +84,33 @@ def slope_interval(
     error = np.sqrt(((y - slope * x) ** 2).sum() / freedom / (x @ x))
     half_width = float(special.stdtrit(freedom, (1 + confidence) / 2) * error)
     return slope, slope - half_width, slope + half_width
+
+
+def welch_interval(
+    a: Any, b: Any, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of a less mean of b, and its Welch interval's ends.
+
+    Half-width ``t * e`` with ``e² = s_a² / k_a + s_b² / k_b``, t the quantile for
+    ``e⁴ / sum((s² / k)² / (k - 1))`` degrees of freedom. The two may vary differently,
+    and are not paired. Where neither varies the ends are the difference itself; a
+    single value on either side has no interval.
+
+    >>> [round(end, 3) for end in welch_interval([1, 2, 3], [0, 1, 2])]
+    [1.0, -1.267, 3.267]
+    """
+    sides = [np.asarray(side, dtype=float) for side in (a, b)]
+    sides = [side[np.isfinite(side)] for side in sides]
+    if not all(map(len, sides)):
+        return np.nan, np.nan, np.nan
+    gap = float(sides[0].mean() - sides[1].mean())
+    if min(map(len, sides)) == 1:
+        return gap, np.nan, np.nan
+    squares = [side.var(ddof=1) / len(side) for side in sides]
+    error = sum(squares)
+    if error == 0:
+        return gap, gap, gap
+    shares = [e**2 / (len(x) - 1) for e, x in zip(squares, sides, strict=True)]
+    quantile = special.stdtrit(error**2 / sum(shares), (1 + confidence) / 2)
+    half_width = float(quantile * np.sqrt(error))
+    return gap, gap - half_width, gap + half_width
