@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -6,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, data, experiments, masks, models, scores, training
@@ -13,7 +15,7 @@ from nfp_jax.experiments import lab as streams
 from nfp_jax.experiments.lab import Lab
 from nfp_jax.experiments.memorization import Memorization
 from nfp_jax.results import row_key
-from nfp_jax.spec import Spec, SpecError
+from nfp_jax.spec import SpecError
 
 CONFIG = {
     "name": "test",
@@ -30,23 +32,7 @@ CONFIG = {
         "train_seed": (5,),
     },
 }
-
-
-def make_spec(**changes):
-    config = {
-        group: dict(fields) if isinstance(fields, dict) else fields
-        for group, fields in CONFIG.items()
-    }
-    for group, fields in changes.items():
-        config[group] = {**config.get(group, {}), **fields}
-    return Spec.from_config(config)
-
-
-def run(spec, todo=None):
-    rows = []
-    todo = experiments.all_cells(spec) if todo is None else todo
-    failures, stats = experiments.run(spec, todo, rows.append)
-    return {row_key(row): row for row in rows}, failures, stats
+make_spec = functools.partial(spec_of, CONFIG)
 
 
 def work(spec):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, ensemble, experiments, masks, scores, training
@@ -26,21 +27,7 @@ CONFIG = {
     "engine": {"shrink_from": float("inf")},
     "grid": {"pruner": ("random",), "sparsity": (0.5,), "n": (100,)},
 }
-
-
-def make_spec(**changes):
-    config = dict(CONFIG)
-    for group, fields in changes.items():
-        config[group] = {**config.get(group, {}), **fields}
-    return Spec.from_config(config)
-
-
-def run(spec, todo=None):
-    rows = []
-    todo = experiments.all_cells(spec) if todo is None else todo
-    failures, stats = experiments.run(spec, todo, rows.append)
-    assert len({row_key(row) for row in rows}) == len(rows)
-    return {row_key(row): row for row in rows}, failures, stats
+make_spec = functools.partial(spec_of, CONFIG)
 
 
 def of(rows, pruner, sparsity=0.5):

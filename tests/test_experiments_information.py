@@ -1,3 +1,4 @@
+import functools
 import math
 import runpy
 from pathlib import Path
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import data, experiments, information, masks, scores, training
@@ -25,13 +27,7 @@ CONFIG = {
     "information": {"datasets": 6},
     "grid": {"pruner": ("snip",), "sparsity": (0.5,), "n": (9,)},
 }
-
-
-def make_spec(**changes):
-    config = dict(CONFIG)
-    for group, fields in changes.items():
-        config[group] = {**config.get(group, {}), **fields}
-    return Spec.from_config(config)
+make_spec = functools.partial(spec_of, CONFIG)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,13 +44,6 @@ def calls():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(information, "mask_information", bounds, raising=False)
         yield seen
-
-
-def run(spec, todo=None, store=None):
-    rows = []
-    todo = experiments.all_cells(spec) if todo is None else todo
-    failures, stats = experiments.run(spec, todo, rows.append, store=store)
-    return {row_key(row): row for row in rows}, failures, stats
 
 
 def on_file(store, spec, **coordinates):

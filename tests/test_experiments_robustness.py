@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 import runpy
 from pathlib import Path
@@ -9,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from running import run, spec_of
 
 from nfp_jax import experiments, masks, models, scores, training
 from nfp_jax.experiments import robustness as question
 from nfp_jax.experiments.lab import Lab
-from nfp_jax.results import row_key
 from nfp_jax.spec import Spec
 
 CONFIG = {
@@ -26,20 +27,7 @@ CONFIG = {
     "engine": {"shrink_from": float("inf")},
     "grid": {"pruner": ("dense",), "sparsity": (0.5,), "n": (40,)},
 }
-
-
-def make_spec(**changes):
-    config = dict(CONFIG)
-    for group, fields in changes.items():
-        config[group] = {**config.get(group, {}), **fields}
-    return Spec.from_config(config)
-
-
-def run(spec, todo=None):
-    rows = []
-    todo = experiments.all_cells(spec) if todo is None else todo
-    failures, _ = experiments.run(spec, todo, rows.append)
-    return {row_key(row): row for row in rows}, failures
+make_spec = functools.partial(spec_of, CONFIG)
 
 
 def trained(spec, model, cell):
@@ -89,7 +77,7 @@ def everything(one_device, raising):
             "noise": (0.5,),
         }
     )
-    return spec, *run(spec)
+    return spec, *run(spec)[:2]
 
 
 def test_a_cell_that_raises_leaves_the_others(everything):
@@ -110,7 +98,7 @@ def test_rows_are_those_of_memorization_and_more(everything):
         for cell in experiments.all_cells(spec)
         if cell["pruner"] != "raising" and cell["sparsity"] < 0.9
     ]
-    plain, _ = run(dataclasses.replace(spec, question="memorization"), cells)
+    plain, _, _ = run(dataclasses.replace(spec, question="memorization"), cells)
     assert len(plain) == 2
     more = {
         *(f"lipschitz_{which}" for which in ("lower", "upper", "product")),
@@ -173,7 +161,7 @@ class Own(nn.Module):
 
 def test_a_network_without_a_proven_bound_has_an_infinite_one(monkeypatch):
     monkeypatch.setitem(experiments.MODELS, "own", lambda spec, classes: Own())
-    rows, failures = run(make_spec(model={"name": "own"}))
+    rows, failures, _ = run(make_spec(model={"name": "own"}))
     ((_, row),) = rows.items()
     assert failures == [] and row["lipschitz_upper"] == math.inf
     assert row["lipschitz_product"] == math.inf and 0 < row["lipschitz_lower"] < 1e3
@@ -198,7 +186,7 @@ def test_slopes_above_one_have_no_proven_bound(monkeypatch, activation, proven):
 
 def test_a_network_that_diverges_is_a_row_without_slopes():
     spec = make_spec(train={"optimizer": "sgd", "learning_rate": 1e30})
-    rows, failures = run(spec)
+    rows, failures, _ = run(spec)
     ((_, row),) = rows.items()
     assert failures == [] and row["diverged"]
     assert math.isnan(row["lipschitz_upper"]) and math.isnan(row["lipschitz_product"])

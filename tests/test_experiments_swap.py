@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 import runpy
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import (
@@ -41,21 +43,7 @@ CONFIG = {
     "engine": {"shrink_from": float("inf")},
     "grid": {"pruner": ("copy",), "sparsity": (0.75,), "n": (N,)},
 }
-
-
-def make_spec(**changes):
-    config = dict(CONFIG)
-    for group, fields in changes.items():
-        config[group] = {**config.get(group, {}), **fields}
-    return Spec.from_config(config)
-
-
-def run(spec, todo=None):
-    rows = []
-    todo = experiments.all_cells(spec) if todo is None else todo
-    failures, stats = experiments.run(spec, todo, rows.append)
-    assert len({row_key(row) for row in rows}) == len(rows)
-    return {row_key(row): row for row in rows}, failures, stats
+make_spec = functools.partial(spec_of, CONFIG)
 
 
 def key(stream, pair, seed=0):
@@ -281,6 +269,20 @@ def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_n
         }
         seeing = cell["pruner"] == "snip"
         assert len(set(found.values())) == (3 if seeing else 1)
+
+
+def test_each_pair_s_mask_is_shuffled_by_its_own_key():
+    """Else one unlucky permutation would be in every pair of a row."""
+    spec = make_spec(grid={"pruner": ("snip",), "ablation": ("shuffle",)})
+    ((cell,), lab) = experiments.all_cells(spec), Lab(spec, [])
+    same = masks.dense_mask(lab.draw(cell).params)
+    same["params"]["Dense_0"]["kernel"] = jnp.arange(24).reshape(4, 6) < 12
+    found = [
+        lab.ablated(draw, cell, same, draw.params)[0]
+        for draw in (lab.draw(cell, pair) for pair in (0, 1, 0))
+    ]
+    first, second, again = (masks.ravel_mask(mask).tolist() for mask in found)
+    assert first == again != second
 
 
 def test_trained_networks_are_those_of_the_library():

@@ -1,10 +1,12 @@
-"""Cells to rows: one file a question over what all share, ``lab``.
+"""Cells to rows: one file a question over what all share.
 
 ``memorization`` trains the masked network of every cell; ``information`` makes a cell's
 mask of many data sets and bounds what it knows of them; ``capacity`` searches for the
 most points that its network fits; ``swap`` retrains it on data that the mask never saw;
-``robustness`` bounds its Lipschitz constant. The package knows all others of ours. A
-pruner of your own is registered in ``PRUNERS``, a question in ``QUESTIONS``.
+``robustness`` bounds its Lipschitz constant. They share ``tables`` of the names in a
+configuration, ``trainer``, one network's training, and ``lab``, which makes draws and
+masks. The package knows all others of ours. A pruner of your own is registered in
+``PRUNERS``, a question in ``QUESTIONS``.
 """
 
 from collections.abc import Callable
@@ -14,12 +16,13 @@ from nfp_jax.ensemble import Stats
 from nfp_jax.experiments import (
     capacity,
     information,
-    lab,
     memorization,
     robustness,
     swap,
+    tables,
 )
-from nfp_jax.experiments.lab import (
+from nfp_jax.experiments.lab import AddRow, Failure
+from nfp_jax.experiments.tables import (
     ABLATIONS,
     MODELS,
     PRUNERS,
@@ -28,8 +31,6 @@ from nfp_jax.experiments.lab import (
     SELECTS,
     STOPS,
     TRAINED,
-    AddRow,
-    Failure,
     Network,
 )
 from nfp_jax.results import Results
@@ -68,8 +69,8 @@ def check_names(spec: Spec) -> None:
     Raises:
       SpecError: names the field and lists the known names.
     """
-    lab.check_name("question", spec.question, QUESTIONS)
-    lab.check_names(spec)
+    tables.check_name("question", spec.question, QUESTIONS)
+    tables.check_names(spec)
 
 
 def all_cells(spec: Spec) -> list[Cell]:

@@ -11,13 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from nfp_jax import capacity, ensemble, training
-from nfp_jax.experiments.lab import (
-    AddRow,
-    Draw,
-    Failure,
-    Lab,
-    comes_through_training,
-)
+from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab
+from nfp_jax.experiments.tables import comes_through_training
+from nfp_jax.experiments.trainer import Budget
 from nfp_jax.masks import Mask, Params
 from nfp_jax.results import Results
 from nfp_jax.spec import Cell, Spec, SpecError
@@ -38,8 +34,9 @@ def run(
     Raises:
       SpecError: the share asked for is one that a constant reaches.
     """
-    lab = Lab(spec, todo)
     share = spec.capacity.share
+    budget = Budget(training.stop_when_fitted(share), spec.capacity.max_steps)
+    lab = Lab(spec, todo, budget)
     if share <= 1 / lab.classes:
         raise SpecError(
             f"capacity.share is {share}, expected more than chance, 1/{lab.classes}"

@@ -19,16 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from nfp_jax import data, decoding, ensemble, information, masks, pruning
-from nfp_jax.experiments.lab import (
-    DATA,
-    NOISE,
-    SELECTS,
-    AddRow,
-    Draw,
-    Failure,
-    Lab,
-    comes_through_training,
-)
+from nfp_jax.experiments.lab import DATA, NOISE, AddRow, Draw, Failure, Lab
+from nfp_jax.experiments.tables import SELECTS, comes_through_training
 from nfp_jax.masks import Mask, Params, Scores
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Cell, InformationSpec, Spec

@@ -1,112 +1,43 @@
-"""What all questions share: names, keys, the set, the network, its training, masks.
+"""What all questions share: keys, the set, the network, its training, masks.
 
 Cells that share n, noise and seeds share a draw: one data set, one initialization. In
 a draw the dense training serves the dense row, magnitude after training and the first
-round of IMP at every sparsity; one IMP trajectory serves all of its sparsities.
-Strings of a configuration are looked up here, in one table a kind; a pruner of your
-own is registered in ``PRUNERS``. The surprise: a failure is kept with its cells, not
-raised.
+round of IMP at every sparsity; one IMP trajectory serves all of its sparsities. The
+surprise: a failure is kept with its cells, not raised.
 """
 
 import contextlib
 import functools
-import inspect
 import itertools
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from nfp_jax import (
-    capacity,
-    compaction,
-    data,
-    ensemble,
-    masks,
-    models,
-    pruning,
-    scores,
-    training,
-)
+from nfp_jax import capacity, data, ensemble, masks, models, pruning, scores, training
 from nfp_jax.data import Dataset
+from nfp_jax.experiments.tables import (
+    DATA_FREE,
+    MODELS,
+    PRUNERS,
+    SCHEDULES,
+    SELECTS,
+    TRAINED,
+    Network,
+)
+from nfp_jax.experiments.trainer import EVALUATED_AT_ONCE, Budget, build
 from nfp_jax.masks import Mask, Params
 from nfp_jax.scores import ScoreFn
 from nfp_jax.spec import DRAW, Cell, Spec, SpecError
 
 Row = dict[str, Any]
 AddRow = Callable[[Row], None]
-
-
-class Network(NamedTuple):
-    """What a pruner may be built from.
-
-    Attributes:
-      apply_fn: ``apply_fn(params, x) -> logits``.
-      input_shape: one example's shape, without the batch.
-      spec: the whole specification.
-    """
-
-    apply_fn: masks.ApplyFn
-    input_shape: tuple[int, ...]
-    spec: Spec
-
-
-def _grasp(net: Network) -> ScoreFn:
-    loss_fn = scores.classification_loss(
-        net.apply_fn, temperature=net.spec.prune.grasp_temperature
-    )
-    return scores.grasp(loss_fn, chunk_size=net.spec.prune.score_chunk)
-
-
-def _snip(net: Network) -> ScoreFn:
-    loss_fn = scores.classification_loss(net.apply_fn)
-    return scores.snip(loss_fn, chunk_size=net.spec.prune.score_chunk)
-
-
-# Pruning at initialization: each entry builds a ScoreFn. Register your own here.
-PRUNERS: dict[str, Callable[[Network], ScoreFn]] = {
-    "random": lambda net: scores.random(),
-    "magnitude_init": lambda net: scores.magnitude(),
-    "snip": _snip,
-    "grasp": _grasp,
-    "synflow": lambda net: scores.synflow(net.apply_fn, net.input_shape),
-}
-# Those that get no batch where masks are made one by one: one program serves every n.
-DATA_FREE = {"random", "magnitude_init", "synflow"}
-# Pruning through training: built from the dense training below.
-TRAINED = ("magnitude_trained", "imp")
-SELECTS: dict[str, pruning.SelectFn] = {
-    "global": masks.top_k,
-    "per_layer": masks.top_k_per_layer,
-    "erk": masks.top_k_erk,
-}
-SCHEDULES: dict[str, masks.Schedule] = {
-    "exponential": pruning.exponential,
-    "linear": pruning.linear,
-}
-RESUMES = ("rewind", "finetune")
-ABLATIONS = ("", "shuffle", "reinitialize", "invert")
-MODELS: dict[str, Callable[[Any, int], Any]] = {
-    "mlp": lambda model, classes: models.MLP(classes, model.widths, model.init),
-    "convnet": lambda model, classes: models.ConvNet(
-        classes, model.channels, model.widths, model.init
-    ),
-}
-STOPS: dict[str, Callable[[Any], training.StopFn]] = {
-    "still": lambda train: training.stop_when_still(
-        patience=train.patience, min_epochs=train.min_epochs
-    ),
-    "paper": lambda train: training.stop_as_paper(patience=train.patience),
-}
 # Streams of randomness: a key is fold_in(fold_in(root, stream), seed), so that changing
 # the pruner changes neither the initialization nor the data.
 INIT, DATA, NOISE, SCORE, TRAIN, SHUFFLE, REINITIALIZE = range(7)
 PROBE, OTHER_INIT, OTHER_DATA, OTHER_NOISE = range(7, 11)
-EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
 
 
 class Failure(NamedTuple):
@@ -114,47 +45,6 @@ class Failure(NamedTuple):
 
     cell: Cell
     error: str
-
-
-def check_names(spec: Spec) -> None:
-    """Raises for a name in the specification that no table here knows.
-
-    Raises:
-      SpecError: names the field and lists the known names.
-    """
-    optimizers = {
-        name
-        for name, value in vars(optax).items()
-        if not name.startswith(("_", "scale_by"))
-        and inspect.isfunction(value)
-        and "learning_rate" in inspect.signature(value).parameters
-    }
-    known = {
-        "grid.pruner": (spec.grid.pruner, ("dense", *PRUNERS, *TRAINED)),
-        "grid.select": (spec.grid.select, SELECTS),
-        "grid.resume": (spec.grid.resume, RESUMES),
-        "grid.ablation": (spec.grid.ablation, ABLATIONS),
-        "model.name": ((spec.model.name,), MODELS),
-        "model.init": ((spec.model.init,), models.INITIALIZERS),
-        "train.stop": ((spec.train.stop,), STOPS),
-        "train.optimizer": ((spec.train.optimizer,), sorted(optimizers)),
-        "prune.schedule": ((spec.prune.schedule,), SCHEDULES),
-        "prune.rounds": (tuple(spec.prune.rounds), PRUNERS),
-    }
-    for field, (names, table) in known.items():
-        for name in names:
-            check_name(field, name, table)
-
-
-def check_name(field: str, name: str, table: Collection[str]) -> None:
-    """Raises for a name that is not in a table.
-
-    Raises:
-      SpecError: names the field and lists the known names.
-    """
-    if name not in table:
-        listed = ", ".join(repr(entry) for entry in table)
-        raise SpecError(f"{field} names {name!r}, expected one of {listed}")
 
 
 class Task(NamedTuple):
@@ -172,6 +62,7 @@ class Draw(NamedTuple):
     data: tuple[Any, ...]  # x, y, z, redrawn: what the training takes
     score_key: jax.Array
     train_key: jax.Array
+    repeat: int | None = None  # which of a cell's repeats it is
 
     def first(self, n: int) -> "Draw":
         """The draw with the first n points of its set."""
@@ -198,7 +89,9 @@ OnTrained = Callable[[Mask, training.TrainResult], list[ensemble.Job]]
 class Lab:
     """What all cells share: the set, the network, its training, the pruners."""
 
-    def __init__(self, spec: Spec, todo: list[Cell]) -> None:
+    def __init__(
+        self, spec: Spec, todo: list[Cell], budget: Budget | None = None
+    ) -> None:
         self.spec, self.todo = spec, todo
         self.failures: list[Failure] = []
         self.pool = None if spec.data.name == "gaussian" else _load(spec)
@@ -222,7 +115,7 @@ class Lab:
             self.shapes = jax.eval_shape(self.initial, jax.random.key(0))
         except ValueError as error:
             raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
-        self.training, self.shrink = _training(spec, self.model, self.input_shape)
+        self.training, self.shrink = build(spec, self.model, self.input_shape, budget)
         self.prunable = masks.prunable_kernels(self.shapes)
         self.total = masks.prunable_size(self.shapes, self.prunable)
         net = Network(self.model.apply, self.input_shape, spec)
@@ -309,6 +202,7 @@ class Lab:
             (),
             self.key(SCORE, cell["train_seed"], repeat),
             self.key(TRAIN, cell["train_seed"], repeat),
+            repeat,
         )
         key = self.key(NOISE, cell["data_seed"], repeat)
         return draw.on(self.relabeled(draw.dataset, cell, key))
@@ -362,13 +256,15 @@ class Lab:
             prunable=self.prunable,
         )
 
-    def ablated(self, cell: Cell, mask: Mask, start: Params) -> tuple[Mask, Params]:
+    def ablated(
+        self, draw: Draw, cell: Cell, mask: Mask, start: Params
+    ) -> tuple[Mask, Params]:
         """The mask, and the weights to train from, after the ablation of a cell."""
         if cell["ablation"] == "shuffle":
-            key = self.key(SHUFFLE, cell["train_seed"])
+            key = self.key(SHUFFLE, cell["train_seed"], draw.repeat)
             mask = masks.shuffle_within_layers(mask, key, prunable=self.prunable)
         if cell["ablation"] == "reinitialize":
-            key = self.key(REINITIALIZE, cell["init_seed"])
+            key = self.key(REINITIALIZE, cell["init_seed"], draw.repeat)
             start = pruning.reinitialize(self.init, mask, key)
         return mask, masks.apply_mask(start, mask)
 
@@ -376,7 +272,7 @@ class Lab:
         self, draw: Draw, cell: Cell, mask: Mask, start: Params, then: OnTrained
     ) -> list[ensemble.Job]:
         """The last training of a cell, its ablation applied."""
-        mask, start = self.ablated(cell, mask, start)
+        mask, start = self.ablated(draw, cell, mask, start)
         task = Task([cell], functools.partial(then, mask))
         return [ensemble.Job(start, mask, draw.data, draw.train_key, tag=task)]
 
@@ -533,89 +429,3 @@ def _load(spec: Spec) -> Dataset:
     return data.load(
         spec.data.name, directory=spec.data.dir, download=spec.data.download
     )
-
-
-def _training(
-    spec: Spec, model: Any, input_shape: tuple[int, ...]
-) -> tuple[training.Training, ensemble.ShrinkJob | None]:
-    """The training of the specification, with the metrics of a row, and what removes
-    dead neurons for it, where that changes nothing and pays.
-    """
-    build = getattr(optax, spec.train.optimizer)
-    try:
-        optimizer = build(spec.train.learning_rate, **spec.train.options)
-    except TypeError as error:
-        raise SpecError(f"train.options do not fit the optimizer: {error}") from error
-    shrink, apply_fn = None, model.apply
-    if math.isfinite(spec.engine.shrink_from):
-        if shrink := _shrink(spec, model, input_shape, optimizer):
-            apply_fn = models.apply_at_any_width(model)
-    loss_fn = scores.classification_loss(apply_fn)
-
-    def batch_loss(params: Params, batch: tuple[Any, ...]) -> jax.Array:
-        return loss_fn(params, batch[:2])
-
-    def metrics_fn(params: Params, data: tuple[Any, ...]) -> training.Metrics:
-        x, y, z, redrawn = data
-        logits = apply_fn(params, x)
-        correct = jnp.argmax(logits, axis=-1) == y
-        return {
-            **training.label_metrics(logits, y),
-            "noise_correlation": capacity.noise_correlation(jax.nn.softmax(logits), z),
-            "redrawn_and_correct": jnp.mean((correct & redrawn).astype(jnp.float32)),
-        }
-
-    stop, steps = STOPS[spec.train.stop](spec.train), training.NO_LIMIT
-    if spec.question == "capacity":
-        stop = training.stop_when_fitted(spec.capacity.share)
-        steps = spec.capacity.max_steps
-    own = training.make_training(
-        batch_loss,
-        optimizer,
-        metrics_fn=metrics_fn,
-        batch_size=spec.train.batch_size,
-        max_epochs=spec.train.max_epochs,
-        max_steps=steps,
-        stop=stop,
-        evaluate_at_once=EVALUATED_AT_ONCE,
-    )
-    return own, shrink
-
-
-def _shrink(
-    spec: Spec, model: Any, input_shape: tuple[int, ...], optimizer: Any
-) -> ensemble.ShrinkJob | None:
-    """What removes dead neurons from jobs whose training is worth the compiling."""
-    try:
-        chain = models.layer_chain(model)
-        positions = models.layer_positions(model, input_shape)
-    except ValueError:  # a network of the user's own
-        return None
-    if not compaction.keeps_dead_weights(optimizer):
-        return None
-    small = compaction.make_shrink(
-        chain,
-        dead_inputs=compaction.is_dead_at_zero(model.activation),
-        positions=positions,
-    )
-
-    def shrink(job: ensemble.Job) -> compaction.Shrunk | None:
-        leaves = dict(masks.named_leaves(job.params))
-        sizes = [leaves[f"{layer}/kernel"].size for layer in chain]
-        products = sum(n * size for n, size in zip(positions, sizes, strict=True))
-        # Two operations a product, forward, and twice as much backward.
-        n = len(job.data[1])
-        points = n * spec.train.max_epochs
-        if spec.question == "capacity":
-            points = min(points, spec.capacity.max_steps * spec.train.batch_size)
-        work = 6 * products * points
-        if work < spec.engine.shrink_from:
-            return None
-        return small(*jax.device_get((job.params, job.mask)))
-
-    return shrink
-
-
-def comes_through_training(cell: Cell) -> bool:
-    """Whether a cell needs the dense training of its draw."""
-    return cell["pruner"] == "dense" or cell["pruner"] in TRAINED

@@ -16,15 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax import data, ensemble, masks, pruning, training
-from nfp_jax.experiments.lab import (
-    SELECTS,
-    AddRow,
-    Draw,
-    Failure,
-    Lab,
-    Row,
-    comes_through_training,
-)
+from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab, Row
+from nfp_jax.experiments.tables import SELECTS, comes_through_training
 from nfp_jax.masks import Mask, Params
 from nfp_jax.results import Results
 from nfp_jax.spec import Cell, Spec

@@ -24,8 +24,8 @@ from nfp_jax.experiments.lab import (
     Failure,
     Lab,
     Row,
-    comes_through_training,
 )
+from nfp_jax.experiments.tables import comes_through_training
 from nfp_jax.masks import Mask, Params
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Cell, Spec
