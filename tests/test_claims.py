@@ -14,8 +14,16 @@ from test_figures_robustness import make_network, make_networks
 from test_figures_swap import make_swap, make_swaps
 from test_joined import make_config, make_part, make_parts
 
-from nfp_jax import claims as module
-from nfp_jax.claims import HOLDS, NOT, UNDECIDED, claims, correlation, verdict
+from nfp_jax.claims import (
+    HOLDS,
+    NOT,
+    UNDECIDED,
+    bootstrap,
+    claims,
+    correlation,
+    verdict,
+)
+from nfp_jax.claims import together as module
 from nfp_jax.joined import read_part
 from nfp_jax.results import open_results
 
@@ -453,7 +461,7 @@ def test_where_nothing_is_demanded_differently_there_is_no_exponent():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "REPEATS", 200)
+    monkeypatch.setattr(bootstrap, "REPEATS", 200)
 
 
 def make_cells(x, values, half_width=0.0, **columns):
@@ -498,7 +506,7 @@ def test_it_is_spearmans_of_ranks_and_pearsons_of_logarithms(quick):
 
 def test_independence_is_covered_about_as_often_as_the_interval_says(monkeypatch):
     """Of 100 repetitions; 87 is what a true 95 % falls below once in 600 times."""
-    monkeypatch.setattr(module, "REPEATS", 60)
+    monkeypatch.setattr(bootstrap, "REPEATS", 60)
     rng = np.random.default_rng(0)
     covered = []
     for seed in range(100):
@@ -578,7 +586,7 @@ def test_ranks_are_unchanged_by_a_monotone_map_of_the_values(order, map_):
     middle = []
     for values in (order, map_(order)):
         pair = [TEN[:8], values]
-        middle.append(module._correlation(*pair, np.zeros(8, int), ranked=True))
+        middle.append(bootstrap._correlation(*pair, np.zeros(8, int), ranked=True))
     assert middle[0] == middle[1]
     assert middle[0] == pytest.approx(stats.spearmanr(TEN[:8], order).statistic)
 
@@ -606,7 +614,7 @@ def together(points, *, kept=None, question="capacity", known=KNOWN, **changes):
         for pruner, x in known.items()
     ]
     parts = make_parts(make_part(rows, question), make_part(information, "information"))
-    return list(module._together(parts))
+    return list(module.claims(parts))
 
 
 RISING = {"random": [100], "synflow": [120], "grasp": [140], "snip": [150]}
@@ -681,7 +689,7 @@ def test_gaps_are_compared_among_masks_of_one_sparsity(quick):
             ends = ("information_lower", "information_upper")
             ends = dict.fromkeys(ends, known - more + 200)
             information.append(make_interval_row(name, sparsity, **ends))
-    [claim] = module._together(
+    [claim] = module.claims(
         make_parts(make_part(swaps, "swap"), make_part(information, "information"))
     )
     assert claim.measured == pytest.approx(1) and claim.verdict == HOLDS
@@ -742,7 +750,7 @@ def test_nothing_is_read_together_of_other_networks(quick):
             model={"widths": [50]},
         ),
     )
-    assert list(module._together(parts)) == []
+    assert list(module.claims(parts)) == []
 
 
 def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2):

@@ -13,7 +13,7 @@ from test_figures_swap import make_swap
 from test_joined import make_config
 
 from nfp_jax import claims, collection
-from nfp_jax.claims import Claim
+from nfp_jax.claims import Claim, bootstrap
 from nfp_jax.collection import claims_text, read_claims, read_parts, write_page
 from nfp_jax.results import ResultsError, open_results, write_collection
 
@@ -31,7 +31,7 @@ ODD = "<b>&_swap"  # a part's name that HTML has to escape
 def quick():
     """Few repeats: what is tested is what becomes of the claims."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claims, "REPEATS", 50)
+        patch.setattr(bootstrap, "REPEATS", 50)
         yield
 
 
