@@ -84,10 +84,11 @@ def main(argv: list[str]) -> int:
             if together is None:
                 raise SpecError(str(error)) from error
             print(f"failed: part {name!r}: {error}", file=sys.stderr)
-        # The next part needs none of its programs, and of some thousands the system
-        # can map no more.
-        jax.clear_caches()
-        gc.collect()  # what cycles hold, too
+        if together:
+            # The next part needs none of its programs, and of some thousands the system
+            # can map no more.
+            jax.clear_caches()
+            gc.collect()  # what cycles hold, too
     failed = len(outcomes) < len(specs) or any(x.failures for x in outcomes.values())
     if together and outcomes and not any(x.missing for x in outcomes.values()):
         _write_together(together, outcomes)

@@ -10,26 +10,14 @@ and SynFlow at 50 % removed; ``:digits`` has random labels of ten classes on 8×
 ``:paper`` is 50-200-200-2 over a larger grid.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset, as listed above; ``""``: the default."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "capacity"
     config.question = "capacity"
     config.data.name = "gaussian"
@@ -37,7 +25,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model.widths = (50, 50)
     config.capacity.precision = 0.1
     config.train.max_epochs = 6000  # the budget is one of steps: capacity.max_steps
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
     config.grid.n = (8000,)  # the end of the search
     config.grid.noise = (1.0,)  # every label is a coin toss
@@ -62,7 +50,7 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "paper":
         config.name = "capacity-paper"
         config.model.widths = (200, 200)
-        config.capacity.max_steps = 60_000
+        config.capacity.max_steps = config.train.max_epochs = 60_000
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
         config.grid.n = (80_000,)
         config.grid.select = ("global", "per_layer")

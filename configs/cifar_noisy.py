@@ -12,26 +12,14 @@ paper's stopping rule, rewind and finetune both, and wants an accelerator.
 was never run.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "cifar10"
     config.data.name = "cifar10"
     config.model.name = "convnet"
@@ -39,7 +27,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model.widths = (64,)
     config.train.max_epochs = 40
     config.prune.score_chunk = 256
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.8, 0.9, 0.95)
     config.grid.n = (500,)
     config.grid.noise = (0.5,)

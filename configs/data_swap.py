@@ -11,25 +11,14 @@ pruners, three sparsities, six independent draws each. ``:smoke`` takes seconds;
 bounds the information; ``:paper`` has more sparsities and sizes, and 24 draws.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns a preset: ``""``, ``"smoke"``, ``"small"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "data-swap"
     config.question = "swap"
     config.data.name = "gaussian"

@@ -11,30 +11,18 @@ magnitude after training 0.55, SNIP 0.55, GraSP 0.54, random 0.54, magnitude at 
 0.40; the dense network 0.999.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "digits"
     config.data.name = "digits"
     config.train.max_epochs = 60
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
     config.grid.n = (1000,)
     config.grid.noise = (0.5,)

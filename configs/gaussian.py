@@ -11,31 +11,19 @@ rewind and finetune both.
 0.96, SNIP 0.75, GraSP 0.66, random 0.61, magnitude after training 0.59, at init 0.54.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "gaussian"
     config.data.name = "gaussian"
     config.data.dim = 50
     config.train.max_epochs = 60
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
     config.grid.n = (1000,)
     config.grid.noise = (1.0,)  # every label is a coin toss

@@ -8,25 +8,14 @@ counted, and the interval is found from 1,024 labelings drawn at random. ``:smok
 takes seconds; ``:paper`` has n = 12. Three and a half minutes on two CPU cores.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "mask-information-exact"
     config.question = "information"
     config.data.name = "gaussian"

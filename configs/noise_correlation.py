@@ -10,31 +10,20 @@ sets; ``:smoke`` takes seconds; ``:paper`` has the digits with eleven rates, mor
 sparsities and seeds.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
+from configs.start import PRUNERS, defaults
 
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
 SETS = ("digits", "gaussian", "fashion_mnist", "cifar10")
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset, as listed above; ``""``: the default."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "noise-correlation"
     config.data.name = "digits"
     config.train.max_epochs = 60
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.9, 0.95)
     config.grid.n = (1000,)
     config.grid.noise = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

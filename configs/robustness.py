@@ -10,26 +10,14 @@ the two ends of its row. ``:smoke`` takes seconds; ``:paper`` is 50-200-200-2 wi
 to 8000.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from nfp_jax import spec
-
-PRUNERS = (
-    "dense",
-    "random",
-    "magnitude_init",
-    "snip",
-    "grasp",
-    "synflow",
-    "magnitude_trained",
-    "imp",
-)
+from configs.start import PRUNERS, defaults
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
-    config = ConfigDict(spec.defaults())
-    config.data.dir = config_dict.placeholder(str)
+    config = defaults()
     config.name = "robustness"
     config.question = "robustness"
     config.data.name = "gaussian"
@@ -40,7 +28,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.train.patience = 30
     config.train.min_epochs = 100
     config.train.max_epochs = 300
-    config.grid.pruner = PRUNERS
+    config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
     config.grid.n = (100, 200, 400, 800)
     config.grid.noise = (1.0,)  # every label is a coin toss
