@@ -22,7 +22,7 @@ from pathlib import Path
 import matplotlib.style
 
 from nfp_jax import report
-from nfp_jax.claims import Claim, claims
+from nfp_jax.claims import HOLDS, NOT, UNDECIDED, Claim, claims
 from nfp_jax.figures import (
     RC,
     Drawing,
@@ -31,6 +31,13 @@ from nfp_jax.figures import (
 )
 from nfp_jax.joined import Part, beside_information, read_part
 from nfp_jax.results import ResultsError, read_collection, write_file
+
+# In words, of one claim and of several.
+VERDICTS = {
+    HOLDS: ("holds", "hold"),
+    NOT: ("does not hold", "do not hold"),
+    UNDECIDED: ("is undecided", "are undecided"),
+}
 
 
 def read_parts(directory: str | os.PathLike[str]) -> dict[str, Part]:
@@ -84,6 +91,7 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     ]
     figures = "".join(report.figure_html(image) for image in together.values())
     content = f"""<h2>Claims</h2>
+<p>{html.escape(counted(judged))}</p>
 {_table_html(judged)}
 <h2>Runs read together</h2>
 {figures}
@@ -116,14 +124,38 @@ def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
 
 
 def claims_text(judged: Sequence[Claim], width: int = 110) -> str:
-    """The claims for a terminal: the verdict, the claim, its number and where from."""
-    lines = []
+    """The claims for a terminal: the verdict, the claim, its number and where from.
+
+    And how many there are of each verdict.
+    """
+    lines: list[str] = []
     for claim in judged:
         number = f"{_number(claim.measured)} [{_ends(claim)}]"
         text = f"{claim.verdict:<14} {claim.claim}: {number} ({claim.what}; "
         text += f"{claim.where})"
         lines += textwrap.wrap(text, width, subsequent_indent=" " * 15)
-    return "\n".join(lines or ["no claim can be judged from these rows"])
+    return "\n".join([*lines, *textwrap.wrap(counted(judged), width)])
+
+
+def counted(judged: Sequence[Claim]) -> str:
+    """How many claims there are of each verdict, and how they were judged.
+
+    >>> claim = Claim("It grows", "a run", "its slope", 1.0, 0.5, 1.5, "holds")
+    >>> counted([claim, claim._replace(verdict="undecided")]).split(". ")[0]
+    '2 claims: 1 holds, 0 do not hold, 1 is undecided'
+    """
+    if not judged:
+        return "No claim can be judged from these rows."
+    numbers = [sum(claim.verdict == v for claim in judged) for v in VERDICTS]
+    words = [
+        f"{number} {one if number == 1 else many}"
+        for number, (one, many) in zip(numbers, VERDICTS.values(), strict=True)
+    ]
+    total = f"{len(judged)} claim{'s' * (len(judged) > 1)}"
+    return (
+        f"{total}: {', '.join(words)}. Each is judged by its own interval, at 95 % "
+        "where nothing else is said; not all of them together."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,7 +187,7 @@ def _csv(judged: Sequence[Claim]) -> str:
 
 def _table_html(judged: Sequence[Claim]) -> str:
     if not judged:
-        return "<p>No claim can be judged from these rows.</p>"
+        return ""
     heads = "<tr><th class=name>claim<th class=name>verdict<th>measured<th>interval"
     lines = "".join(
         f"<tr><td class='name wrap'><b>{html.escape(claim.claim)}</b><br>"

@@ -1,10 +1,11 @@
 """Rows of several runs side by side: what one question measured, what another did.
 
 A ``Part`` is a run: its rows and its configuration. Two parts are joined where they are
-of the same data and network, by pruner, sparsity and selection: the capacity, the gap
-or the slope of the one beside the information of the other. Depends on
-`nfp_jax.results` alone. The surprise: information is that at the n nearest to the
-other's (to the capacity itself, for capacities); over seeds its ends are averaged.
+of the same data and network, by pruner, sparsity, selection and noise rate: the
+capacity, the gap or the slope of the one beside the information of the other. Depends
+on `nfp_jax.results` alone. The surprise: information is that at the n nearest to the
+other's (to the capacity itself, for capacities), of masks found by the training of its
+own run; over seeds its ends are averaged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pandas as pd
 from nfp_jax.results import read_json, read_rows
 
 SEEDS = ["init_seed", "data_seed", "train_seed"]
-CELL = ["pruner", "sparsity", "select"]
+CELL = ["pruner", "sparsity", "select", "noise"]
 
 
 class Part(NamedTuple):
@@ -87,12 +88,11 @@ def beside_information(
       value: the column.
 
     Returns:
-      A line a pruner, sparsity, selection and n, of each data and network: ``where``,
-      ``values`` (a list: one a seed, or where a row has a list all of them), ``value``
-      (their median), ``kept``,
-      ``information_lower``, ``information_upper`` (means over seeds, in nats),
-      ``information_n`` (what n they are of), ``p_eff_lower`` and ``p_eff_upper``. No
-      lines where nothing can be joined.
+      A line a pruner, sparsity, selection, noise rate and n, of each data and network:
+      ``where``, ``values`` (a list: one a seed, or where a row has a list all of them),
+      ``value`` (their median), ``kept``, ``information_lower``, ``information_upper``
+      (means over seeds, in nats), ``information_n`` (what n they are of),
+      ``p_eff_lower`` and ``p_eff_upper``. No lines where nothing can be joined.
     """
     lines = []
     of_question = [part for part in parts.values() if part.question == question]

@@ -1,16 +1,19 @@
 """The directory of a run: open it, add rows to it, read it back, resume.
 
 ``<root>/<name>-<digest>/`` holds ``config.json``, ``rows/*.parquet`` (a shard a
-finished piece of work), ``run.json`` (one entry a launch) and, for the question of
-information, ``masks/*.npz`` (one a cell, packed). Files appear whole or
-not at all, and their names never meet, so any number of processes may write at once
-and a killed one leaves nothing half-written. Knows nothing of JAX: a row is a dict of
-Python numbers, strings and lists. The surprise: a row written twice is kept twice on
-file, and the later one counts when it is read.
+finished piece of work), ``run.json`` (one entry a launch) and what a resumed run need
+not do again: for the question of information ``masks/*.npz`` (one a cell, packed), and
+where a row takes many networks ``networks/*.jsonl`` (one a cell, a line a network, as
+long as the row is not on file). Files appear whole or not at all, or line by line, and
+their names never meet, so any number of processes may write at once and a killed one
+leaves nothing half-written. Knows nothing of JAX: a row is a dict of Python numbers,
+strings and lists. The surprise: a row written twice is kept twice on file, and the
+later one counts when it is read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -199,7 +202,7 @@ class Results:
         Raises:
           ResultsError: the file can't be written.
         """
-        path = self._masks_path(cell)
+        path = self._path("masks", cell, "npz")
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         try:
@@ -214,7 +217,7 @@ class Results:
         Raises:
           ResultsError: the file is damaged.
         """
-        path = self._masks_path(cell)
+        path = self._path("masks", cell, "npz")
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
                 return dict(arrays)
@@ -223,9 +226,56 @@ class Results:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultsError(f"can't read {path}: {error}") from error
 
-    def _masks_path(self, cell: Mapping[str, Any]) -> Path:
+    def add_network(self, cell: Mapping[str, Any], network: Mapping[str, Any]) -> None:
+        """Keeps what is known of one network of a cell until the cell's row is there.
+
+        Raises:
+          ResultsError: the file can't be written.
+        """
+        path = self._path("networks", cell, "jsonl")
+        line = (json.dumps(network) + "\n").encode()
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with open(path, "ab", buffering=0) as file:
+                file.write(line)  # in one piece, so that processes may share the file
+        except OSError as error:
+            raise ResultsError(f"can't write {path}: {error.strerror}") from error
+
+    def read_networks(self, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What was kept of a cell's networks, oldest first.
+
+        A line that a lost machine left torn counts as not written.
+
+        Raises:
+          ResultsError: the file can't be read.
+        """
+        path = self._path("networks", cell, "jsonl")
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ResultsError(f"can't read {path}: {error.strerror}") from error
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def drop_networks(self) -> None:
+        """Removes the networks of cells whose rows are on file."""
+        folder = self.directory / "networks"
+        if folder.is_dir():
+            rows: Any = _read(self.directory, COORDINATES).to_dict("records")
+            done = {self._path("networks", cell, "jsonl") for cell in rows}
+            for path in done.intersection(folder.iterdir()):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+    def _path(self, folder: str, cell: Mapping[str, Any], kind: str) -> Path:
         digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
-        return self.directory / "masks" / f"{digest}.npz"
+        return self.directory / folder / f"{digest}.{kind}"
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes this launch's facts to ``run.json``, beside those of other launches.

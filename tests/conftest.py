@@ -36,3 +36,11 @@ def programs_that_fit():
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
         gc.collect()  # what cycles hold, too
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """Programs are compiled for one device: for tests of what is above the engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        yield

@@ -14,7 +14,13 @@ from test_joined import make_config
 
 from nfp_jax import claims, collection
 from nfp_jax.claims import Claim, bootstrap
-from nfp_jax.collection import claims_text, read_claims, read_parts, write_page
+from nfp_jax.collection import (
+    claims_text,
+    counted,
+    read_claims,
+    read_parts,
+    write_page,
+)
 from nfp_jax.results import ResultsError, open_results, write_collection
 
 PRUNERS = ("random", "synflow", "snip", "imp")
@@ -94,19 +100,22 @@ def test_the_page_judges_its_parts_and_keeps_the_claims(written):
     wheres = [x.where.partition(": ")[0] for x in found]
     assert set(ROWS) - {"swap"} | {ODD} <= set(wheres)
     assert any("4 cells" in x for x in wheres)
+    assert f"<p>{counted(found)}</p>" in page_of(written)
 
 
 def test_in_a_terminal_a_claim_has_its_verdict_its_number_and_where_from():
-    text = claims_text(CLAIMS[:1])
-    assert text.splitlines() == [
+    line, *judged = claims_text(CLAIMS[:1]).splitlines()
+    assert line == (
         "holds          it, it holds: 0.1 [0.333 to 2e-300] (per cent and more; a "
         '"run")'
-    ]
+    )
+    assert " ".join(judged) == counted(CLAIMS[:1])
     lines = claims_text([claim._replace(what="word " * 40) for claim in CLAIMS], 80)
     assert max(map(len, lines.splitlines())) <= 80
     starts = [x for x in lines.splitlines() if not x.startswith(" " * 15)]
-    assert [x.split()[0] for x in starts] == ["holds", "undecided", "undecided"]
-    assert claims_text([]) == "no claim can be judged from these rows"
+    assert [x.split()[0] for x in starts[:3]] == ["holds", "undecided", "undecided"]
+    assert starts[3].startswith("3 claims: 1 holds, 0 do not hold, 2 are undecided. Ea")
+    assert claims_text([]) == "No claim can be judged from these rows."
 
 
 def test_what_is_not_finite_is_a_sign():

@@ -34,13 +34,15 @@ CONFIG = {
 }
 make_spec = functools.partial(spec_of, CONFIG)
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def work(spec):
     return Memorization(Lab(spec, experiments.all_cells(spec)), print)
 
 
 @pytest.fixture(scope="module")
-def everything():
+def everything(one_device):
     return run(make_spec())
 
 

@@ -13,7 +13,7 @@ import nfp_jax as nfp
 from nfp_jax import capacity, ensemble, experiments, masks, scores, training
 from nfp_jax.experiments import capacity as question
 from nfp_jax.experiments.lab import Lab
-from nfp_jax.results import row_key
+from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec, SpecError
 
 # 4·6 + 6·2 = 36 prunable weights.
@@ -28,6 +28,8 @@ CONFIG = {
     "grid": {"pruner": ("random",), "sparsity": (0.5,), "n": (100,)},
 }
 make_spec = functools.partial(spec_of, CONFIG)
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def of(rows, pruner, sparsity=0.5):
@@ -60,12 +62,6 @@ def trained(job, accuracies, *, share=1.0, diverged=False):
         np.bool_(diverged),
         seconds=0.5,
     )
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-    """Programs are compiled for one device: it is not the engine that is tested."""
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
 def kept_by(job):
@@ -219,7 +215,7 @@ def test_twice_the_budget_is_judged_by_the_second_half(accuracies, diverged, exp
     assert question.might_fit(result, 0.99) == expected
 
 
-def test_a_training_that_diverges_is_a_row(one_device):
+def test_a_training_that_diverges_is_a_row():
     spec = make_spec(
         train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 2},
         grid={"n": (8,)},
@@ -269,6 +265,43 @@ def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(known):
     assert left == {key: rows[key] for key in map(row_key, cells[2:6])}
 
 
+def until(count, result_of):
+    """Is interrupted after so many networks."""
+    left = iter(range(count))
+
+    def results(job):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return result_of(job)
+
+    return results
+
+
+@pytest.mark.parametrize("pruner", ["random", "imp"])
+@pytest.mark.parametrize("count", [3, 7, 12])
+def test_an_interrupted_search_goes_on_from_what_it_tried(
+    known, tmp_path, pruner, count
+):
+    spec = make_spec(grid={"pruner": (pruner,), "sparsity": (0.5, 0.8)})
+    cells = experiments.all_cells(spec)
+    jobs = known(look_up_table)
+    rows, _, _ = run(spec)
+    store = open_results(tmp_path, "run", "ab12", {})
+    known(until(count, look_up_table))
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, store=store)
+    tried = [len(store.read_networks(cell)) for cell in cells]
+    left = known(look_up_table)
+    assert run(spec, store=store)[0] == rows
+    # Of a trajectory that was not at its end nothing is kept.
+    lost = 0 if pruner == "random" else 8
+    assert len(jobs) - count <= len(left) <= len(jobs) - count + lost
+    assert pruner == "imp" or sum(tried) == count
+    # What is on file to its end is not trained at all.
+    none = known(look_up_table)
+    assert run(spec, store=store)[0] == rows and none == []
+
+
 def alike(spec, count):
     """A seed whose first so many labels, and no more, are the same."""
     lab = Lab(spec, [])
@@ -292,7 +325,7 @@ def emptied(params, batch=None, key=None, *, mask=None, prunable=None):
     }
 
 
-def test_trained_networks_and_one_that_is_collapsed(one_device, monkeypatch):
+def test_trained_networks_and_one_that_is_collapsed(monkeypatch):
     """That one fits n points whose labels are all the same, and no others."""
     monkeypatch.setitem(experiments.PRUNERS, "emptied", lambda net: emptied)
     seed, y = alike(make_spec(grid={"n": (16,)}), 5)

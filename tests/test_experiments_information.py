@@ -29,6 +29,8 @@ CONFIG = {
 }
 make_spec = functools.partial(spec_of, CONFIG)
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def calls():
@@ -62,7 +64,7 @@ def make_store(path, spec):
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory):
+def everything(one_device, tmp_path_factory):
     spec = make_spec(
         grid={
             "pruner": ("random", "snip", "magnitude_trained", "imp"),

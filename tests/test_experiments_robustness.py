@@ -29,6 +29,8 @@ CONFIG = {
 }
 make_spec = functools.partial(spec_of, CONFIG)
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def trained(spec, model, cell):
     """The draw and the network of a cell that is not pruned, by the library."""
@@ -45,14 +47,6 @@ def trained(spec, model, cell):
     return draw, training.train(
         own, draw.params, mask, draw.data[:2], draw.train_key
     ).params
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_device():
-    """Programs are compiled for one device: it is not the engine that is tested."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -28,7 +28,7 @@ from nfp_jax import (
 from nfp_jax.experiments import lab as streams
 from nfp_jax.experiments import swap as question
 from nfp_jax.experiments.lab import Lab
-from nfp_jax.results import row_key
+from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec
 
 # 4·6 + 6·2 = 36 prunable weights.
@@ -44,6 +44,8 @@ CONFIG = {
     "grid": {"pruner": ("copy",), "sparsity": (0.75,), "n": (N,)},
 }
 make_spec = functools.partial(spec_of, CONFIG)
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def key(stream, pair, seed=0):
@@ -116,12 +118,6 @@ def told(monkeypatch):
     monkeypatch.setattr(ensemble, "run", run)
     monkeypatch.setitem(experiments.PRUNERS, "copy", copy)
     return done
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-    """Programs are compiled for one device: it is not the engine that is tested."""
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
 def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
@@ -256,6 +252,38 @@ def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(told):
     assert run(spec, cells[1:5])[0] == {k: rows[k] for k in map(row_key, cells[1:5])}
 
 
+@pytest.mark.parametrize("count", [5, 24, 40])
+def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(
+    told, tmp_path, count
+):
+    axes = {"pruner": ("copy", "imp", "magnitude_trained"), "sparsity": (0.5, 0.75)}
+    spec = make_spec(swap={"pairs": 2}, grid=axes)
+    cells = experiments.all_cells(spec)
+    rows, _, _ = run(spec)
+    total = len(told)
+    store = open_results(tmp_path, "run", "ab12", {})
+    add_network = store.add_network
+
+    def interrupted(cell, network):
+        if sum(len(store.read_networks(cell)) for cell in cells) == count:
+            raise KeyboardInterrupt
+        add_network(cell, network)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store), "add_network", lambda _, *args: interrupted(*args))
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, store=store)
+    left = question.Swap(Lab(spec, cells), print, store)
+    told.clear()
+    again, failures, stats = run(spec, store=store)
+    assert again == rows and failures == []
+    assert left.networks() == stats.networks == len(told)
+    # The last networks of a mask are trained once; a trajectory may be run again.
+    assert len(told) < total and len(told) >= total - 2 * count
+    told.clear()
+    assert run(spec, store=store)[0] == rows and told == []
+
+
 def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_not():
     spec = make_spec(grid={"pruner": ("random", "magnitude_init", "synflow", "snip")})
     cells = experiments.all_cells(spec)
@@ -328,7 +356,7 @@ def test_trained_networks_are_those_of_the_library():
 
 
 def test_a_training_that_diverges_is_a_row_and_a_cell_that_raises_leaves_the_others(
-    one_device, monkeypatch
+    monkeypatch,
 ):
     def raising(params, batch=None, key=None, *, mask=None, prunable=None):
         raise RuntimeError("no score for this")

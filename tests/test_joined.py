@@ -116,6 +116,7 @@ def test_a_line_has_the_values_of_seeds_beside_the_mean_ends_of_information():
         "pruner": "imp",
         "sparsity": 0.9,
         "select": "global",
+        "noise": 1.0,
         "n": 4000,
         "where": "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)",
         "values": [300.0, 700.0, 340.0],
@@ -203,9 +204,11 @@ def test_runs_of_other_data_or_another_network_are_not_joined(other):
 
 
 @pytest.mark.parametrize(
-    "change", [{"pruner": "snip"}, {"sparsity": 0.5}, {"select": "per_layer"}], ids=str
+    "change",
+    [{"pruner": "snip"}, {"sparsity": 0.5}, {"select": "per_layer"}, {"noise": 0.5}],
+    ids=str,
 )
-def test_only_cells_of_the_same_pruner_sparsity_and_selection_are_joined(change):
+def test_only_cells_of_the_same_pruner_sparsity_selection_and_noise_are_joined(change):
     assert capacities([make_search()], [make_interval_row("imp") | change]).empty
 
 

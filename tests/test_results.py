@@ -426,6 +426,40 @@ def test_masks_come_back_by_the_coordinates_of_their_cell(results):
     assert len(list((results.directory / "masks").iterdir())) == 1
 
 
+def test_networks_of_a_cell_are_kept_until_its_row_is_on_file(results):
+    cell, other = make_row(), make_row(sparsity=0.95)
+    assert results.read_networks(cell) == []
+    results.drop_networks()  # of none
+    networks = [{"place": [0, "own"], "bits": None, "loss": 0.1}, {"loss": 1 / 3}]
+    for network in networks:
+        results.add_network(cell, network)
+    results.add_network(other, {"loss": 2.0})
+    assert results.read_networks({**cell, "train_accuracy": None}) == networks
+    results.write([other])
+    results.drop_networks()
+    assert results.read_networks(cell) == networks
+    assert results.read_networks(other) == []
+    results.write([cell])
+    results.drop_networks()
+    assert not (results.directory / "networks").exists()
+
+
+def test_a_torn_line_counts_as_a_network_not_written(results):
+    cell = make_row()
+    results.add_network(cell, {"loss": 1.0})
+    (path,) = (results.directory / "networks").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:-5] + b"\n")
+    results.add_network(cell, {"loss": 2.0})
+    assert results.read_networks(cell) == [{"loss": 1.0}, {"loss": 2.0}]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ResultsError, match=rf"can't read .*{path.name}"):
+        results.read_networks(cell)
+    with pytest.raises(ResultsError, match=rf"can't write .*{path.name}"):
+        results.add_network(cell, {})
+
+
 def test_damaged_masks_are_refused_with_their_path(results):
     cell = make_row()
     results.write_masks(cell, {"masks": np.zeros((100, 100))})

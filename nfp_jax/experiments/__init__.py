@@ -98,7 +98,7 @@ def run(
       add_row: called once a cell, from any thread, as soon as the cell is done.
       progress: whether to show a bar.
       store: where what is costly is kept for a resumed run: the masks that information
-        is bounded from.
+        is bounded from, the networks of a row that takes many.
 
     Returns:
       The cells that raised (the others went on), and what the run took.

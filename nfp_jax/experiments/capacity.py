@@ -29,7 +29,8 @@ def run(
 ) -> tuple[list[Failure], ensemble.Stats]:
     """Searches the capacity of each cell and hands over a row for it.
 
-    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    Arguments and errors are those of ``experiments.run``. What a search has tried is
+    kept in ``store``, where a resumed run goes on from it.
 
     Raises:
       SpecError: the share asked for is one that a constant reaches.
@@ -43,7 +44,7 @@ def run(
         )
 
     def begin(cell: Cell) -> list[ensemble.Job]:
-        return Searched(lab, cell, add_row).following()
+        return Searched(lab, cell, add_row, store).following()
 
     def jobs() -> Iterator[ensemble.Job]:
         # What takes longest first: the trajectories of the sparsest networks.
@@ -58,15 +59,21 @@ def run(
 class Searched:
     """The search of one cell: from what it has tried to the next jobs, or its row."""
 
-    def __init__(self, lab: Lab, cell: Cell, add_row: AddRow) -> None:
-        self.lab, self.cell, self.add_row = lab, cell, add_row
+    def __init__(
+        self, lab: Lab, cell: Cell, add_row: AddRow, store: Results | None = None
+    ) -> None:
+        self.lab, self.cell, self.add_row, self.store = lab, cell, add_row, store
         self.search = capacity.Search(cell["n"], lab.spec.capacity.precision)
         self.draw = lab.draw(cell)
         self.tried: list[dict[str, Any]] = []
+        self.on_file = (
+            {one["n"]: one for one in store.read_networks(cell)} if store else {}
+        )
 
     def following(self) -> list[ensemble.Job]:
         """The jobs of the next n to try; none, and the row, where there is no more."""
-        n = self.search.next_n()
+        while (n := self.search.next_n()) in self.on_file:
+            self.take(self.on_file[n])
         if n is None:
             self.finish()
             return []
@@ -90,20 +97,26 @@ class Searched:
         share = self.lab.spec.capacity.share
         fitted = bool(result.converged)  # by the rule that ended the training
         derived = self.lab.derived(draw, mask, result)
-        self.tried.append(
-            {
-                "n": n,
-                "accuracy": accuracy,
-                "bits": derived["memorized_bits"],
-                "collapsed": derived["collapsed"],
-                "out_of_budget": not fitted and might_fit(result, share),
-                "diverged": bool(result.diverged),
-                "kept": self.lab.kept(mask),
-                "seconds": result.seconds,
-            }
-        )
-        self.search = self.search.told(n, fitted)
+        one = {
+            "n": n,
+            "fits": fitted,
+            "accuracy": accuracy,
+            "bits": derived["memorized_bits"],
+            "collapsed": derived["collapsed"],
+            "out_of_budget": not fitted and might_fit(result, share),
+            "diverged": bool(result.diverged),
+            "kept": self.lab.kept(mask),
+            "seconds": result.seconds,
+        }
+        if self.store:
+            self.store.add_network(self.cell, one)
+        self.take(one)
         return self.following()
+
+    def take(self, one: dict[str, Any]) -> None:
+        """Goes on with what is known of an n that was tried."""
+        self.tried.append(one)
+        self.search = self.search.told(one["n"], one["fits"])
 
     def finish(self) -> None:
         """Hands over the row."""

@@ -30,6 +30,7 @@ from nfp_jax.masks import Mask, Params
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Cell, Spec
 
+Place = tuple[int, str, str]  # of a network among a cell's: pair, set, start
 OWN, LABELS, ALL = "own", "labels", "data"  # what the mask's network is trained on
 SETS, STARTS = (OWN, LABELS, ALL), ("", "_reinit")
 # The columns' prefix for each set that is not the mask's own.
@@ -46,10 +47,11 @@ def run(
 ) -> tuple[list[Failure], ensemble.Stats]:
     """Retrains each mask on its own data and on others; a row with the gaps a cell.
 
-    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    Arguments and errors are those of ``experiments.run``. What networks memorized is
+    kept in ``store``; a resumed run trains the others.
     """
     lab = Lab(spec, todo)
-    work = Swap(lab, add_row)
+    work = Swap(lab, add_row, store)
     stats = lab.train(work.jobs(), work.networks(), progress=progress)
     return lab.failures, stats
 
@@ -57,32 +59,51 @@ def run(
 class Swap:
     """From cells to jobs, and from the results of a cell's pairs to its row."""
 
-    def __init__(self, lab: Lab, add_row: AddRow) -> None:
-        self.lab, self.add_row = lab, add_row
+    def __init__(self, lab: Lab, add_row: AddRow, store: Results | None = None) -> None:
+        self.lab, self.add_row, self.store = lab, add_row, store
         self.pairs = lab.spec.swap.pairs
         # A cell's results by pair, set and start; they come from several threads.
-        self.found: dict[tuple[Any, ...], dict[tuple[int, str, str], Row]] = {}
+        self.found: dict[tuple[Any, ...], dict[Place, Row]] = {
+            row_key(cell): self.on_file(cell) for cell in lab.todo
+        }
         self.lock = threading.Lock()
+
+    def on_file(self, cell: Cell) -> dict[Place, Row]:
+        """What an earlier run knew of the networks of a cell."""
+        kept = self.store.read_networks(cell) if self.store else []
+        return {tuple(network.pop("place")): network for network in kept}
+
+    def places(self, cell: Cell, pair: int) -> list[Place]:
+        """The networks of a pair that are not known yet."""
+        every = itertools.product((pair,), SETS, STARTS)
+        return [place for place in every if place not in self.found[row_key(cell)]]
+
+    def chains(self) -> Iterator[tuple[list[Cell], int]]:
+        """The cells that come through one dense training, and its pair."""
+        for group in self.lab.draws():
+            through = [cell for cell in group if comes_through_training(cell)]
+            for pair in range(self.pairs):
+                if cells := [cell for cell in through if self.places(cell, pair)]:
+                    yield cells, pair
 
     def networks(self) -> int:
         """How many networks will be trained."""
-        through = [
-            [cell for cell in group if comes_through_training(cell)]
-            for group in self.lab.draws()
-        ]
-        found = sum(self.lab.trainings(cells) for cells in through)
-        each = len(SETS) * len(STARTS)
-        return self.pairs * (found + each * len(self.lab.todo))
+        last = itertools.product(self.lab.todo, range(self.pairs))
+        return sum(len(self.places(*one)) for one in last) + sum(
+            self.lab.trainings(cells) for cells, _ in self.chains()
+        )
 
     def jobs(self) -> Iterator[ensemble.Job]:
         """The first jobs of all pairs, made as they are asked for; chains first."""
-        for group in self.lab.draws():
-            through = [cell for cell in group if comes_through_training(cell)]
-            for pair in range(self.pairs if through else 0):
-                yield from self.lab.guarded(through, self.chain, through, pair)
+        for cell in self.lab.todo:  # those of which all but the row is on file
+            with self.lab.reporting([cell]):
+                self.finish(cell)
+        for through, pair in self.chains():
+            yield from self.lab.guarded(through, self.chain, through, pair)
         direct = [cell for cell in self.lab.todo if not comes_through_training(cell)]
         for cell, pair in itertools.product(direct, range(self.pairs)):
-            yield from self.lab.guarded([cell], self.at_once, cell, pair)
+            if self.places(cell, pair):
+                yield from self.lab.guarded([cell], self.at_once, cell, pair)
 
     def chain(self, through: list[Cell], pair: int) -> list[ensemble.Job]:
         """The dense training of a pair, from which the masks of these cells come."""
@@ -100,17 +121,16 @@ class Swap:
         """The jobs of a pair's mask: on each set, from each start."""
         other = self.lab.init(self.lab.key(OTHER_INIT, cell["init_seed"], pair))
         starts = dict(zip(STARTS, (start, other), strict=True))
+        sets = self.sets(draw, cell, pair)
         return [
             job
-            for (name, own), (which, weights) in itertools.product(
-                self.sets(draw, cell, pair).items(), starts.items()
-            )
+            for place in self.places(cell, pair)
             for job in self.lab.job(
-                own,
+                sets[place[1]],
                 cell,
                 mask,
-                weights,
-                functools.partial(self.take, own, cell, (pair, name, which)),
+                starts[place[2]],
+                functools.partial(self.take, sets[place[1]], cell, place),
             )
         ]
 
@@ -129,7 +149,7 @@ class Swap:
         self,
         own: Draw,
         cell: Cell,
-        place: tuple[int, str, str],
+        place: Place,
         mask: Mask,
         result: training.TrainResult,
     ) -> list[ensemble.Job]:
@@ -141,15 +161,20 @@ class Swap:
             "kept": self.lab.kept(mask),
             "seconds": result.seconds,
         }
+        if self.store:
+            self.store.add_network(cell, {"place": place, **network})
         with self.lock:
-            found = self.found.setdefault(row_key(cell), {})
-            found[place] = network
-            complete = len(found) == self.pairs * len(SETS) * len(STARTS)
-        if complete:
-            self.add_row(self.row(cell, found))
+            self.found[row_key(cell)][place] = network
+            self.finish(cell)
         return []
 
-    def row(self, cell: Cell, found: dict[tuple[int, str, str], Row]) -> Row:
+    def finish(self, cell: Cell) -> None:
+        """Hands over the row of a cell of which all networks are known."""
+        found = self.found[row_key(cell)]
+        if len(found) == self.pairs * len(SETS) * len(STARTS):
+            self.add_row(self.row(cell, found))
+
+    def row(self, cell: Cell, found: dict[Place, Row]) -> Row:
         """The row of a cell from its networks."""
         everyone = list(found.values())
         own = [found[pair, OWN, ""] for pair in range(self.pairs)]
