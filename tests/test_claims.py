@@ -757,8 +757,8 @@ def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2):
     """Networks as steep as a power of sqrt(n d / p_eff), and what their masks know."""
     rows, information = [], []
     for (pruner, sparsity), nats in known.items():
-        ends = {"information_lower": nats, "information_upper": nats}
-        information.append(make_interval_row(pruner, sparsity, n=n, **ends))
+        own = {"information_lower": nats, "information_upper": nats, "noise": 0.5}
+        information.append(make_interval_row(pruner, sparsity, n=n, **own))
         for seed in range(seeds):
             row = make_network(pruner, sparsity, seed, excess=excess[seed])
             demanded = math.sqrt(1000 * 50 / (row["kept"] + nats))
