@@ -141,7 +141,7 @@ def _run_spec(spec: Spec, place: Place) -> _Outcome:
                 spec, todo, writer.add, progress=progress, store=store
             )
         store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
-        store.drop_networks()
+    store.drop_networks()
 
     for failure in failures:
         print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)

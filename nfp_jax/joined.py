@@ -22,6 +22,8 @@ from nfp_jax.results import read_json, read_rows
 
 SEEDS = ["init_seed", "data_seed", "train_seed"]
 CELL = ["pruner", "sparsity", "select", "noise"]
+# Lines that agree on these keep as many weights of the same network, on such data.
+GROUP = ["where", "n", "sparsity", "select", "noise"]
 
 
 class Part(NamedTuple):
@@ -70,11 +72,15 @@ def main_rows(part: Part) -> pd.DataFrame:
     And where there are several selections or noise rates, ranked over all layers, and
     the most noise.
     """
-    rows = part.rows
-    rows = rows[(rows["ablation"] == "") & (rows["resume"] != "finetune")]
+    rows = _rewound(part)
     if (rows["select"] == "global").any():
         rows = rows[rows["select"].isin(("global", ""))]
     return rows[rows["noise"] == rows["noise"].max()]
+
+
+def _rewound(part: Part) -> pd.DataFrame:
+    rows = part.rows
+    return rows[(rows["ablation"] == "") & (rows["resume"] != "finetune")]
 
 
 def beside_information(
@@ -136,7 +142,7 @@ def _values(column: pd.Series[Any]) -> list[float]:
 
 def _information(part: Part, cell: list[Any]) -> list[dict[str, float]]:
     """The mean ends of a cell's information, for each n."""
-    rows = main_rows(part)
+    rows = _rewound(part)
     ends = rows[["information_lower", "information_upper"]]
     here = (rows[CELL] == cell).all(axis=1) & ends.notna().all(axis=1)
     groups: Any = rows[here].groupby("n")

@@ -3,12 +3,12 @@
 ``<root>/<name>-<digest>/`` holds ``config.json``, ``rows/*.parquet`` (a shard a
 finished piece of work), ``run.json`` (one entry a launch) and what a resumed run need
 not do again: for the question of information ``masks/*.npz`` (one a cell, packed), and
-where a row takes many networks ``networks/*.jsonl`` (one a cell, a line a network, as
-long as the row is not on file). Files appear whole or not at all, or line by line, and
-their names never meet, so any number of processes may write at once and a killed one
-leaves nothing half-written. Knows nothing of JAX: a row is a dict of Python numbers,
-strings and lists. The surprise: a row written twice is kept twice on file, and the
-later one counts when it is read.
+where a row takes many networks ``networks/*.jsonl`` (one a cell, a line a network,
+until the row is on file). Any number of processes may write at once, and a killed one
+does no harm: files appear whole or not at all, shards under names of their own;
+networks are appended, and a torn line is skipped. Knows nothing of JAX: a row is a dict
+of Python numbers, strings and lists. The surprise: a row written twice is kept twice on
+file, and the later one counts when it is read.
 """
 
 from __future__ import annotations
@@ -233,18 +233,21 @@ class Results:
           ResultsError: the file can't be written.
         """
         path = self._path("networks", cell, "jsonl")
-        line = (json.dumps(network) + "\n").encode()
+        # First what ends the line before, which may be torn.
+        line = ("\n" + json.dumps(network)).encode()
         try:
             path.parent.mkdir(exist_ok=True)
             with open(path, "ab", buffering=0) as file:
-                file.write(line)  # in one piece, so that processes may share the file
+                written = file.write(line)  # in one piece: processes may share the file
         except OSError as error:
             raise ResultsError(f"can't write {path}: {error.strerror}") from error
+        if written != len(line):
+            raise ResultsError(f"can't write {path}: no space for all of a line")
 
     def read_networks(self, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What was kept of a cell's networks, oldest first.
 
-        A line that a lost machine left torn counts as not written.
+        A torn line, as a lost machine may leave, counts as not written.
 
         Raises:
           ResultsError: the file can't be read.
@@ -264,18 +267,14 @@ class Results:
 
     def drop_networks(self) -> None:
         """Removes the networks of cells whose rows are on file."""
-        folder = self.directory / "networks"
-        if folder.is_dir():
+        if (self.directory / "networks").is_dir():
             rows: Any = _read(self.directory, COORDINATES).to_dict("records")
-            done = {self._path("networks", cell, "jsonl") for cell in rows}
-            for path in done.intersection(folder.iterdir()):
-                path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
+            for cell in rows:  # other processes do the same
+                self._path("networks", cell, "jsonl").unlink(missing_ok=True)
 
-    def _path(self, folder: str, cell: Mapping[str, Any], kind: str) -> Path:
+    def _path(self, folder: str, cell: Mapping[str, Any], ending: str) -> Path:
         digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
-        return self.directory / folder / f"{digest}.{kind}"
+        return self.directory / folder / f"{digest}.{ending}"
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes this launch's facts to ``run.json``, beside those of other launches.

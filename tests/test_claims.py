@@ -14,16 +14,10 @@ from test_figures_robustness import make_network, make_networks
 from test_figures_swap import make_swap, make_swaps
 from test_joined import make_config, make_part, make_parts
 
-from nfp_jax.claims import (
-    HOLDS,
-    NOT,
-    UNDECIDED,
-    bootstrap,
-    claims,
-    correlation,
-    verdict,
-)
-from nfp_jax.claims import together as module
+from nfp_jax.claims import HOLDS, NOT, UNDECIDED, bootstrap, claims
+from nfp_jax.claims import together as joint
+from nfp_jax.claims.bootstrap import correlation
+from nfp_jax.claims.claim import verdict
 from nfp_jax.joined import read_part
 from nfp_jax.results import open_results
 
@@ -468,6 +462,7 @@ def make_cells(x, values, half_width=0.0, **columns):
     values = [np.atleast_1d(some).astype(float).tolist() for some in values]
     x = np.asarray(x, float)
     blank = {"where": "here", "n": 100, "sparsity": 0.9, "kept": 1.0}
+    blank |= {"select": "global", "noise": 1.0}
     return pd.DataFrame(
         {
             "pruner": [f"p{i}" for i in range(len(x))],
@@ -614,7 +609,7 @@ def together(points, *, kept=None, question="capacity", known=KNOWN, **changes):
         for pruner, x in known.items()
     ]
     parts = make_parts(make_part(rows, question), make_part(information, "information"))
-    return list(module.claims(parts))
+    return list(joint.claims(parts))
 
 
 RISING = {"random": [100], "synflow": [120], "grasp": [140], "snip": [150]}
@@ -689,7 +684,7 @@ def test_gaps_are_compared_among_masks_of_one_sparsity(quick):
             ends = ("information_lower", "information_upper")
             ends = dict.fromkeys(ends, known - more + 200)
             information.append(make_interval_row(name, sparsity, **ends))
-    [claim] = module.claims(
+    [claim] = joint.claims(
         make_parts(make_part(swaps, "swap"), make_part(information, "information"))
     )
     assert claim.measured == pytest.approx(1) and claim.verdict == HOLDS
@@ -739,6 +734,42 @@ def test_imp_is_compared_with_nobody_where_one_of_the_two_is_missing(quick, poin
     assert "at equal ‖m‖₁" in claim.claim
 
 
+def test_noise_rates_are_not_compared_with_each_other(quick):
+    """Each swap has the information of its own rate, of a run that has both."""
+    points = {0.5: [22.0, 25.0, 19.0, 23.0], 1.0: [-3.0, -5.0, -4.0, -6.0]}
+    others = {"random": [0.0] * 4, "snip": [1.0, 2.0, -1.0, 0.5]}
+    swaps = [
+        make_part(
+            [
+                make_swap(pruner, noise=noise, swap_gaps=gaps)
+                for pruner, gaps in {**others, "imp": imp}.items()
+            ],
+            "swap",
+            f"at {noise}",
+        )
+        for noise, imp in points.items()
+    ]
+    known = [
+        make_interval_row(
+            pruner, n=1000, noise=noise, information_lower=60.0, information_upper=70.0
+        )
+        for pruner in ("random", "snip", "imp")
+        for noise in points
+    ]
+    found = claims(make_parts(*swaps, make_part(known, "information")))
+    exceeding = [x for x in found if "IMP exceeds SNIP" in x.claim]
+    assert [x.verdict for x in exceeding] == [HOLDS, NOT]
+    [ranks] = [x for x in found if "at equal ‖m‖₁" in x.claim]
+    assert ranks.where.startswith("6 cells")
+
+
+@pytest.mark.parametrize(("level", "words"), [(0.95, ""), (0.9, ", at 90 %")])
+def test_a_gap_says_at_what_level_where_it_is_not_the_usual_one(level, words):
+    found = judged([make_swap(x, confidence=level) for x in ("imp", "snip")], "swap")
+    assert about(found, "IMP gains").what.endswith(f"draws{words}")
+    assert f"Bonferroni{words};" in about(found, "that see the labels gain").what
+
+
 def test_nothing_is_read_together_of_other_networks(quick):
     parts = make_parts(
         make_part(make_searches(tuple(KNOWN)), "capacity"),
@@ -750,7 +781,7 @@ def test_nothing_is_read_together_of_other_networks(quick):
             model={"widths": [50]},
         ),
     )
-    assert list(module.claims(parts)) == []
+    assert list(joint.claims(parts)) == []
 
 
 def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2):
@@ -774,11 +805,11 @@ NATS = {("imp", 0.9): 900.0, ("imp", 0.5): 300.0, ("snip", 0.9): 100.0}
 
 @pytest.mark.parametrize(("exponent", "expected"), [(1.3, HOLDS), (-0.7, NOT)])
 def test_the_law_with_p_eff_has_its_exponent_at_both_ends(exponent, expected):
-    for claim in list(module._robustness_of_p_eff(law(exponent, NATS))):
+    for claim in list(joint._robustness_of_p_eff(law(exponent, NATS))):
         assert claim.claim.endswith("grows with sqrt(n d / p_eff)")
         assert numbers(claim) == pytest.approx([exponent] * 3)
         assert claim.verdict == expected
-    ends = [x.where for x in module._robustness_of_p_eff(law(exponent, NATS))]
+    ends = [x.where for x in joint._robustness_of_p_eff(law(exponent, NATS))]
     assert ends == [
         f"3 cells with information at the same n; p_eff at its {end} end"
         for end in ("lower", "upper")
@@ -787,15 +818,15 @@ def test_the_law_with_p_eff_has_its_exponent_at_both_ends(exponent, expected):
 
 def test_a_network_that_fits_no_noise_has_no_part_in_the_law():
     for excess in ((0.2, -0.1), (0.2, 0.0), (0.1, math.nan)):
-        found = list(module._robustness_of_p_eff(law(1.0, NATS, excess=excess)))
+        found = list(joint._robustness_of_p_eff(law(1.0, NATS, excess=excess)))
         assert [x.measured for x in found] == pytest.approx([1, 1])
-    assert not list(module._robustness_of_p_eff(law(1.0, NATS, excess=(0.0, -0.1))))
+    assert not list(joint._robustness_of_p_eff(law(1.0, NATS, excess=(0.0, -0.1))))
 
 
 def test_the_law_with_p_eff_needs_three_cells_at_one_n():
-    assert not list(module._robustness_of_p_eff(law(1.0, NATS, n=500)))
+    assert not list(joint._robustness_of_p_eff(law(1.0, NATS, n=500)))
     two = {cell: NATS[cell] for cell in list(NATS)[:2]}
-    assert not list(module._robustness_of_p_eff(law(1.0, two)))
+    assert not list(joint._robustness_of_p_eff(law(1.0, two)))
 
 
 # What is odd

@@ -110,15 +110,15 @@ def test_what_is_not_finite_is_no_part_of_a_mean(infinite):
 
 
 @pytest.mark.parametrize(
-    ("a", "b"),
+    ("a", "b", "level"),
     [
-        ([5.0, 7.0, 6.5, 9.0], [1.0, 2.0]),
-        ([1.0, 2.0, 3.0], [1.5, 2.5, 2.0, 9.0, 4.0]),
+        ([5.0, 7.0, 6.5, 9.0], [1.0, 2.0], 0.95),
+        ([1.0, 2.0, 3.0], [1.5, 2.5, 2.0, 9.0, 4.0], 0.9),
     ],
 )
-def test_the_interval_of_two_means_is_welchs(a, b):
-    found = estimates.welch_interval(a, b)
-    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+def test_the_interval_of_two_means_is_welchs(a, b, level):
+    found = estimates.welch_interval(a, b, level)
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
     assert found == pytest.approx((np.mean(a) - np.mean(b), *expected))
 
 

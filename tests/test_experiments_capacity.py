@@ -13,7 +13,8 @@ import nfp_jax as nfp
 from nfp_jax import capacity, ensemble, experiments, masks, scores, training
 from nfp_jax.experiments import capacity as question
 from nfp_jax.experiments.lab import Lab
-from nfp_jax.results import open_results, row_key
+from nfp_jax.experiments.trainer import Budget
+from nfp_jax.results import ResultsError, open_results, row_key
 from nfp_jax.spec import Spec, SpecError
 
 # 4·6 + 6·2 = 36 prunable weights.
@@ -300,6 +301,37 @@ def test_an_interrupted_search_goes_on_from_what_it_tried(
     # What is on file to its end is not trained at all.
     none = known(look_up_table)
     assert run(spec, store=store)[0] == rows and none == []
+
+
+def test_where_networks_cannot_be_kept_the_rows_come_all_the_same(
+    known, tmp_path, monkeypatch, caplog
+):
+    def full(*_):
+        raise ResultsError("can't write it: no space")
+
+    spec = make_spec(capacity={"precision": 0.5})
+    known(look_up_table)
+    rows, _, _ = run(spec)
+    store = open_results(tmp_path, "run", "ab12", {})
+    monkeypatch.setattr(type(store), "add_network", full)
+    assert run(spec, store=store)[:2] == (rows, [])
+    assert "train a network again: can't write it: no space" in caplog.text
+
+
+def test_dead_neurons_are_removed_where_the_budget_of_steps_is_worth_it(known):
+    """4·64 + 64·2 products a point, 6 operations each: of n points an epoch, or 64."""
+    spec = make_spec(
+        model={"widths": (64,)}, engine={"shrink_from": 6.0 * 384 * 64 + 1}
+    )
+    jobs = known(look_up_table)
+    run(spec)
+    job = jobs[-1]
+    assert len(job.data[1]) * spec.train.max_epochs > 2 * 64
+    kernel = job.mask["params"]["Dense_1"]["kernel"]
+    job.mask["params"]["Dense_1"]["kernel"] = kernel.at[8:].set(False)
+    for steps, removed in ((1, False), (2, True)):
+        budget = Budget(training.stop_when_fitted(1.0), steps)
+        assert (Lab(spec, [], budget).shrink(job) is not None) == removed
 
 
 def alike(spec, count):

@@ -284,6 +284,25 @@ def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(
     assert run(spec, store=store)[0] == rows and told == []
 
 
+def test_two_devices_at_once_give_the_rows_of_one(tmp_path, monkeypatch):
+    spec = make_spec(
+        swap={"pairs": 2}, grid={"pruner": ("random", "snip"), "sparsity": (0.5, 0.8)}
+    )
+    store = open_results(tmp_path, "run", "ab12", {})
+
+    def rows(**options):
+        found, failures, _ = run(spec, **options)
+        assert failures == []
+        return {key: row | {"seconds": None} for key, row in found.items()}
+
+    one = rows()
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:2])
+    assert rows(store=store) == one
+    kept = [store.read_networks(cell) for cell in experiments.all_cells(spec)]
+    assert [len({tuple(x["place"]) for x in some}) for some in kept] == [12] * 4
+    assert rows(store=store) == one  # from what is kept
+
+
 def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_not():
     spec = make_spec(grid={"pruner": ("random", "magnitude_init", "synflow", "snip")})
     cells = experiments.all_cells(spec)

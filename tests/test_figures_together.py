@@ -29,6 +29,7 @@ def make_line(pruner="imp", sparsity=0.9, values=(700, 500, 640), **changes):
         "pruner": pruner,
         "sparsity": sparsity,
         "select": "global",
+        "noise": 1.0,
         "n": 200,
         "where": HERE,
         "values": list(values),
@@ -144,6 +145,15 @@ def test_in_a_panel_of_gaps_all_masks_keep_as_many_weights():
     assert all(len(points(axes, "imp")) == 1 for axes in figure.axes)
     ends = figure.axes[0].get_ylim()  # one scale, so that gaps can be compared
     assert all(axes.get_ylim() == ends for axes in figure.axes)
+
+
+def test_gaps_at_another_noise_rate_have_a_panel_of_their_own_that_says_so():
+    lines = [make_line(x, noise=y) for x in ("random", "imp") for y in (0.5, 1.0)]
+    panels = gap_against_information(pd.DataFrame(lines)).figure.axes
+    titles = [axes.get_title().replace("\N{NO-BREAK SPACE}", " ") for axes in panels]
+    assert ["noise = 0.5" in titles[0], "noise = 1" in titles[1]] == [True, True]
+    for axes in panels:
+        assert len(points(axes, "imp")) == len(points(axes, "random")) == 1
 
 
 @draws

@@ -34,7 +34,7 @@ ALLOWED = {
         *("models", "data", "spec", "training", "ensemble", "capacity", "compaction"),
         *("results", "information", "decoding", "robustness"),
     },
-    "figures": {"results", "estimates"},
+    "figures": {"results", "estimates", "joined"},
     "joined": {"results"},
     "claims": {"figures", "joined", "estimates"},
     "report": {"results", "figures"},

@@ -1,10 +1,12 @@
 """The directory of a run: what is written is read back, or refused."""
 
+import io
 import json
 import math
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -441,7 +443,7 @@ def test_networks_of_a_cell_are_kept_until_its_row_is_on_file(results):
     assert results.read_networks(other) == []
     results.write([cell])
     results.drop_networks()
-    assert not (results.directory / "networks").exists()
+    assert list((results.directory / "networks").iterdir()) == []
 
 
 def test_a_torn_line_counts_as_a_network_not_written(results):
@@ -449,7 +451,8 @@ def test_a_torn_line_counts_as_a_network_not_written(results):
     results.add_network(cell, {"loss": 1.0})
     (path,) = (results.directory / "networks").iterdir()
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:-5] + b"\n")
+    path.write_bytes(whole + whole[:-5])
+    assert results.read_networks(cell) == [{"loss": 1.0}]
     results.add_network(cell, {"loss": 2.0})
     assert results.read_networks(cell) == [{"loss": 1.0}, {"loss": 2.0}]
     path.unlink()
@@ -458,6 +461,28 @@ def test_a_torn_line_counts_as_a_network_not_written(results):
         results.read_networks(cell)
     with pytest.raises(ResultsError, match=rf"can't write .*{path.name}"):
         results.add_network(cell, {})
+
+
+def test_a_network_that_does_not_fit_on_the_disk_is_an_error(results, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            return super().write(data[:3])
+
+    monkeypatch.setattr("builtins.open", lambda *args, **options: Full())
+    with pytest.raises(ResultsError, match=r"can't write .*jsonl: no space"):
+        results.add_network(make_row(), {"loss": 1.0})
+
+
+def test_processes_that_end_together_drop_the_same_networks(results):
+    """None of them finds a file or folder gone that it wants to remove."""
+    cells = [make_row(train_seed=i) for i in range(20)]
+    results.write(cells)
+    for cell in cells:
+        results.add_network(cell, {"loss": 1.0})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: results.drop_networks(), range(16)))
+        list(pool.map(lambda cell: results.add_network(cell, {"loss": 2.0}), cells))
+    assert all(results.read_networks(cell) == [{"loss": 2.0}] for cell in cells)
 
 
 def test_damaged_masks_are_refused_with_their_path(results):

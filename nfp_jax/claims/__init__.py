@@ -21,8 +21,7 @@ from nfp_jax.claims import (
     swap,
     together,
 )
-from nfp_jax.claims.bootstrap import correlation
-from nfp_jax.claims.claim import HOLDS, NOT, UNDECIDED, Claim, verdict
+from nfp_jax.claims.claim import HOLDS, NOT, UNDECIDED, Claim
 from nfp_jax.joined import Part
 
 OF_QUESTION: dict[str, Callable[[Part], Iterator[Claim]]] = {
@@ -33,15 +32,7 @@ OF_QUESTION: dict[str, Callable[[Part], Iterator[Claim]]] = {
     "robustness": robustness.claims,
 }
 
-__all__ = [
-    "HOLDS",
-    "NOT",
-    "UNDECIDED",
-    "Claim",
-    "claims",
-    "correlation",
-    "verdict",
-]
+__all__ = ["HOLDS", "NOT", "UNDECIDED", "Claim", "claims"]
 
 
 def claims(parts: Mapping[str, Part]) -> list[Claim]:

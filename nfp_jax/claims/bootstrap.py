@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nfp_jax.joined import GROUP
+
 REPEATS = 2000  # of a bootstrap
 
 
@@ -31,8 +33,8 @@ def correlation(
       cells: lines of ``joined.beside_information``.
       by: the column whose ends are ``<by>_lower`` and ``<by>_upper``.
       ranked: Spearman's; else Pearson's of logarithms.
-      within: whether only cells of one ``where``, n and sparsity are compared: the
-        correlation of ranks less their mean in the group, or of logarithms likewise.
+      within: whether only cells of one `joined.GROUP` are compared: the correlation of
+        ranks less their mean in the group, or of logarithms likewise.
       less: a column whose correlation is subtracted.
       seed: of the bootstrap.
 
@@ -47,7 +49,7 @@ def correlation(
         return math.nan, math.nan, math.nan
     groups = np.zeros(len(cells), int)
     if within:
-        groups = cells.groupby(["where", "n", "sparsity"]).ngroup().to_numpy()
+        groups = cells.groupby(GROUP).ngroup().to_numpy()
     low, high = (cells[f"{by}_{end}"].to_numpy(float) for end in ("lower", "upper"))
     fixed = None if less is None else cells[less].to_numpy(float)
     values = [np.asarray(some, float) for some in cells["values"]]

@@ -42,7 +42,7 @@ def claims(part: Part) -> Iterator[Claim]:
                 "found on",
                 where,
                 "points more than on fresh labels; paired, "
-                f"{of[trained]['pairs'].sum()} draws",
+                f"{of[trained]['pairs'].sum()} draws{_at_level(group)}",
                 *gap,
                 verdict(*gap[1:]),
             )
@@ -50,7 +50,8 @@ def claims(part: Part) -> Iterator[Claim]:
             yield Claim(
                 f"The gain of {label_of(trained)} outlives fresh initial weights",
                 where,
-                "points more than on fresh labels, both from fresh weights",
+                "points more than on fresh labels, both from fresh weights"
+                + _at_level(group),
                 *fresh,
                 verdict(*fresh[1:]),
             )
@@ -102,10 +103,17 @@ def _nothing_gained(
         claim,
         where,
         f"the largest gap of {len(names)} pruners, that of {label_of(largest)}, in "
-        "points; Bonferroni; holds where the interval has 0 and ends below IMP's gap",
+        f"points; Bonferroni{_at_level(of[largest])}; holds where the interval has 0 "
+        "and ends below IMP's gap",
         *numbers(mean, low, high),
         HOLDS if low <= 0 and high < least else judged,
     )
+
+
+def _at_level(rows: pd.DataFrame) -> str:
+    """Of what confidence an interval is, where it is not the usual 95 %."""
+    level = float(rows["confidence"].iloc[0])
+    return "" if level == 0.95 else f", at {100 * level:g} %"
 
 
 def _sentence(pruner: str) -> str:

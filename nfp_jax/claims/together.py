@@ -1,9 +1,9 @@
 """What runs say together: capacity, gaps and steepness beside what masks know.
 
 From lines of `nfp_jax.joined`, each a pruner at a sparsity of some data and network.
-Depends on `estimates` and `figures` too, and on ``bootstrap``. What would surprise:
-information is an interval; a correlation is drawn from all of it, and the law of
-robustness judged at either end.
+Depends on `estimates` and `figures` too, and on ``bootstrap``, ``capacity`` and
+``robustness``. What would surprise: information is an interval; a correlation is drawn
+from all of it, and the law of robustness judged at either end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nfp_jax.claims.claim import DATA_FREE, TRAINED, Claim, groups, numbers, ver
 from nfp_jax.claims.robustness import exponent, steepness_of
 from nfp_jax.estimates import welch_interval
 from nfp_jax.figures import label_of
-from nfp_jax.joined import Part, beside_information, main_rows
+from nfp_jax.joined import GROUP, Part, beside_information, main_rows
 
 
 def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
@@ -74,7 +74,7 @@ def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
 
 def _at_equal_weights(cells: pd.DataFrame, what: str, claim: str) -> Iterator[Claim]:
     """Whether information tells a value among pruners that keep as many weights."""
-    sizes = cells.groupby(["where", "n", "sparsity"])["pruner"].transform("size")
+    sizes = cells.groupby(GROUP)["pruner"].transform("size")
     cells = cells[sizes >= 3] if len(cells) else cells
     if cells.empty:
         return
@@ -95,7 +95,7 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
 
     Where it is, it is not the information alone that makes it.
     """
-    for (where, _, sparsity), group in groups(cells, ["where", "n", "sparsity"]):
+    for (where, _, sparsity, *_), group in groups(cells, GROUP):
         of = {row["pruner"]: row for _, row in group.iterrows()}
         seeing = [x for x in of if x not in (*DATA_FREE, *TRAINED)]
         if "imp" not in of or not seeing:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nfp_jax import capacity, ensemble, training
-from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab
+from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab, keep_network
 from nfp_jax.experiments.tables import comes_through_training
 from nfp_jax.experiments.trainer import Budget
 from nfp_jax.masks import Mask, Params
@@ -108,9 +108,8 @@ class Searched:
             "kept": self.lab.kept(mask),
             "seconds": result.seconds,
         }
-        if self.store:
-            self.store.add_network(self.cell, one)
         self.take(one)
+        keep_network(self.store, self.cell, one)
         return self.following()
 
     def take(self, one: dict[str, Any]) -> None:

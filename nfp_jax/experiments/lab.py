@@ -9,6 +9,7 @@ surprise: a failure is kept with its cells, not raised.
 import contextlib
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,11 +28,13 @@ from nfp_jax.experiments.tables import (
     TRAINED,
     Network,
 )
-from nfp_jax.experiments.trainer import EVALUATED_AT_ONCE, Budget, build
+from nfp_jax.experiments.trainer import EVALUATED_AT_ONCE, Budget, training_of
 from nfp_jax.masks import Mask, Params
+from nfp_jax.results import Results, ResultsError
 from nfp_jax.scores import ScoreFn
 from nfp_jax.spec import DRAW, Cell, Spec, SpecError
 
+_LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
 AddRow = Callable[[Row], None]
 # Streams of randomness: a key is fold_in(fold_in(root, stream), seed), so that changing
@@ -45,6 +48,15 @@ class Failure(NamedTuple):
 
     cell: Cell
     error: str
+
+
+def keep_network(store: Results | None, cell: Cell, network: Row) -> None:
+    """Keeps a network of a row that takes many; where that fails, the run goes on."""
+    try:
+        if store:
+            store.add_network(cell, network)
+    except ResultsError as error:
+        _LOG.warning("a resumed run will train a network again: %s", error)
 
 
 class Task(NamedTuple):
@@ -115,7 +127,9 @@ class Lab:
             self.shapes = jax.eval_shape(self.initial, jax.random.key(0))
         except ValueError as error:
             raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
-        self.training, self.shrink = build(spec, self.model, self.input_shape, budget)
+        self.training, self.shrink = training_of(
+            spec, self.model, self.input_shape, budget
+        )
         self.prunable = masks.prunable_kernels(self.shapes)
         self.total = masks.prunable_size(self.shapes, self.prunable)
         net = Network(self.model.apply, self.input_shape, spec)

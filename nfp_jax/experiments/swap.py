@@ -24,6 +24,7 @@ from nfp_jax.experiments.lab import (
     Failure,
     Lab,
     Row,
+    keep_network,
 )
 from nfp_jax.experiments.tables import comes_through_training
 from nfp_jax.masks import Mask, Params
@@ -161,10 +162,9 @@ class Swap:
             "kept": self.lab.kept(mask),
             "seconds": result.seconds,
         }
-        if self.store:
-            self.store.add_network(cell, {"place": place, **network})
         with self.lock:
             self.found[row_key(cell)][place] = network
+            keep_network(self.store, cell, {"place": place, **network})
             self.finish(cell)
         return []
 

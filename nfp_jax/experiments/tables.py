@@ -52,7 +52,7 @@ PRUNERS: dict[str, Callable[[Network], ScoreFn]] = {
 }
 # Those that get no batch where masks are made one by one: one program serves every n.
 DATA_FREE = {"random", "magnitude_init", "synflow"}
-# Pruning through training: built from the dense training below.
+# Pruning through training: what lab makes of a draw's dense training.
 TRAINED = ("magnitude_trained", "imp")
 SELECTS: dict[str, pruning.SelectFn] = {
     "global": masks.top_k,

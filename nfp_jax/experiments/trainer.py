@@ -1,8 +1,8 @@
 """One network's training, as a specification has it: the rule, the metrics of a row.
 
-``build`` makes the optimizer, the loss, the metrics and the rule that ends a training,
-and what removes dead neurons from jobs where that pays. The surprise: a question may
-have a rule of its own, its ``Budget``, in place of ``train.stop``.
+``training_of`` makes the optimizer, the loss, the metrics and the rule that ends a
+training, and what removes dead neurons from jobs where that pays. The surprise: a
+question may have a rule of its own, its ``Budget``, in place of ``train.stop``.
 """
 
 import math
@@ -32,7 +32,7 @@ class Budget(NamedTuple):
     max_steps: int = training.NO_LIMIT
 
 
-def build(
+def training_of(
     spec: Spec, model: Any, input_shape: tuple[int, ...], budget: Budget | None = None
 ) -> tuple[training.Training, ensemble.ShrinkJob | None]:
     """The training of the specification, with the metrics of a row, and what removes

@@ -1,10 +1,10 @@
 """The figures of a run, from its rows: what they say, how they look, and their SVG.
 
-Depends on `nfp_jax.results` and `estimates`; never on arrays or JAX. A file a kind of
-rows, which ends with its `Kind`: all that a page needs to know of it. ``words``,
-``looks``, ``common``, ``points`` and ``bars`` are what they share. What would surprise:
-nobody says of which kind rows are; their columns do. A new kind is a new file and its
-place in `KINDS`.
+Depends on `nfp_jax.results`, `estimates` and `joined`; never on arrays or JAX. A file a
+kind of rows, which ends with its `Kind`: all that a page needs to know of it.
+``words``, ``looks``, ``common``, ``points`` and ``bars`` are what they share. What
+would surprise: nobody says of which kind rows are; their columns do. A new kind is a
+new file and its place in `KINDS`.
 """
 
 import matplotlib.style

@@ -23,6 +23,7 @@ from nfp_jax.figures.common import (
 )
 from nfp_jax.figures.looks import GUIDE
 from nfp_jax.figures.words import in_words, pruners_of
+from nfp_jax.joined import GROUP
 
 NOTHING = "No two runs of the collection are of the same data and network."
 
@@ -70,9 +71,12 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
     if cells.empty:
         return Drawing(title, None, NOTHING)
     plan = plan_of(_rows(cells))._replace(panels=[], lines=None)
-    panels = list(cells.groupby(["where", "n", "sparsity"]))
+    groups: Any = cells.groupby(GROUP)
+    panels = list(groups)
+    varying = [x for x in ("select", "noise") if cells[x].nunique() > 1]
     figure, grid = empty_grid(len(panels), sharey=True)
-    for axes, ((where, n, sparsity), panel) in zip(grid, panels, strict=True):
+    for axes, (group, panel) in zip(grid, panels, strict=True):
+        of = dict(zip(GROUP, group, strict=True))
         axes.axhline(0, zorder=0, **GUIDE)
         for pruner in pruners_of(panel):
             mine = panel[panel["pruner"] == pruner]
@@ -82,7 +86,8 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
             means = [mean_interval(values) for values in mine["values"]]
             mean, half_width = np.transpose(means)
             axes.errorbar(x, mean, half_width, elinewidth=0.9, **look.style(""))
-        axes.set_title(_title(where, in_words("n", n), in_words("sparsity", sparsity)))
+        named = ("n", "sparsity", *varying)
+        axes.set_title(_title(of["where"], *(in_words(x, of[x]) for x in named)))
     finish(
         figure,
         _rows(cells),
@@ -123,6 +128,6 @@ def _height(values: Any, measure: str) -> float:
 
 def _rows(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells with the coordinates that a plan asks for."""
-    blank: dict[str, Any] = {"noise": 1.0, "resume": "", "ablation": ""}
+    blank: dict[str, Any] = {"resume": "", "ablation": ""}
     seeds = dict.fromkeys(("init_seed", "data_seed", "train_seed"), 0)
     return cells.assign(**blank, **seeds)

@@ -1,0 +1,1 @@
+"""Configurations: each file's ``get_config(preset)`` is what launch.py takes."""
