@@ -6,9 +6,9 @@ Runs the other configurations, each into its own directory of results, where row
 file are skipped; then writes one page with a table of claims (``claims.csv`` beside
 it): what was measured, its interval, and whether the claim holds. A part's settings are
 set as ``--config.parts.swap.grid.n="(500,)"``. The default takes 26 minutes on two CPU
-cores. ``:smoke`` takes seconds a part;
-``:seed`` is the seed experiment: capacity and effective parameter count at 50 %
-removed; ``:paper`` has the paper's own sizes and sets (Fashion-MNIST and CIFAR-10 too).
+cores. ``:smoke`` takes seconds a part; ``:seed`` is the seed experiment: capacity and
+effective parameter count at 50 % removed; ``:paper`` has the paper's own sizes and sets
+(Fashion-MNIST and CIFAR-10 too).
 """
 
 from ml_collections import ConfigDict
