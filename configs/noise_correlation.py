@@ -12,6 +12,7 @@ three seeds. ``:gaussian`` and ``:fashion_mnist`` are the same on these sets,
 
 from ml_collections import ConfigDict
 
+from configs import cifar_noisy
 from configs.start import PRUNERS, defaults
 
 SETS = ("digits", "gaussian", "fashion_mnist", "cifar10")
@@ -47,11 +48,10 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = f"noise-correlation-{preset}".replace("_", "-")
         config.data.name = preset
         if preset == "cifar10":
-            config.model.name = "convnet"
-            config.model.channels, config.model.widths = (16, 32), (64,)
-            config.train.max_epochs = 40
-            config.prune.score_chunk = 256
-            config.grid.n = (500,)
+            small = cifar_noisy.get_config()
+            for group in ("model", "train", "prune"):
+                config[group] = small[group]
+            config.grid.n = small.grid.n
     elif preset:
         raise ValueError(
             f"preset {preset!r} of noise_correlation.py, expected smoke, paper or one "

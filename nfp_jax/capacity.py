@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.estimates import mean_interval
+from nfp_jax.estimates import mean_ends
 
 
 def memorized_points(accuracy: Any, n: Any) -> jax.Array:
@@ -241,5 +241,4 @@ def paired_gap(own: Any, other: Any, *, confidence: float = 0.95) -> Gap:
         raise ValueError(
             f"pairs have shapes {a.shape} and {b.shape}, expected both [k]"
         )
-    mean, half_width = map(float, mean_interval(a - b, confidence))
-    return Gap(mean, mean - half_width, mean + half_width)
+    return Gap(*mean_ends(a - b, confidence))

@@ -35,6 +35,16 @@ def mean_interval(values: Any, confidence: float = 0.95) -> tuple[Any, Any]:
     return mean, half_width
 
 
+def mean_ends(values: Any, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of one sample, and the lower and upper end of its `mean_interval`.
+
+    >>> [round(end, 3) for end in mean_ends([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    mean, half_width = map(float, mean_interval(values, confidence))
+    return mean, mean - half_width, mean + half_width
+
+
 def median_interval(
     values: Any, confidence: float = 0.95
 ) -> tuple[float, float, float]:

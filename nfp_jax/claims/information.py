@@ -50,6 +50,7 @@ def claims(part: Part) -> Iterator[Claim]:
         if seeing and 0 < entropy < math.inf:
             low = float(ends.loc[seeing, "information_lower"].max()) / entropy
             high = float(ends.loc[seeing, "information_upper"].max()) / entropy
+            more = verdict(low, high, 0.5)
             yield Claim(
                 "Pruning at initialization can't gather half of the labels' "
                 "information",
@@ -57,9 +58,7 @@ def claims(part: Part) -> Iterator[Claim]:
                 "the most that a pruner at initialization has, as a share of the "
                 "labels' entropy; certified interval",
                 *numbers((low + high) / 2, low, high),
-                {HOLDS: NOT, NOT: HOLDS}.get(
-                    verdict(low, high, 0.5), verdict(low, high, 0.5)
-                ),
+                {HOLDS: NOT, NOT: HOLDS}.get(more, more),
             )
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nfp_jax.claims.claim import TRAINED, numbers
-from nfp_jax.estimates import mean_interval
+from nfp_jax.claims.claim import TRAINED
+from nfp_jax.estimates import mean_ends
 from nfp_jax.joined import SEEDS
 
 
@@ -46,8 +46,7 @@ def against_the_best(rows: pd.DataFrame, column: str) -> Iterator[Paired]:
         return
     best = max(at_init, key=lambda name: wide[name].mean())
     for trained in (name for name in TRAINED if name in wide):
-        mean, half_width = mean_interval(wide[trained] - wide[best])
-        difference = numbers(mean, mean - half_width, mean + half_width)
+        difference = mean_ends(wide[trained] - wide[best])
         yield Paired(trained, best, sparsity, len(wide), difference)
 
 

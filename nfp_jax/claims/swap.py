@@ -24,7 +24,7 @@ from nfp_jax.claims.claim import (
     numbers,
     verdict,
 )
-from nfp_jax.estimates import mean_interval
+from nfp_jax.estimates import mean_ends
 from nfp_jax.figures import label_of
 from nfp_jax.joined import Part, main_rows
 
@@ -76,8 +76,7 @@ def _gap(rows: pd.DataFrame, prefix: str) -> tuple[float, float, float]:
     )
     if len(rows) == 1:
         return numbers(points.iloc[0], low.iloc[0], high.iloc[0])
-    mean, half_width = mean_interval(points, float(rows["confidence"].iloc[0]))
-    return numbers(mean, mean - half_width, mean + half_width)
+    return mean_ends(points, float(rows["confidence"].iloc[0]))
 
 
 def _nothing_gained(
@@ -93,11 +92,10 @@ def _nothing_gained(
     the ``least`` that IMP gains.
     """
     gaps = {name: np.hstack([*of[name]["swap_gaps"]]).astype(float) for name in names}
-    means = {name: float(mean_interval(gaps[name])[0]) for name in names}
+    means = {name: mean_ends(gaps[name])[0] for name in names}
     largest = max(names, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
     level = 1 - (1 - float(of[largest]["confidence"].iloc[0])) / len(names)
-    mean, half_width = mean_interval(gaps[largest], level)
-    low, high = mean - half_width, mean + half_width
+    mean, low, high = mean_ends(gaps[largest], level)
     judged = NOT if low > 0 else UNDECIDED
     return Claim(
         claim,
@@ -105,7 +103,7 @@ def _nothing_gained(
         f"the largest gap of {len(names)} pruners, that of {label_of(largest)}, in "
         f"points; Bonferroni{_at_level(of[largest])}; holds where the interval has 0 "
         "and ends below IMP's gap",
-        *numbers(mean, low, high),
+        *(mean, low, high),
         HOLDS if low <= 0 and high < least else judged,
     )
 

@@ -46,22 +46,16 @@ def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
         return
     where = f"{len(fitted)} cells: {'; '.join(sorted(set(fitted['where'])))}"
     how = "bootstrap over cells and seeds, information anywhere in its interval"
-    of_p_eff = correlation(fitted, "p_eff", ranked=True)
-    yield Claim(
-        "Capacity follows the effective parameter count",
-        where,
-        f"rank correlation; {how}",
-        *of_p_eff,
-        verdict(*of_p_eff[1:]),
-    )
-    linear = correlation(fitted, "p_eff", ranked=False)
-    yield Claim(
-        "Capacity follows the effective parameter count",
-        where,
-        f"linear correlation of logarithms; {how}",
-        *linear,
-        verdict(*linear[1:]),
-    )
+    kinds = {"rank correlation": True, "linear correlation of logarithms": False}
+    for kind, ranked in kinds.items():
+        found = correlation(fitted, "p_eff", ranked=ranked)
+        yield Claim(
+            "Capacity follows the effective parameter count",
+            where,
+            f"{kind}; {how}",
+            *found,
+            verdict(*found[1:]),
+        )
     better = correlation(fitted, "p_eff", ranked=True, less="kept")
     yield Claim(
         "The effective parameter count tells capacity better than the weights kept",

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from nfp_jax import capacity, ensemble, training
-from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab, keep_network
+from nfp_jax.experiments.lab import (
+    AddRow,
+    Draw,
+    Failure,
+    Lab,
+    keep_network,
+    kept_networks,
+)
 from nfp_jax.experiments.tables import comes_through_training
 from nfp_jax.experiments.trainer import Budget
 from nfp_jax.masks import Mask, Params
@@ -66,9 +73,7 @@ class Searched:
         self.search = capacity.Search(cell["n"], lab.spec.capacity.precision)
         self.draw = lab.draw(cell)
         self.tried: list[dict[str, Any]] = []
-        self.on_file = (
-            {one["n"]: one for one in store.read_networks(cell)} if store else {}
-        )
+        self.on_file = {one["n"]: one for one in kept_networks(store, cell)}
 
     def following(self) -> list[ensemble.Job]:
         """The jobs of the next n to try; none, and the row, where there is no more."""

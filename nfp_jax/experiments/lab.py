@@ -50,6 +50,11 @@ class Failure(NamedTuple):
     error: str
 
 
+def kept_networks(store: Results | None, cell: Cell) -> list[Row]:
+    """What an earlier run kept of the networks of a cell."""
+    return store.read_networks(cell) if store else []
+
+
 def keep_network(store: Results | None, cell: Cell, network: Row) -> None:
     """Keeps a network of a row that takes many; where that fails, the run goes on."""
     try:

@@ -25,6 +25,7 @@ from nfp_jax.experiments.lab import (
     Lab,
     Row,
     keep_network,
+    kept_networks,
 )
 from nfp_jax.experiments.tables import comes_through_training
 from nfp_jax.masks import Mask, Params
@@ -71,7 +72,7 @@ class Swap:
 
     def on_file(self, cell: Cell) -> dict[Place, Row]:
         """What an earlier run knew of the networks of a cell."""
-        kept = self.store.read_networks(cell) if self.store else []
+        kept = kept_networks(self.store, cell)
         return {tuple(network.pop("place")): network for network in kept}
 
     def places(self, cell: Cell, pair: int) -> list[Place]:
