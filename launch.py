@@ -10,6 +10,7 @@ flags with it. Exit code 0: all rows, or all of this process's share, are there;
 cells failed, the others are on file; 2: bad input, nothing was run.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import gc
@@ -181,9 +182,20 @@ def _facts(spec: Spec, place: Place, devices: list[Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "processor": _processor(),
         "host": platform.node(),
         "process": str(place),
     }
+
+
+def _processor() -> str:
+    """What this machine computes with, and on how many cores."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if found := re.search(r"^model name\s*: (.+)$", text, re.MULTILINE):
+            name = found[1].strip()
+    return f"{os.cpu_count()} cores, {name}"
 
 
 def _parse(argv: list[str]) -> list[str]:

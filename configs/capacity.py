@@ -12,7 +12,7 @@ and SynFlow at 50 % removed; ``:digits`` has random labels of ten classes on 8×
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -24,9 +24,10 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.dim = 50
     config.model.widths = (50, 50)
     config.capacity.precision = 0.1
-    config.train.max_epochs = 6000  # the budget is one of steps: capacity.max_steps
+    # The budget is one of steps: capacity.max_steps.
+    config.train.max_epochs = config.capacity.max_steps
     config.grid.pruner = ("dense", *PRUNERS)
-    config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
+    config.grid.sparsity = (0.8, 0.9, 0.95)
     config.grid.n = (8000,)  # the end of the search
     config.grid.noise = (1.0,)  # every label is a coin toss
     config.grid.paired_seeds = True
@@ -35,11 +36,19 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "capacity-smoke"
         config.data.dim = 10
         config.model.widths = (16, 16)
+        end_soon(config)
         config.capacity.max_steps = 300
+        config.train.max_epochs = 300
         config.capacity.precision = 1.0
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (64,)
         seeds = (0,)
+    elif preset == "long":  # a sensitivity: four times the budget
+        config.name = "capacity-long"
+        config.capacity.max_steps *= 4
+        config.train.max_epochs = config.capacity.max_steps
+        config.grid.pruner = ("snip", "synflow", "imp")
+        config.grid.sparsity = (0.9,)
     elif preset == "digits":
         config.name = "capacity-digits"
         config.data.name = "digits"
@@ -50,14 +59,14 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "paper":
         config.name = "capacity-paper"
         config.model.widths = (200, 200)
-        config.capacity.max_steps = config.train.max_epochs = 60_000
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
         config.grid.n = (80_000,)
         config.grid.select = ("global", "per_layer")
         seeds = tuple(range(6))
     elif preset:
         raise ValueError(
-            f"preset {preset!r} of capacity.py, expected smoke, digits, seed or paper"
+            f"preset {preset!r} of capacity.py, expected smoke, long, digits, seed or "
+            "paper"
         )
     config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
     return config

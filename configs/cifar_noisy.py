@@ -14,7 +14,7 @@ was never run.
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -25,7 +25,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model.name = "convnet"
     config.model.channels = (16, 32)
     config.model.widths = (64,)
-    config.train.max_epochs = 40
+    config.train.max_epochs = 400
     config.prune.score_chunk = 256
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.8, 0.9, 0.95)
@@ -37,7 +37,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "cifar10-smoke"
         config.model.channels = (4, 8)
         config.model.widths = (16,)
-        config.train.max_epochs = 5
+        end_soon(config)
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (64,)
         seeds = (0,)

@@ -13,7 +13,7 @@ bounds the information; ``:paper`` has more sparsities and sizes, and 24 draws.
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -23,7 +23,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.question = "swap"
     config.data.name = "gaussian"
     config.data.dim = 50
-    config.train.max_epochs = 60
+    config.train.max_epochs = LONG
     config.grid.pruner = PRUNERS
     config.grid.sparsity = (0.9, 0.95, 0.98)
     config.grid.n = (1000,)
@@ -33,20 +33,18 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "data-swap-smoke"
         config.data.dim = 10
         config.model.widths = (16, 16)
-        config.train.max_epochs = 12
+        end_soon(config)
         config.swap.pairs = 2
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (64,)
     elif preset == "small":
         config.name = "data-swap-small"
         config.model.widths = (50, 50)
-        config.train.min_epochs = config.train.max_epochs = 100
         config.swap.pairs = 16
         config.grid.sparsity = (0.9, 0.95)
         config.grid.n = (200,)
     elif preset == "paper":
         config.name = "data-swap-paper"
-        config.train.max_epochs = 200
         config.swap.pairs = 24
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
         config.grid.n = (500, 1000, 2000)

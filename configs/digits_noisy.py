@@ -13,7 +13,7 @@ IMP 0.70, SynFlow 0.59, magnitude after training 0.55, SNIP 0.55, GraSP 0.54, ra
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -21,7 +21,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config = defaults()
     config.name = "digits"
     config.data.name = "digits"
-    config.train.max_epochs = 60
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
     config.grid.n = (1000,)
@@ -31,10 +30,16 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset == "smoke":
         config.name = "digits-smoke"
         config.model.widths = (32, 32)
-        config.train.max_epochs = 12
+        end_soon(config)
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (128,)
         seeds = (0,)
+    elif preset == "claims":
+        config.name = "digits-claims"
+        config.train.max_epochs = LONG
+        config.grid.resume = ("rewind", "finetune")
+        config.grid.sparsity = (0.9, 0.95, 0.98, 0.99)
+        seeds = tuple(range(8))
     elif preset == "paper":
         config.name = "digits-paper"
         config.train.stop = "paper"
@@ -46,7 +51,7 @@ def get_config(preset: str = "") -> ConfigDict:
         seeds = tuple(range(5))
     elif preset:
         raise ValueError(
-            f"preset {preset!r} of digits_noisy.py, expected smoke or paper"
+            f"preset {preset!r} of digits_noisy.py, expected smoke, claims or paper"
         )
     config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
     return config

@@ -15,7 +15,7 @@ IMP 0.98, SynFlow 0.81, magnitude after training 0.77, random 0.69, magnitude at
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -23,7 +23,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config = defaults()
     config.name = "fashion-mnist"
     config.data.name = "fashion_mnist"
-    config.train.max_epochs = 60
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.8, 0.9, 0.95, 0.98)
     config.grid.n = (2000,)
@@ -33,10 +32,17 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset == "smoke":
         config.name = "fashion-mnist-smoke"
         config.model.widths = (32, 32)
-        config.train.max_epochs = 12
+        end_soon(config)
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (128,)
         seeds = (0,)
+    elif preset == "claims":
+        config.name = "fashion-mnist-claims"
+        config.train.max_epochs = LONG
+        config.grid.resume = ("rewind", "finetune")
+        config.grid.sparsity = (0.9, 0.95, 0.98, 0.99)
+        config.grid.n = (1000,)
+        seeds = tuple(range(6))
     elif preset == "paper":
         config.name = "fashion-mnist-paper"
         config.train.stop = "paper"
@@ -48,7 +54,8 @@ def get_config(preset: str = "") -> ConfigDict:
         seeds = tuple(range(5))
     elif preset:
         raise ValueError(
-            f"preset {preset!r} of fashion_mnist_noisy.py, expected smoke or paper"
+            f"preset {preset!r} of fashion_mnist_noisy.py, expected smoke, claims or "
+            "paper"
         )
     config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
     return config

@@ -13,7 +13,7 @@ rewind and finetune both.
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -22,7 +22,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.name = "gaussian"
     config.data.name = "gaussian"
     config.data.dim = 50
-    config.train.max_epochs = 60
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
     config.grid.n = (1000,)
@@ -32,10 +31,23 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset == "smoke":
         config.name = "gaussian-smoke"
         config.model.widths = (32, 32)
-        config.train.max_epochs = 12
+        end_soon(config)
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (128,)
         seeds = (0,)
+    elif preset == "controls":
+        config.name = "gaussian-controls"
+        config.train.max_epochs = LONG
+        config.grid.sparsity = (0.9, 0.95, 0.98, 0.99)
+        config.grid.ablation = ("", "shuffle", "reinitialize")
+        config.grid.resume = ("rewind", "finetune")
+        seeds = tuple(range(8))
+    elif preset == "binding":
+        config.name = "gaussian-binding"
+        config.train.max_epochs = LONG
+        config.grid.sparsity = (0.95, 0.98, 0.99)
+        config.grid.n = (2000,)
+        seeds = tuple(range(6))
     elif preset == "paper":
         config.name = "gaussian-paper"
         config.train.stop = "paper"
@@ -46,6 +58,9 @@ def get_config(preset: str = "") -> ConfigDict:
         config.grid.resume = ("rewind", "finetune")
         seeds = tuple(range(5))
     elif preset:
-        raise ValueError(f"preset {preset!r} of gaussian.py, expected smoke or paper")
+        raise ValueError(
+            f"preset {preset!r} of gaussian.py, expected smoke, controls, binding or "
+            "paper"
+        )
     config.grid.init_seed = config.grid.data_seed = config.grid.train_seed = seeds
     return config

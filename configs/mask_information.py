@@ -14,7 +14,7 @@ n = 5000 too, weights ranked over all layers and within each, and three initiali
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -24,8 +24,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.question = "information"
     config.data.name = "gaussian"
     config.data.dim = 50
-    # Two steps an epoch: accuracy stands still long before the weights do.
-    config.train.min_epochs = config.train.max_epochs = 60
     config.information.datasets = 512
     config.information.decoded = 48
     config.grid.pruner = PRUNERS
@@ -38,7 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "mask-information-smoke"
         config.data.dim = 10
         config.model.widths = (16, 16)
-        config.train.min_epochs = config.train.max_epochs = 12
+        end_soon(config)
         config.information.datasets = 16
         config.grid.sparsity = (0.5, 0.9)
         config.grid.n = (20,)
@@ -48,11 +46,12 @@ def get_config(preset: str = "") -> ConfigDict:
             config.name = "mask-information-digits"
             config.data.name = "digits"
         config.model.widths = (50, 50)
-        config.train.min_epochs = config.train.max_epochs = 100
         config.information.datasets = 256
         # With ten classes the search takes minutes and finds few nats.
         config.information.decoded = 0 if preset == "digits" else 16
-        config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
+        # Verdicts compare several intervals, at split levels.
+        config.information.confidence = 0.9999
+        config.grid.sparsity = (0.8, 0.9, 0.95)
         config.grid.n = (200,)
         if preset == "seed":  # rows of the directory of small
             config.grid.pruner = ("imp", "snip", "grasp", "synflow")
@@ -61,7 +60,6 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = f"mask-information-{preset.replace('_', '-')}"
         if preset == "paper_784":
             config.data.dim, config.data.classes = 784, 10
-        config.train.max_epochs = 200
         config.information.datasets, config.information.decoded = 1024, 128
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
         config.grid.n = (100, 5000)

@@ -22,7 +22,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.dim = 6
     config.model.widths = (8, 8)
     config.train.learning_rate = 1e-2
-    # An epoch is one step: accuracy stands still long before the weights do.
+    # An epoch is one step, and every network takes 100 of them.
+    config.train.stop = "still"
     config.train.min_epochs = config.train.max_epochs = 100
     config.information.datasets = 1024
     config.information.exact = True

@@ -13,7 +13,7 @@ three seeds. ``:gaussian`` and ``:fashion_mnist`` are the same on these sets,
 from ml_collections import ConfigDict
 
 from configs import cifar_noisy
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 SETS = ("digits", "gaussian", "fashion_mnist", "cifar10")
 
@@ -23,7 +23,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config = defaults()
     config.name = "noise-correlation"
     config.data.name = "digits"
-    config.train.max_epochs = 60
+    config.train.max_epochs = LONG
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.9, 0.95)
     config.grid.n = (1000,)
@@ -33,14 +33,13 @@ def get_config(preset: str = "") -> ConfigDict:
     if preset == "smoke":
         config.name = "noise-correlation-smoke"
         config.model.widths = (16, 16)
-        config.train.max_epochs = 12
+        end_soon(config)
         config.grid.sparsity = (0.9,)
         config.grid.n = (100,)
         config.grid.noise = (0.0, 0.5, 1.0)
         seeds = (0,)
     elif preset == "paper":
         config.name = "noise-correlation-paper"
-        config.train.max_epochs = 200
         config.grid.sparsity = (0.5, 0.8, 0.9, 0.95, 0.98)
         config.grid.noise = tuple(i / 10 for i in range(11))
         seeds = tuple(range(5))

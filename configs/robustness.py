@@ -12,7 +12,7 @@ to 8000.
 
 from ml_collections import ConfigDict
 
-from configs.start import PRUNERS, defaults
+from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -23,11 +23,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.name = "gaussian"
     config.data.dim = 50
     config.model.widths = (50, 50)
-    # With few steps an epoch, accuracy stands still long before the weights do.
     config.train.batch_size = 32
-    config.train.patience = 30
-    config.train.min_epochs = 100
-    config.train.max_epochs = 300
+    config.train.max_epochs = LONG
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
     config.grid.n = (100, 200, 400, 800)
@@ -38,7 +35,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.name = "robustness-smoke"
         config.data.dim = 10
         config.model.widths = (16, 16)
-        config.train.min_epochs = config.train.max_epochs = 12
+        end_soon(config)
         config.robustness.segments = 32
         config.robustness.ascents, config.robustness.steps = 4, 5
         config.grid.sparsity = (0.5, 0.9)

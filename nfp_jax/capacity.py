@@ -69,6 +69,56 @@ def memorized_bits(accuracy: Any, n: Any, classes: int) -> jax.Array:
     return jnp.where(n > 0, bits, jnp.nan)
 
 
+def epochs_to(accuracy: Any, share: float) -> int | None:
+    """Returns the time to memorize: the first epoch at whose end a share is fitted.
+
+    Args:
+      accuracy: train accuracy at the end of each epoch, ``[epochs]``.
+      share: of the labels, in (0, 1].
+
+    Returns:
+      The epoch, from 1; None where the training ended before.
+
+    Raises:
+      ValueError: ``share`` out of (0, 1].
+
+    >>> epochs_to([0.5, 0.9, 1.0], 0.9), epochs_to([0.5], 0.9)
+    (2, None)
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}, expected 0 < share <= 1")
+    # As in training.stop_when_fitted: the rounding of two float32.
+    fitted = np.flatnonzero(np.asarray(accuracy) >= share - 1.5e-7)
+    return int(fitted[0]) + 1 if len(fitted) else None
+
+
+def memorization_area(accuracy: Any, budget: int) -> float:
+    """Returns the mean train accuracy over the logarithm of the epoch, in [0, 1].
+
+    The area under accuracy against ``log(epoch)`` from epoch 1 to the budget, divided
+    by ``log(budget)``. A training that ended before holds its last accuracy: how fast
+    and how much in one number, which rules that stop at other times leave alone.
+
+    Args:
+      accuracy: at the end of each epoch, ``[epochs]``, at most ``budget`` of them.
+      budget: in epochs, at least 2.
+
+    Raises:
+      ValueError: no epoch, more than ``budget`` of them, or a budget below 2.
+
+    >>> memorization_area([0.5, 1.0], 4)
+    0.75
+    """
+    values = np.asarray(accuracy, float)
+    if budget < 2 or not 1 <= len(values) <= budget:
+        raise ValueError(
+            f"accuracy has {len(values)} epochs and the budget is {budget}, expected 1 "
+            "to budget of them, and a budget of at least 2"
+        )
+    ends = np.log(np.append(np.arange(1, len(values) + 1), budget))
+    return float(values @ np.diff(ends) / ends[-1])
+
+
 def noise_correlation(probabilities: jax.Array, z: jax.Array) -> jax.Array:
     """Returns the correlation of the outputs with the label noise.
 

@@ -43,23 +43,30 @@ _COLUMNS = {
     pa.string(): "pruner select resume ablation conditioning information_lower_by "
     "information_upper_by",
     pa.int64(): "n init_seed data_seed train_seed epochs kept datasets distinct_masks "
-    "classes prunable capacity capacity_upper out_of_budget pairs trainings dim",
+    "classes prunable capacity capacity_upper out_of_budget pairs trainings dim "
+    "epochs_to_50 epochs_to_90 epochs_to_99 epochs_to_100 "
+    + " ".join(
+        f"swap_gap{which}_out_of_budget"
+        for which in ("", "_reinit", "_data", "_data_reinit")
+    ),
     pa.float64(): "sparsity noise train_accuracy test_accuracy memorized_points "
     "memorized_bits noise_correlation noise_correlation_normalized loss seconds "
     "information_lower information_upper information_exact p_eff_lower p_eff_upper "
     "confidence irreproducible collapsed_share bound_seconds label_entropy "
     "capacity_bits capacity_bits_per_weight share memorized_points_swapped "
     "lipschitz_lower lipschitz_upper lipschitz_product squared_error noise_variance "
-    "excess "
+    "excess margin memorization_area "
     + " ".join(
         f"swap_gap{which}_{what}"
         for which in ("", "_reinit", "_data", "_data_reinit")
         for what in ("points", "lower", "upper", "bits", "bits_lower", "bits_upper")
     ),
-    pa.bool_(): "converged diverged collapsed capacity_at_least",
+    pa.bool_(): "converged settled diverged collapsed capacity_at_least",
     pa.list_(pa.string()): "layers",
-    pa.list_(pa.int64()): "kept_by_layer size_by_layer tried",
-    pa.list_(pa.float64()): "fitted swap_gaps loss_by_epoch train_accuracy_by_epoch "
+    pa.list_(pa.int64()): "kept_by_layer size_by_layer tried history_epochs",
+    pa.list_(
+        pa.float64()
+    ): "fitted swap_gaps swap_gaps_reinit loss_by_epoch train_accuracy_by_epoch "
     "noise_correlation_by_epoch",
 }
 _TYPES = {name: type for type, names in _COLUMNS.items() for name in names.split()}

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 Cell = dict[str, Any]
 
 # Bumped when rows of an old version could no longer stand beside new ones.
-FORMAT = 2
+FORMAT = 3
 
 # What names a row: two rows with the same coordinates are the same network.
 COORDINATES = (
@@ -75,10 +75,16 @@ class TrainSpec:
     optimizer: str = "adam"  # any name of optax
     learning_rate: float = 1e-3
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decay_steps: int = 0  # cosine decay to 0 over so many steps; 0: a constant rate
     batch_size: int = 64
-    max_epochs: int = 100
-    stop: str = "still"  # or paper
-    patience: int = 3
+    max_epochs: int = 3200  # the budget; a network that uses it up decides no claim
+    stop: str = "settled"  # or still, or paper
+    # stop="settled": looked at after 2T epochs, T = settle_from, 2 settle_from, …
+    settle_from: int = 50
+    settle_rise: float = 0.005  # a smaller rise of the accuracy from T to 2T settles
+    settle_fall: float = 0.05  # with a smaller fall of the loss, as a fraction of it
+    settle_steps: int = 1000  # and never before so many optimizer steps
+    patience: int = 3  # stop="still" and "paper"
     min_epochs: int = 10  # stop="still" only
 
 
@@ -93,6 +99,8 @@ class PruneSpec:
     grasp_temperature: float = 200.0
     score_chunk: int = 1024  # examples scored at once
     imp_keep_per_round: float = 0.8
+    # Epochs of the dense training and of each round of IMP; 0: as train.stop says.
+    round_epochs: int = 0
     rewind_step: int = 0
 
 
@@ -111,13 +119,14 @@ class InformationSpec:
 class CapacitySpec:
     """What the search for the memorization capacity takes for fitted, and for close.
 
-    A training of the search ends with the share fitted or at its budget, whatever
-    ``train.stop`` says.
+    A training of the search ends with the share fitted, settled, or at its budget,
+    whatever ``train.stop`` says.
     """
 
     share: float = 0.99  # of the labels fitted, at least
     precision: float = 0.05  # the ends of the search are so close, as a ratio less 1
-    max_steps: int = 6000  # of each training, whatever n; train.max_epochs holds too
+    max_steps: int = 40_000  # of each training, whatever n; train.max_epochs holds too
+    tries: int = 2  # orders of batches tried before an n counts as not fitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +135,7 @@ class SwapSpec:
 
     pairs: int = 6  # independent draws a row, each with labels of its own and others
     confidence: float = 0.95  # of the interval of a gap
+    margin: float = 0.02  # of n: a gap within it is "nothing", an equivalence test's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,8 +318,8 @@ def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
     """Returns the points of the grid, each a flat dict of coordinates, none twice.
 
     Coordinates that mean nothing for a pruner are blanked, so that no network is
-    trained twice under two names: ``resume`` for masks found without training, and
-    everything but ``n``, ``noise`` and the seeds for ``dense``.
+    trained twice under two names: ``resume`` for masks found without training and for
+    fresh weights, and everything but ``n``, ``noise`` and the seeds for ``dense``.
 
     Args:
       spec: the specification.
@@ -333,14 +343,14 @@ def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
             grid.resume,
             grid.ablation,
         ):
-            dense = pruner == "dense"
+            dense, resumed = pruner == "dense", pruner in in_training
             cell = {
                 "pruner": pruner,
                 "sparsity": 0.0 if dense else sparsity,
                 "n": n,
                 "noise": noise,
                 "select": "" if dense else select,
-                "resume": resume if pruner in in_training else "",
+                "resume": resume if resumed and ablation != "reinitialize" else "",
                 "ablation": "" if dense else ablation,
                 "init_seed": init_seed,
                 "data_seed": data_seed,
@@ -447,6 +457,7 @@ def _check(spec: Spec) -> None:
         "train.batch_size": spec.train.batch_size,
         "train.max_epochs": spec.train.max_epochs,
         "train.patience": spec.train.patience,
+        "train.settle_from": spec.train.settle_from,
         "prune.score_chunk": spec.prune.score_chunk,
         **{f"prune.rounds.{name}": count for name, count in spec.prune.rounds.items()},
         **_items(spec, "model", "widths"),
@@ -464,6 +475,9 @@ def _check(spec: Spec) -> None:
     for path, value in {
         "seed": spec.seed,
         "train.min_epochs": spec.train.min_epochs,
+        "train.settle_steps": spec.train.settle_steps,
+        "train.decay_steps": spec.train.decay_steps,
+        "prune.round_epochs": spec.prune.round_epochs,
         "prune.rewind_step": spec.prune.rewind_step,
         **_items(spec, "grid", "init_seed"),
         **_items(spec, "grid", "data_seed"),
@@ -485,8 +499,29 @@ def _check(spec: Spec) -> None:
     for path, value in _items(spec, "grid", "noise").items():
         _require(0 <= value <= 1, path, value, "0 <= noise <= 1")
     _check_grid(spec.grid)
+    _check_end(spec)
     _check_information(spec)
     _check_controls(spec)
+
+
+def _check_end(spec: Spec) -> None:
+    """What ends a training, and IMP's rounds."""
+    train = spec.train
+    for path, value in {
+        "train.settle_rise": train.settle_rise,
+        "train.settle_fall": train.settle_fall,
+    }.items():
+        _require(0 < value <= 1, path, value, f"0 < {_last(path)} <= 1")
+    if train.stop == "settled" or spec.question == "capacity":
+        first = 2 * train.settle_from
+        expected = f"at least {first}, the first doubling: 2 train.settle_from"
+        _require(
+            train.max_epochs >= first, "train.max_epochs", train.max_epochs, expected
+        )
+    if spec.prune.round_epochs:
+        for path, value in _items(spec, "grid", "pruner").items():
+            expected = "no 'dense' where prune.round_epochs ends the dense training"
+            _require(value != "dense", path, value, expected)
 
 
 def _check_information(spec: Spec) -> None:
@@ -526,6 +561,7 @@ def _check_controls(spec: Spec) -> None:
     _require(precision > 0, "capacity.precision", precision, "precision > 0")
     for path, value in {
         "capacity.max_steps": spec.capacity.max_steps,
+        "capacity.tries": spec.capacity.tries,
         "swap.pairs": spec.swap.pairs,
         "robustness.segments": spec.robustness.segments,
         "robustness.ascents": spec.robustness.ascents,
@@ -534,6 +570,8 @@ def _check_controls(spec: Spec) -> None:
     steps, level = spec.robustness.steps, spec.swap.confidence
     _require(steps >= 0, "robustness.steps", steps, "steps >= 0")
     _require(0 < level < 1, "swap.confidence", level, "0 < confidence < 1")
+    margin = spec.swap.margin
+    _require(0 <= margin <= 1, "swap.margin", margin, "0 <= margin <= 1, a share of n")
     if spec.question == "swap":
         for path, value in _items(spec, "grid", "pruner").items():
             expected = "a pruner: a dense mask holds no information"

@@ -31,8 +31,10 @@ NO_LIMIT = 2**31 - 1
 class Progress(NamedTuple):
     """What a stopping rule sees at the end of an epoch; scalars.
 
-    ``epoch`` counts from 1; ``still`` is the number of consecutive epochs over which
-    the train accuracy has not changed; ``previous_loss`` is infinite at first.
+    ``epoch`` counts from 1, ``step`` the optimizer steps so far; ``still`` is the
+    number of consecutive epochs over which the train accuracy has not changed;
+    ``previous_loss`` is infinite at first. ``half_loss`` and ``half_accuracy`` are
+    those at the end of epoch ``epoch // 2``, NaN at epoch 1.
     """
 
     epoch: jax.Array
@@ -40,6 +42,9 @@ class Progress(NamedTuple):
     previous_loss: jax.Array
     accuracy: jax.Array
     still: jax.Array
+    half_loss: Any = float("nan")
+    half_accuracy: Any = float("nan")
+    step: Any = 0
 
 
 StopFn = Callable[[Progress], jax.Array]
@@ -102,6 +107,11 @@ class TrainResult(NamedTuple):
     diverged: jax.Array
     seconds: float = float("nan")
 
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the budget ended it, and neither the stopping rule nor a bad loss."""
+        return not (self.converged or self.diverged)
+
 
 class Training(NamedTuple):
     """The pure functions of one lane.
@@ -120,11 +130,64 @@ class Training(NamedTuple):
     batch_size: int
 
 
+def stop_when_settled(
+    *,
+    share: float = 1.0,
+    first: int = 50,
+    rise: float = 0.005,
+    fall: float = 0.05,
+    min_steps: int = 1000,
+) -> StopFn:
+    """Stops when ``share`` of the labels is fitted, or once doubling changes little.
+
+    The second is looked at when the number of epochs is ``2T`` with ``T = first``,
+    ``2 * first``, ``4 * first``, …: the training has settled if from T to 2T the
+    accuracy rose by less than ``rise`` and the loss fell by less than the fraction
+    ``fall`` of its value at T. The rule of all claims of this project. Rules that look
+    at a few epochs stop sparse networks while they still climb, and so measure how fast
+    a network memorizes where how much was asked.
+
+    Args:
+      share: of the labels fitted, in (0, 1]; 1: all of them.
+      first: the first T, in epochs, at least 1.
+      rise: share of the labels, in (0, 1].
+      fall: fraction of the loss, in (0, 1].
+      min_steps: doublings that end before so many optimizer steps are not looked at:
+        with one step an epoch, 100 epochs are few.
+
+    Raises:
+      ValueError: an argument out of its range.
+
+    >>> stop = stop_when_settled()
+    >>> slow = Progress(100, 0.58, 0.58, 0.7, 0, 0.6, 0.697, step=1600)
+    >>> bool(stop(slow)), bool(stop(slow._replace(epoch=101)))
+    (True, False)
+    >>> bool(stop(slow._replace(half_accuracy=0.69)))  # it rose by 1 % of the labels
+    False
+    """
+    for name, value in {"share": share, "rise": rise, "fall": fall}.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} is {value}, expected 0 < {name} <= 1")
+    if first < 1:
+        raise ValueError(f"first is {first}, expected at least 1")
+    fitted = stop_when_fitted(share)
+
+    def stop(progress: Progress) -> jax.Array:
+        epoch, halves = progress.epoch, progress.epoch // first
+        doubled = (epoch % first == 0) & (halves >= 2) & (halves & (halves - 1) == 0)
+        rose = progress.accuracy - progress.half_accuracy >= rise
+        fell = progress.loss <= (1 - fall) * progress.half_loss
+        settled = doubled & (progress.step >= min_steps) & ~jnp.asarray(rose | fell)
+        return fitted(progress) | settled
+
+    return stop
+
+
 def stop_when_still(*, patience: int = 3, min_epochs: int = 10) -> StopFn:
     """Stops at train accuracy 1, or when it has not changed for ``patience`` epochs.
 
-    Either one only after ``min_epochs`` epochs. The default of this project: the loss
-    rule of the paper alone would stop sparse networks at epoch 2, at chance.
+    Either one only after ``min_epochs`` epochs. It measures speed: it stops sparse
+    networks while they still climb (``stop_when_settled`` does not).
 
     >>> stop = stop_when_still(patience=3, min_epochs=10)
     >>> bool(stop(Progress(12, loss=0.7, previous_loss=0.7, accuracy=0.5, still=3)))
@@ -181,7 +244,7 @@ def make_training(
     *,
     metrics_fn: Callable[[Params, Data], Metrics],
     batch_size: int = 64,
-    max_epochs: int = 100,
+    max_epochs: int = 3200,
     max_steps: int = NO_LIMIT,
     stop: StopFn | None = None,
     evaluate_at_once: int = 2048,
@@ -204,8 +267,8 @@ def make_training(
       max_epochs: the budget.
       max_steps: the budget in optimizer steps, looked at after each epoch: the same for
         sets of different sizes.
-      stop: ``stop_when_still()`` (the default), ``stop_as_paper()``, or any function
-        of a ``Progress``.
+      stop: ``stop_when_settled()`` (the default), ``stop_when_still()``,
+        ``stop_as_paper()``, or any function of a ``Progress``.
       evaluate_at_once: examples measured at once, which bounds the memory.
 
     Returns:
@@ -235,7 +298,7 @@ def make_training(
     }.items():
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
-    stop = stop_when_still() if stop is None else stop
+    stop = stop_when_settled() if stop is None else stop
 
     def init(
         params: Params,
@@ -258,7 +321,16 @@ def make_training(
             key,
             jnp.int32(0),
             jnp.asarray(limit, jnp.int32),
-            Progress(jnp.int32(0), nan, jnp.float32(jnp.inf), nan, jnp.int32(0)),
+            Progress(
+                epoch=jnp.int32(0),
+                loss=nan,
+                previous_loss=jnp.float32(jnp.inf),
+                accuracy=nan,
+                still=jnp.int32(0),
+                half_loss=nan,
+                half_accuracy=nan,
+                step=jnp.int32(0),
+            ),
             {name: jnp.full(max_epochs, jnp.nan) for name in each},
             converged=jnp.bool_(False),
             diverged=jnp.bool_(False),
@@ -516,17 +588,22 @@ def _account(state: TrainState, metrics: Metrics, stop: StopFn) -> TrainState:
     before = state.progress
     loss, accuracy = metrics["loss"], metrics["accuracy"]
     same = accuracy == before.accuracy
-    progress = Progress(
-        before.epoch + 1,
-        jnp.asarray(loss, jnp.float32),
-        jnp.where(before.epoch == 0, jnp.inf, before.loss),
-        jnp.asarray(accuracy, jnp.float32),
-        jnp.where(same, before.still + 1, 0),
-    )
     history = {
         name: values.at[before.epoch].set(metrics[name])
         for name, values in state.history.items()
     }
+    epoch = before.epoch + 1
+    half = jnp.maximum(epoch // 2 - 1, 0)
+    progress = Progress(
+        epoch,
+        jnp.asarray(loss, jnp.float32),
+        jnp.where(before.epoch == 0, jnp.inf, before.loss),
+        jnp.asarray(accuracy, jnp.float32),
+        jnp.where(same, before.still + 1, 0),
+        half_loss=jnp.where(epoch < 2, jnp.nan, history["loss"][half]),
+        half_accuracy=jnp.where(epoch < 2, jnp.nan, history["accuracy"][half]),
+        step=state.step,
+    )
     diverged = ~jnp.isfinite(progress.loss)
     return state._replace(
         progress=progress,

@@ -2,13 +2,16 @@
 
 ``n`` of a cell is the end of its search. At each n that is tried the mask is found
 anew, on the first n points of the cell's set, and the network is retrained under it;
-the searches of all cells share one queue. The surprise: a cell's row comes when its
-search ends, and tells every n tried.
+the searches of all cells share one queue. An n counts as not fitted when
+``capacity.tries`` trainings, each with its own order of batches, have failed; where one
+of the deciding failures used up its budget, the capacity is "at least".
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import jax
 
 from nfp_jax import capacity, ensemble, training
 from nfp_jax.experiments.lab import (
@@ -19,7 +22,7 @@ from nfp_jax.experiments.lab import (
     keep_network,
     kept_networks,
 )
-from nfp_jax.experiments.tables import comes_through_training
+from nfp_jax.experiments.tables import comes_through_training, settled
 from nfp_jax.experiments.trainer import Budget
 from nfp_jax.masks import Mask, Params
 from nfp_jax.results import Results
@@ -43,7 +46,7 @@ def run(
       SpecError: the share asked for is one that a constant reaches.
     """
     share = spec.capacity.share
-    budget = Budget(training.stop_when_fitted(share), spec.capacity.max_steps)
+    budget = Budget(settled(spec.train, share), spec.capacity.max_steps)
     lab = Lab(spec, todo, budget)
     if share <= 1 / lab.classes:
         raise SpecError(
@@ -88,19 +91,36 @@ class Searched:
         return self.lab.dense_job(draw, [cell], self.train)
 
     def train(
-        self, draw: Draw, cell: Cell, mask: Mask, start: Params
+        self, draw: Draw, cell: Cell, mask: Mask, start: Params, failed: int = 0
     ) -> list[ensemble.Job]:
-        """The training under the mask that was found."""
-        then = functools.partial(self.judge, draw)
-        return self.lab.job(draw, cell, mask, start, then)
+        """The training under the mask that was found; ``failed`` of them have not
+        fitted the points, and this one sees batches in another order.
+        """
+        key = (
+            draw.train_key if not failed else jax.random.fold_in(draw.train_key, failed)
+        )
+
+        def again(draw: Draw) -> list[ensemble.Job]:
+            return self.train(draw, cell, mask, start, failed + 1)
+
+        then = functools.partial(self.judge, draw, failed, again)
+        return self.lab.job(draw._replace(train_key=key), cell, mask, start, then)
 
     def judge(
-        self, draw: Draw, mask: Mask, result: training.TrainResult
+        self,
+        draw: Draw,
+        failed: int,
+        again: Callable[[Draw], list[ensemble.Job]],
+        mask: Mask,
+        result: training.TrainResult,
     ) -> list[ensemble.Job]:
         """Whether the points are fitted, and the jobs that follow from it."""
         n, accuracy = len(draw.data[1]), float(result.metrics["accuracy"])
-        share = self.lab.spec.capacity.share
-        fitted = bool(result.converged)  # by the rule that ended the training
+        fitted = capacity.fits(accuracy, n, self.lab.spec.capacity.share)
+        late = draw.late + (not fitted and result.out_of_budget)
+        tries = failed + 1
+        if not fitted and tries < self.lab.spec.capacity.tries:
+            return again(draw._replace(late=late))
         derived = self.lab.derived(draw, mask, result)
         one = {
             "n": n,
@@ -108,7 +128,8 @@ class Searched:
             "accuracy": accuracy,
             "bits": derived["memorized_bits"],
             "collapsed": derived["collapsed"],
-            "out_of_budget": not fitted and might_fit(result, share),
+            "tries": tries,
+            "out_of_budget": late,
             "diverged": bool(result.diverged),
             "kept": self.lab.kept(mask),
             "seconds": result.seconds,
@@ -122,6 +143,11 @@ class Searched:
         self.tried.append(one)
         self.search = self.search.told(one["n"], one["fits"])
 
+    def undecided(self, of_n: dict[int, dict[str, Any]]) -> bool:
+        """Whether the failure that ended the search was one of the budget."""
+        unfitted = self.search.unfitted
+        return unfitted is not None and of_n[unfitted]["out_of_budget"] > 0
+
     def finish(self) -> None:
         """Hands over the row."""
         search, tried = self.search, sorted(self.tried, key=lambda one: one["n"])
@@ -133,14 +159,14 @@ class Searched:
                 **self.cell,
                 "capacity": search.fitted,
                 "capacity_upper": search.unfitted,
-                "capacity_at_least": search.at_least,
+                "capacity_at_least": search.at_least or self.undecided(of_n),
                 "capacity_bits": bits,
                 "capacity_bits_per_weight": bits and bits / kept,
                 "share": self.lab.spec.capacity.share,
                 "tried": [one["n"] for one in tried],
                 "fitted": [one["accuracy"] for one in tried],
                 "out_of_budget": sum(one["out_of_budget"] for one in tried),
-                "trainings": len(tried),
+                "trainings": sum(one["tries"] for one in tried),
                 "diverged": any(one["diverged"] for one in tried),
                 "collapsed": tried[-1]["collapsed"],
                 "kept": kept,
@@ -148,12 +174,3 @@ class Searched:
                 "seconds": sum(one["seconds"] for one in tried),
             }
         )
-
-
-def might_fit(result: training.TrainResult, share: float) -> bool:
-    """Whether twice the budget might fit the share: were accuracy to rise once more by
-    as much as over the second half of the training.
-    """
-    accuracy = result.history["accuracy"][: int(result.epochs)]
-    end, middle = float(accuracy[-1]), float(accuracy[len(accuracy) // 2])
-    return not result.diverged and 2 * end - middle >= share

@@ -40,12 +40,14 @@ class Made(NamedTuple):
       labels: ``[sets, n]``, what each was made from.
       irreproducible: share of the masks made again that came out different.
       seconds: what making them took; of trainings shared with other cells, its part.
+      out_of_budget: trainings on the way to all of them that used up their budget.
     """
 
     masks: np.ndarray
     labels: np.ndarray
     irreproducible: float
     seconds: float
+    out_of_budget: int
 
 
 def run(
@@ -168,12 +170,17 @@ class Information:
         through = [cell for cell in missing if comes_through_training(cell)]
         if not through:
             return []
-        packed, stats = self.make_through_training(family, through, progress=progress)
+        packed, late, stats = self.make_through_training(
+            family, through, progress=progress
+        )
         seconds = stats.seconds / len(through)
         whole = []  # all are put on file before any is bounded, which may take long
         for cell in self.without_failures(through):
             with self.lab.reporting([cell]):
-                made = self.made(family, cell, packed[row_key(cell)], seconds)
+                key = row_key(cell)
+                made = self.made(
+                    family, cell, packed[key], seconds, int(late[key].sum())
+                )
                 whole.append((cell, made))
         for cell, made in whole:
             with self.lab.reporting([cell]):
@@ -191,6 +198,7 @@ class Information:
             arrays["labels"][:count],
             float(arrays["irreproducible"]),
             float(arrays["seconds"]),
+            int(arrays["out_of_budget"]),
         )
 
     def make_direct(self, family: Family, cell: Cell) -> Made:
@@ -211,19 +219,23 @@ class Information:
             )
             parts.append(np.packbits(np.asarray(self.ravel_many(found)), axis=1))
         seconds = time.perf_counter() - start
-        return self.made(family, cell, np.concatenate(parts), seconds)
+        return self.made(family, cell, np.concatenate(parts), seconds, 0)
 
     def make_through_training(
         self, family: Family, through: list[Cell], *, progress: bool
-    ) -> tuple[dict[tuple[Any, ...], np.ndarray], ensemble.Stats]:
-        """The masks of cells that come through training, from the same trainings."""
+    ) -> tuple[dict[Any, np.ndarray], dict[Any, np.ndarray], ensemble.Stats]:
+        """The masks of cells that come through training, from the same trainings; how
+        many of these used up their budget, of each mask; and what they took.
+        """
         shape = len(family.order), -(-self.lab.total // 8)
         packed = {row_key(cell): np.zeros(shape, np.uint8) for cell in through}
+        late = {row_key(cell): np.zeros(shape[0], int) for cell in through}
 
         def keep(
             place: int, draw: Draw, cell: Cell, mask: Mask, start: Params
         ) -> list[ensemble.Job]:
             packed[row_key(cell)][place] = np.packbits(np.asarray(self.ravel(mask)))
+            late[row_key(cell)][place] = draw.late
             return []
 
         def jobs() -> Iterator[ensemble.Job]:
@@ -235,7 +247,7 @@ class Information:
                     )
 
         total = len(family.order) * self.lab.trainings(through)
-        return packed, self.lab.train(jobs(), total, progress=progress)
+        return packed, late, self.lab.train(jobs(), total, progress=progress)
 
     def without_failures(self, some: list[Cell]) -> list[Cell]:
         """The cells of which no mask has failed."""
@@ -243,12 +255,18 @@ class Information:
         return [cell for cell in some if cell not in failed]
 
     def made(
-        self, family: Family, cell: Cell, packed: np.ndarray, seconds: float
+        self,
+        family: Family,
+        cell: Cell,
+        packed: np.ndarray,
+        seconds: float,
+        late: int,
     ) -> Made:
         """The masks of a cell made in the order of the family, and put on file."""
         count = len(family.labels)
         differ = np.any(packed[count:] != packed[family.again], axis=1)
-        made = Made(packed[:count], family.labels, float(differ.mean()), seconds)
+        share = float(differ.mean())
+        made = Made(packed[:count], family.labels, share, seconds, late)
         if self.store:
             self.store.write_masks(cell, made._asdict())
         return made
@@ -287,6 +305,7 @@ class Information:
                 "irreproducible": made.irreproducible,
                 "distinct_masks": len(distinct),
                 "collapsed_share": float(collapsed @ counts / counts.sum()),
+                "out_of_budget": made.out_of_budget,
                 "seconds": made.seconds,
                 "bound_seconds": seconds,
                 "classes": lab.classes,

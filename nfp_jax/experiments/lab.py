@@ -80,6 +80,7 @@ class Draw(NamedTuple):
     score_key: jax.Array
     train_key: jax.Array
     repeat: int | None = None  # which of a cell's repeats it is
+    late: int = 0  # trainings on the way to a mask that used up their budget
 
     def first(self, n: int) -> "Draw":
         """The draw with the first n points of its set."""
@@ -92,6 +93,11 @@ class Draw(NamedTuple):
         """The draw with another data set."""
         own = (dataset.x, dataset.y, dataset.z, dataset.redrawn)
         return self._replace(dataset=dataset, data=tuple(map(jnp.asarray, own)))
+
+    def after(self, job: ensemble.Job, result: training.TrainResult) -> "Draw":
+        """The draw with one more training on the way to its masks."""
+        free = job.steps is None  # of a fixed number of steps none is the budget
+        return self._replace(late=self.late + (free and result.out_of_budget))
 
 
 # What is done with the mask of a cell: its draw, the cell, the mask, the weights that
@@ -362,19 +368,19 @@ class Lab:
 
         def dense(rewound: Params) -> ensemble.Job:
             def then(result: training.TrainResult) -> list[ensemble.Job]:
-                jobs = []
+                jobs, after = [], draw.after(job, result)
                 for branch in self.branches(through):
                     start = (mask, rewound, result.params)
                     rounds = self.rounds(branch)
                     jobs += self.guarded(
-                        branch, self.cut, draw, branch, on_mask, rounds, *start
+                        branch, self.cut, after, branch, on_mask, rounds, *start
                     )
                 if on_dense:
                     jobs += on_dense(draw, through, mask, result)
                 return jobs
 
-            task = Task(through, then)
-            return ensemble.Job(draw.params, mask, draw.data, draw.train_key, tag=task)
+            job = self.round_job(draw, mask, draw.params, Task(through, then))
+            return job
 
         steps = self.spec.prune.rewind_step
         if not steps:
@@ -384,6 +390,17 @@ class Lab:
             draw.params, mask, draw.data, draw.train_key, steps=steps, tag=task
         )
         return [early]
+
+    def round_job(
+        self, draw: Draw, mask: Mask, start: Params, task: Task
+    ) -> ensemble.Job:
+        """A training on the way to a mask: of as many epochs as ``round_epochs`` says,
+        or to its own end.
+        """
+        n, epochs = len(draw.data[1]), self.spec.prune.round_epochs
+        an_epoch = -(-n // min(self.training.batch_size, n))
+        steps = epochs * an_epoch if epochs else None
+        return ensemble.Job(start, mask, draw.data, draw.train_key, steps, task)
 
     def rounds(self, branch: list[Cell]) -> list[pruning.ImpRound]:
         """The trainings of a branch: IMP's, or the dense one alone for magnitude."""
@@ -426,16 +443,15 @@ class Lab:
         if later:
             smaller = within(keep=now.keep)
             rest = [c for c in branch if c["sparsity"] not in now.cuts]
-            task = Task(
-                rest,
-                lambda result: self.cut(
-                    draw, rest, on_mask, later, smaller, rewound, result.params
-                ),
-            )
             start = masks.apply_mask(rewound, smaller)
-            jobs.append(
-                ensemble.Job(start, smaller, draw.data, draw.train_key, tag=task)
-            )
+
+            def then(result: training.TrainResult) -> list[ensemble.Job]:
+                after = draw.after(job, result)
+                following = (later, smaller, rewound, result.params)
+                return self.cut(after, rest, on_mask, *following)
+
+            job = self.round_job(draw, smaller, start, Task(rest, then))
+            jobs.append(job)
         for cell in branch:
             if cell["sparsity"] in now.cuts:
                 start = trained if cell["resume"] == "finetune" else rewound

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import data, ensemble, masks, pruning, training
+from nfp_jax import capacity, data, ensemble, masks, pruning, training
 from nfp_jax.experiments.lab import AddRow, Draw, Failure, Lab, Row
 from nfp_jax.experiments.tables import SELECTS, comes_through_training
 from nfp_jax.masks import Mask, Params
@@ -191,10 +191,13 @@ class Memorization:
         self, draw: Draw, cell: Cell, mask: Mask, result: training.TrainResult
     ) -> list[ensemble.Job]:
         """Hands over the row of a trained network."""
-        epochs = int(result.epochs)
+        epochs, train = int(result.epochs), self.lab.spec.train
+        entries = kept_epochs(epochs)
         history = {
-            name: entries[:epochs].tolist() for name, entries in result.history.items()
+            name: values[entries - 1].tolist()
+            for name, values in result.history.items()
         }
+        accuracy = result.history["accuracy"][:epochs]
         flags = jax.tree.leaves(self.lab.prunable)
         layers = dict(itertools.compress(masks.named_leaves(mask), flags))
         kept = [int(np.sum(leaf)) for leaf in layers.values()]
@@ -208,9 +211,19 @@ class Memorization:
                 "loss": float(result.metrics["loss"]),
                 "epochs": epochs,
                 "converged": bool(result.converged),
+                "settled": bool(result.converged) if train.stop == "settled" else None,
+                "out_of_budget": draw.late + result.out_of_budget,
                 "diverged": bool(result.diverged),
+                **{
+                    f"epochs_to_{percent}": capacity.epochs_to(accuracy, percent / 100)
+                    for percent in (50, 90, 99, 100)
+                },
+                "memorization_area": capacity.memorization_area(
+                    accuracy, train.max_epochs
+                ),
                 "kept": sum(kept),
                 "seconds": result.seconds,
+                "history_epochs": entries.tolist(),
                 "loss_by_epoch": history["loss"],
                 "train_accuracy_by_epoch": history["accuracy"],
                 "noise_correlation_by_epoch": history["noise_correlation"],
@@ -228,6 +241,22 @@ class Memorization:
             return None
         logits = self.lab.logits(params, dataset.x_test)
         return float(np.mean(np.argmax(logits, axis=-1) == dataset.y_test))
+
+
+def kept_epochs(epochs: int) -> np.ndarray:
+    """Returns the epochs whose metrics a row keeps: all to 128, 64 an octave beyond.
+
+    And the last one.
+
+    >>> kept_epochs(3).tolist(), len(kept_epochs(12_800))
+    ([1, 2, 3], 549)
+    """
+    every = [np.arange(1, min(epochs, 128) + 1)]
+    start, step = 128, 2
+    while start < epochs:
+        every.append(np.arange(start + step, min(2 * start, epochs) + 1, step))
+        start, step = 2 * start, 2 * step
+    return np.unique(np.concatenate([*every, [epochs]]))
 
 
 def _parts(whole: list[Any], size: int) -> list[list[Any]]:

@@ -158,7 +158,7 @@ class Swap:
         """Keeps what a network memorized; with the last of a cell comes its row."""
         network = {
             **self.lab.derived(own, mask, result),
-            "out_of_budget": not (result.converged or result.diverged),
+            "out_of_budget": own.late + result.out_of_budget,
             "diverged": bool(result.diverged),
             "kept": self.lab.kept(mask),
             "seconds": result.seconds,
@@ -187,7 +187,9 @@ class Swap:
             "confidence": self.lab.spec.swap.confidence,
             "memorized_points": sum(points[0]) / self.pairs,
             "memorized_points_swapped": sum(points[1]) / self.pairs,
-            "swap_gaps": [a - b for a, b in zip(*points, strict=True)],
+            "swap_gaps": self.differences(found, LABELS, ""),
+            "swap_gaps_reinit": self.differences(found, LABELS, "_reinit"),
+            "margin": self.lab.spec.swap.margin,
             "out_of_budget": sum(one["out_of_budget"] for one in everyone),
             "trainings": len(everyone),
             "diverged": any(one["diverged"] for one in everyone),
@@ -204,9 +206,19 @@ class Swap:
             row |= self.gaps(of[OWN], of[name], f"{prefix}{start}")
         return row
 
+    def differences(self, found: dict[Place, Row], name: str, start: str) -> list[Any]:
+        """The gap of each pair, in points: the mask's own set less another one."""
+        return [
+            found[pair, OWN, start]["memorized_points"]
+            - found[pair, name, start]["memorized_points"]
+            for pair in range(self.pairs)
+        ]
+
     def gaps(self, own: list[Row], other: list[Row], prefix: str) -> Row:
         """The columns of one kind of gap; None where it is undefined."""
-        columns = {}
+        columns = {
+            f"{prefix}_out_of_budget": sum(one["out_of_budget"] for one in own + other)
+        }
         for unit, names in {
             "memorized_points": ("points", "lower", "upper"),
             "memorized_bits": ("bits", "bits_lower", "bits_upper"),

@@ -71,7 +71,21 @@ MODELS: dict[str, Callable[[Any, int], Any]] = {
         classes, model.channels, model.widths, model.init
     ),
 }
+
+
+def settled(train: Any, share: float = 1.0) -> training.StopFn:
+    """The rule "settled under doubling" with the settings of a specification."""
+    return training.stop_when_settled(
+        share=share,
+        first=train.settle_from,
+        rise=train.settle_rise,
+        fall=train.settle_fall,
+        min_steps=train.settle_steps,
+    )
+
+
 STOPS: dict[str, Callable[[Any], training.StopFn]] = {
+    "settled": settled,
     "still": lambda train: training.stop_when_still(
         patience=train.patience, min_epochs=train.min_epochs
     ),

@@ -43,8 +43,11 @@ def training_of(
     """
     stop, max_steps = budget or Budget(STOPS[spec.train.stop](spec.train))
     make = getattr(optax, spec.train.optimizer)
+    rate: Any = spec.train.learning_rate
+    if spec.train.decay_steps:
+        rate = optax.cosine_decay_schedule(rate, spec.train.decay_steps)
     try:
-        optimizer = make(spec.train.learning_rate, **spec.train.options)
+        optimizer = make(rate, **spec.train.options)
     except TypeError as error:
         raise SpecError(f"train.options do not fit the optimizer: {error}") from error
     shrink, apply_fn = None, model.apply
