@@ -11,11 +11,12 @@ stopping rule are the same for all; the order of batches is each contender's own
 the share of network-steps in which a network stood still or was already done.
 Compiling comes before the clock.
 
-``gaussian``: ``configs/gaussian.py`` as a whole. Ours is the command, ``launch.py``,
-with its start, its compiling, its figures and its page all counted; the PyTorch loop
-takes the cells one by one, each with its own scoring, dense training or IMP rounds, as
-a grid is commonly written, its start not counted. Ratios are to the PyTorch loop in as
-many processes of one thread as there are cores, jobs dealt out longest first.
+``gaussian``: ``configs/gaussian.py`` as a whole, with the same stopping rule and
+budget. Ours is the command, ``launch.py``, with its start, its compiling, its figures
+and its page all counted; the PyTorch loop takes the cells one by one, each with its own
+scoring, dense training or IMP rounds, as a grid is commonly written, its start not
+counted. Ratios are to the PyTorch loop in as many processes of one thread as there are
+cores, jobs dealt out longest first.
 """
 
 import importlib.util
@@ -130,6 +131,7 @@ def _training(max_epochs: int) -> Any:
             metrics_fn=training.classification_metrics(apply_fn),
             batch_size=BATCH,
             max_epochs=max_epochs,
+            stop=training.stop_when_still(),
         )
     return _trainings[max_epochs]
 
@@ -241,6 +243,8 @@ def launch(setting: Setting, part: Part) -> Callable[[], Answer]:
                     sys.executable,
                     "launch.py",
                     f"--config={setting['config']}",
+                    "--config.train.stop=still",
+                    f"--config.train.max_epochs={setting['max_epochs']}",
                     f"--config.out={out}",
                 ],
                 cwd=ROOT,
@@ -311,11 +315,11 @@ def torch_cells(setting: Setting, part: Part) -> Callable[[], Answer]:
     )
 
     def run() -> Answer:
-        done = [_torch_cell(rival, spec, cell) for cell in mine]
+        done = [_torch_cell(rival, spec, cell, setting["max_epochs"]) for cell in mine]
         return {"work": len(mine), "cells": done}
 
     warm = {**cells[0], "pruner": "grasp", "sparsity": 0.5}
-    _torch_cell(rival, spec, warm, max_epochs=1)
+    _torch_cell(rival, spec, warm, 1)
     return run
 
 
@@ -327,7 +331,7 @@ def _trainings_of(cell: dict[str, Any]) -> int:
 
 
 def _torch_cell(
-    rival: Any, spec: Any, cell: dict[str, Any], max_epochs: int | None = None
+    rival: Any, spec: Any, cell: dict[str, Any], max_epochs: int
 ) -> dict[str, Any]:
     """A cell from its scores to its trained network, with what it took."""
     from nfp_jax.masks import keep_count, keep_counts
@@ -345,9 +349,7 @@ def _torch_cell(
         net = rival.Net(initial)
         if masks is not None:
             net.set_masks(masks)
-        epochs, accuracy = rival.train(
-            net, x, y, max_epochs=max_epochs or spec.train.max_epochs
-        )
+        epochs, accuracy = rival.train(net, x, y, max_epochs=max_epochs)
         return net, epochs, accuracy
 
     net, masks, steps = rival.Net(initial), None, 0
@@ -461,7 +463,8 @@ def run_gaussian(duel: contest.Contest, machine: Machine, arguments: Any) -> Any
         Contender("launch", "ours, the whole command", "launch"),
     ]
     rows = contest.present(rows, machine)
-    setting = {"config": config, "share": share}
+    epochs = 12 if arguments.quick else 60
+    setting = {"config": config, "share": share, "max_epochs": epochs}
     records = duel.run(setting, rows, arguments.rounds or 1)
     _, cells = cells_of(config)
     note = [contest.torch_note(machine)]

@@ -4,7 +4,8 @@
 
 Each mask is found on 1,000 points with random Boolean labels and its network retrained
 on them, on fresh labels of the same inputs, and on a fresh set, from the same initial
-weights and from fresh ones: the gaps are what the information in the mask is worth. Of
+weights and from fresh ones, until it has settled: the gaps are what the information in
+the mask is worth. Of
 a fresh labeling it knows nothing. Gaussian inputs in d = 50, 50-200-200-2, seven
 pruners, three sparsities, six independent draws each. ``:smoke`` takes seconds;
 ``:small`` has 50-50-50-2 and n = 200, the size at which ``mask_information.py:small``

@@ -3,12 +3,9 @@
     python launch.py --config=configs/digits_noisy.py
 
 1,545 training images that scikit-learn ships (no download), 64-200-200-10. ``:smoke``
-takes seconds; ``:paper`` sweeps the noise rate under the paper's stopping rule, rewind
-and finetune both.
-
-A minute on two CPU cores with other work beside it. Share memorized at 95 % removed:
-IMP 0.70, SynFlow 0.59, magnitude after training 0.55, SNIP 0.55, GraSP 0.54, random
-0.54, magnitude at init 0.40; the dense network 1.000.
+takes seconds; ``:claims``, a part of paper.py, has sparsities to 99 %, six seeds,
+rewind and finetune both; ``:paper`` sweeps the noise rate under the paper's stopping
+rule.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +14,7 @@ from configs.start import LONG, PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Returns the configuration of a preset: ``""``, ``"smoke"`` or ``"paper"``."""
+    """Returns the configuration of a preset, as listed above; ``""``: the default."""
     config = defaults()
     config.name = "digits"
     config.data.name = "digits"
@@ -39,7 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.train.max_epochs = LONG
         config.grid.resume = ("rewind", "finetune")
         config.grid.sparsity = (0.9, 0.95, 0.98, 0.99)
-        seeds = tuple(range(8))
+        seeds = tuple(range(6))
     elif preset == "paper":
         config.name = "digits-paper"
         config.train.stop = "paper"

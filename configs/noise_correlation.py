@@ -27,7 +27,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.9, 0.95)
     config.grid.n = (1000,)
-    config.grid.noise = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    config.grid.noise = (0.0, 0.25, 0.5, 1.0)
     config.grid.paired_seeds = True
     seeds: tuple[int, ...] = (0, 1, 2)
     if preset == "smoke":

@@ -52,12 +52,10 @@ def _default() -> dict[str, ConfigDict]:
         "information": mask_information.get_config("small"),
         "capacity": capacity.get_config(),
         "capacity_long": capacity.get_config("long"),
-        "capacity_digits": capacity.get_config("digits"),
-        "information_digits": mask_information.get_config("digits"),
         "robustness": robustness.get_config(),
         "noise": noise_correlation.get_config(),
     }
-    for name in ("rate", "cosine", "rounds"):
+    for name in ("rate", "cosine", "rounds", "late"):
         parts[f"sensitivity_{name}"] = sensitivity.get_config(name)
     return parts
 

@@ -2,8 +2,8 @@
 
 ``python -m nfp_jax.collection results/NAME-HASH`` makes it again, from the rows of its
 parts alone. Depends on `nfp_jax.results`, `joined`, `claims`, `figures` and `report`;
-never on arrays or JAX. The surprise: the parts' rows stay in their own directories, so
-that a run serves several collections.
+never on arrays or JAX. The parts' rows stay in their own directories, so that a run
+serves several collections.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_type_hints
 
 import matplotlib.style
 
 from nfp_jax import report
-from nfp_jax.claims import HOLDS, NOT, UNDECIDED, Claim, claims
+from nfp_jax.claims import HOLDS, LEVEL, NOT, SHOWN, UNDECIDED, Claim, claims
 from nfp_jax.figures import (
     RC,
     Drawing,
@@ -37,6 +38,7 @@ VERDICTS = {
     HOLDS: ("holds", "hold"),
     NOT: ("does not hold", "do not hold"),
     UNDECIDED: ("is undecided", "are undecided"),
+    SHOWN: ("is shown and not judged", "are shown and not judged"),
 }
 
 
@@ -60,12 +62,15 @@ def read_claims(directory: str | os.PathLike[str]) -> list[Claim]:
       ResultsError: there is no ``claims.csv``, or it can't be read.
     """
     file = Path(directory) / "claims.csv"
+    kinds = get_type_hints(Claim)
     try:
         with open(file, newline="", encoding="utf-8") as lines:
-            _, *rows = csv.reader(lines)
+            heads, *rows = csv.reader(lines)
+        if heads != list(Claim._fields):
+            raise ValueError(f"its columns are {heads}, expected {Claim._fields}")
         return [
-            Claim(claim, where, what, float(middle), float(low), float(high), verdict)
-            for claim, where, what, middle, low, high, verdict in rows
+            Claim(*(kinds[x](y) for x, y in zip(heads, row, strict=True)))
+            for row in rows
         ]
     except (OSError, ValueError) as error:
         raise ResultsError(f"can't read {file}: {error}") from error
@@ -82,7 +87,7 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     if not parts:
         raise ResultsError(f"{directory} has no rows yet")
     judged = claims(parts)
-    write_file(directory / "claims.csv", _csv(judged).encode())
+    write_file(directory / "claims.csv", claims_csv(judged).encode())
     together = _images(drawings(parts))
     sections = [
         f"<h2>{html.escape(name)}: {html.escape(part.where)}</h2>"
@@ -130,9 +135,9 @@ def claims_text(judged: Sequence[Claim], width: int = 110) -> str:
     """
     lines: list[str] = []
     for claim in judged:
-        number = f"{_number(claim.measured)} [{_ends(claim)}]"
+        number = f"{number_of(claim.measured)} [{ends_of(claim)}]"
         text = f"{claim.verdict:<14} {claim.claim}: {number} ({claim.what}; "
-        text += f"{claim.where})"
+        text += f"{claim.where}){late_of(claim)}"
         lines += textwrap.wrap(text, width, subsequent_indent=" " * 15)
     return "\n".join([*lines, *textwrap.wrap(counted(judged), width)])
 
@@ -140,9 +145,9 @@ def claims_text(judged: Sequence[Claim], width: int = 110) -> str:
 def counted(judged: Sequence[Claim]) -> str:
     """How many claims there are of each verdict, and how they were judged.
 
-    >>> claim = Claim("It grows", "a run", "its slope", 1.0, 0.5, 1.5, "holds")
+    >>> claim = Claim("It grows", "a run", "its slope", 1.0, 0.5, 1.5, verdict="holds")
     >>> counted([claim, claim._replace(verdict="undecided")]).split(". ")[0]
-    '2 claims: 1 holds, 0 do not hold, 1 is undecided'
+    '2 claims: 1 holds, 0 do not hold, 1 is undecided, 0 are shown and not judged'
     """
     if not judged:
         return "No claim can be judged from these rows."
@@ -152,9 +157,13 @@ def counted(judged: Sequence[Claim]) -> str:
         for number, (one, many) in zip(numbers, VERDICTS.values(), strict=True)
     ]
     total = f"{len(judged)} claim{'s' * (len(judged) > 1)}"
+    out = sum(claim.out_of_budget > 0 for claim in judged if claim.p == claim.p)
     return (
-        f"{total}: {', '.join(words)}. Each is judged by its own interval, at 95 % "
-        "where nothing else is said; not all of them together."
+        f"{total}: {', '.join(words)}. Verdicts are corrected by Holm over all of them "
+        f"(and so over all sparsities): the probability that any is wrong is at most "
+        f"{LEVEL:.0%}, where differences between seeds are about normal. Intervals are "
+        "those of each claim alone. No verdict rests on a training that used up its "
+        f"budget: for that alone {out} claims are undecided."
     )
 
 
@@ -177,7 +186,8 @@ def _images(drawn: Mapping[str, Drawing]) -> dict[str, report.Image]:
     return {name: report.image(drawing, name) for name, drawing in drawn.items()}
 
 
-def _csv(judged: Sequence[Claim]) -> str:
+def claims_csv(judged: Sequence[Claim]) -> str:
+    """The claims as a file that `read_claims` reads."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Claim._fields)
@@ -189,20 +199,36 @@ def _table_html(judged: Sequence[Claim]) -> str:
     if not judged:
         return ""
     heads = "<tr><th class=name>claim<th class=name>verdict<th>measured<th>interval"
+    heads += "<th>p (Holm)"
     lines = "".join(
         f"<tr><td class='name wrap'><b>{html.escape(claim.claim)}</b><br>"
-        f"{html.escape(claim.what)}. {html.escape(claim.where)}."
-        f"<td class=name>{claim.verdict}<td>{_number(claim.measured)}<td>{_ends(claim)}"
+        f"{html.escape(claim.what)}. {html.escape(claim.where)}{late_of(claim)}."
+        f"<td class=name>{claim.verdict}<td>{number_of(claim.measured)}"
+        f"<td>{ends_of(claim)}<td>{number_of(claim.p)}"
         for claim in judged
     )
     return f"<div class=scroll><table>{heads}{lines}</table></div>"
 
 
-def _ends(claim: Claim) -> str:
-    return f"{_number(claim.lower)} to {_number(claim.upper)}"
+def late_of(claim: Claim) -> str:
+    """How many of a claim's trainings used up their budget, where any did."""
+    late = claim.out_of_budget + claim.left_out
+    text = f"; {late} of its trainings used up their budget" if late else ""
+    rest = claim.verdict in (HOLDS, NOT)
+    return text + (", and the verdict does not rest on them" if late and rest else "")
 
 
-def _number(x: float) -> str:
+def ends_of(claim: Claim) -> str:
+    """The ends of a claim's interval."""
+    return f"{number_of(claim.lower)} to {number_of(claim.upper)}"
+
+
+def number_of(x: float) -> str:
+    """A number as pages and terminals have it: three digits.
+
+    >>> number_of(1234.5), number_of(0.12345), number_of(math.nan)
+    ('1,234', '0.123', '?')
+    """
     if not math.isfinite(x):
         return "?" if math.isnan(x) else "∞" if x > 0 else "-∞"
     return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"

@@ -1,16 +1,173 @@
-"""Estimates from few numbers, each with its interval: means, a median, a slope.
+"""Estimates from few numbers, each with its interval, and tests of them.
 
 Plain numbers in, plain numbers out, by numpy and scipy: nothing here knows of rows,
-figures or JAX. What would surprise: where there are too few numbers for an interval,
-its ends are NaN and the estimate stays; what is not finite is left out.
+figures or JAX. Where there are too few numbers for an interval, its ends are NaN and
+the estimate stays; what is not finite is left out, but for ``shift_test``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
+
+
+class Estimate(NamedTuple):
+    """A number, its interval, and one-sided p-values of being more and less.
+
+    Attributes:
+      estimate: the number.
+      lower: of its interval; ``upper``: the other end.
+      p_more: p-value of the hypothesis that the true value is at most what it is
+        compared with; small where it is more.
+      p_less: likewise of at least; small where it is less.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    p_more: float
+    p_less: float
+
+
+def mean_test(
+    values: Any,
+    than: float = 0.0,
+    *,
+    least_deviation: float = 0.0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean of one sample, its Student-t interval, and t tests against ``than``.
+
+    Args:
+      values: ``[k]``; what is not finite is left out.
+      than: what the mean is compared with.
+      least_deviation: the standard deviation is taken to be at least that: of whole
+        numbers that happen to agree, their rounding ``1 / sqrt(12)``.
+      confidence: of the interval.
+
+    Returns:
+      ``Estimate``; of fewer than two values ends are NaN and p-values 1.
+
+    >>> [round(x, 3) for x in mean_test([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 0.037, 0.963]
+    """
+    x = np.asarray(values, dtype=float)
+    x = x[np.isfinite(x)]
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else np.nan, np.nan, np.nan, 1.0, 1.0)
+    mean, freedom = float(x.mean()), len(x) - 1
+    error = max(float(x.std(ddof=1)), least_deviation) / np.sqrt(len(x))
+    half_width = float(special.stdtrit(freedom, (1 + confidence) / 2) * error)
+    return Estimate(
+        mean,
+        mean - half_width,
+        mean + half_width,
+        *_t_tails(mean - than, error, freedom),
+    )
+
+
+def equivalence_test(
+    values: Any,
+    margin: float,
+    *,
+    least_deviation: float = 0.0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean of one sample, and whether it lies within ``margin`` of 0.
+
+    Two one-sided t tests, of "at most -margin" and of "at least margin". Here
+    ``p_less`` is the larger of their p-values, small where the mean is certainly within
+    the margin; ``p_more`` is small where it is certainly outside, on either side
+    (doubled, for there are two).
+
+    Raises:
+      ValueError: ``margin`` below 0.
+
+    >>> within = equivalence_test([0.1, -0.1, 0.0, 0.05], 1.0)
+    >>> within.p_less < 0.001, within.p_more
+    (True, 1.0)
+
+    Reference: Schuirmann 1987, https://doi.org/10.1007/BF01068419.
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin is {margin}, expected margin >= 0")
+    options: Any = {"least_deviation": least_deviation, "confidence": confidence}
+    low = mean_test(values, -margin, **options)
+    high = mean_test(values, margin, **options)
+    outside = min(2 * min(low.p_less, high.p_more), 1.0)
+    return Estimate(*high[:3], outside, max(low.p_more, high.p_less))
+
+
+def shift_test(a: Any, b: Any, confidence: float = 0.95) -> Estimate:
+    """Median of all differences of a value of a and one of b, by ranks.
+
+    The Hodges-Lehmann estimate with the interval of the exact Mann-Whitney test, and
+    its p-values, which are exact where values tie too: over all ways to divide the
+    ranks between a and b. Infinite values are kept: a time that was never reached is
+    later than every other.
+
+    >>> shifted = shift_test([1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.5])
+    >>> shifted.estimate, round(shifted.p_less, 4)
+    (-10.0, 0.0143)
+
+    Reference: Hodges and Lehmann 1963, https://doi.org/10.1214/aoms/1177704172.
+    """
+    a, b = (np.asarray(side, dtype=float) for side in (a, b))
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if not len(a) or not len(b):
+        return Estimate(np.nan, np.nan, np.nan, 1.0, 1.0)
+    with np.errstate(invalid="ignore"):
+        every = np.subtract.outer(a, b)
+    every[np.equal.outer(a, b)] = 0.0  # also where both are infinite
+    every = np.sort(every.ravel())
+    estimate = float(np.median(every))
+    out = _left_out(len(a), len(b), (1 - confidence) / 2)
+    lower, upper = np.nan, np.nan
+    if out >= 0:
+        lower, upper = float(every[out]), float(every[len(every) - 1 - out])
+    return Estimate(estimate, lower, upper, *_rank_tails(a, b))
+
+
+def _rank_tails(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """How often a division of the ranks gives a at least so large a sum, or so small.
+
+    scipy's test is approximate where values tie, and its p-values too small then.
+    """
+    ranks = (2 * stats.rankdata([*a, *b])).astype(int)  # midranks are half integers
+    observed = ranks[: len(a)].sum()
+    # Divisions, by how many values a has been given and the sum of their ranks.
+    counts = np.zeros((len(a) + 1, ranks.sum() + 1))
+    counts[0, 0] = 1
+    for rank in ranks:
+        counts[1:, rank:] += counts[:-1, :-rank].copy()
+    share = counts[-1] / counts[-1].sum()
+    more, less = share[observed:].sum(), share[: observed + 1].sum()
+    return min(float(more), 1.0), min(float(less), 1.0)
+
+
+def _left_out(k: int, m: int, tail: float) -> int:
+    """How many differences at each end the interval of a shift leaves out; -1: there
+    are too few for one.
+    """
+    # Arrangements by U: the Gaussian binomial coefficient, built factor by factor.
+    counts = np.zeros(k * m + 1)
+    counts[0] = 1
+    for i in range(1, k + 1):
+        counts[m + i :] -= counts[: -(m + i)].copy()
+        for u in range(i, len(counts)):
+            counts[u] += counts[u - i]
+    share = np.cumsum(counts) / counts.sum()
+    return int(np.searchsorted(share, tail, side="right")) - 1
+
+
+def _t_tails(difference: float, error: float, freedom: float) -> tuple[float, float]:
+    """The p-values of at most 0 and of at least 0."""
+    if error == 0:
+        return float(difference <= 0), float(difference >= 0)
+    t = difference / error
+    return float(special.stdtr(freedom, -t)), float(special.stdtr(freedom, t))
 
 
 def mean_interval(values: Any, confidence: float = 0.95) -> tuple[Any, Any]:
@@ -96,31 +253,99 @@ def slope_interval(
     return slope, slope - half_width, slope + half_width
 
 
-def welch_interval(
-    a: Any, b: Any, confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of a less mean of b, and its Welch interval's ends.
+def welch_test(
+    a: Any, b: Any, *, least_deviation: float = 0.0, confidence: float = 0.95
+) -> Estimate:
+    """Mean of a less mean of b, its Welch interval, and tests against 0.
 
     Half-width ``t * e`` with ``e² = s_a² / k_a + s_b² / k_b``, t the quantile for
     ``e⁴ / sum((s² / k)² / (k - 1))`` degrees of freedom. The two may vary differently,
     and are not paired. Where neither varies the ends are the difference itself; a
-    single value on either side has no interval.
+    single value on either side has no interval. ``least_deviation`` as in `mean_test`.
 
-    >>> [round(end, 3) for end in welch_interval([1, 2, 3], [0, 1, 2])]
-    [1.0, -1.267, 3.267]
+    >>> [round(x, 3) for x in welch_test([1, 2, 3], [0, 1, 2])]
+    [1.0, -1.267, 3.267, 0.144, 0.856]
     """
     sides = [np.asarray(side, dtype=float) for side in (a, b)]
     sides = [side[np.isfinite(side)] for side in sides]
     if not all(map(len, sides)):
-        return np.nan, np.nan, np.nan
+        return Estimate(np.nan, np.nan, np.nan, 1.0, 1.0)
     gap = float(sides[0].mean() - sides[1].mean())
     if min(map(len, sides)) == 1:
-        return gap, np.nan, np.nan
-    squares = [side.var(ddof=1) / len(side) for side in sides]
-    error = sum(squares)
+        return Estimate(gap, np.nan, np.nan, 1.0, 1.0)
+    least = least_deviation**2
+    squares = [max(side.var(ddof=1), least) / len(side) for side in sides]
+    error = float(np.sqrt(sum(squares)))
     if error == 0:
-        return gap, gap, gap
+        return Estimate(gap, gap, gap, *_t_tails(gap, 0.0, 1.0))
     shares = [e**2 / (len(x) - 1) for e, x in zip(squares, sides, strict=True)]
-    quantile = special.stdtrit(error**2 / sum(shares), (1 + confidence) / 2)
-    half_width = float(quantile * np.sqrt(error))
-    return gap, gap - half_width, gap + half_width
+    freedom = float(error**4 / sum(shares))
+    half_width = float(special.stdtrit(freedom, (1 + confidence) / 2) * error)
+    return Estimate(
+        gap, gap - half_width, gap + half_width, *_t_tails(gap, error, freedom)
+    )
+
+
+class Fit(NamedTuple):
+    """A least-squares fit: coefficients and the ends of their intervals, ``[k]``."""
+
+    coefficients: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def clustered_fit(
+    x: Any, y: Any, clusters: Any, confidence: float = 0.95
+) -> Fit | None:
+    """Least squares of y on columns of x and a constant, errors clustered.
+
+    With one set of G clusters the covariance of the coefficients is ``G/(G-1) B (Σ_g
+    X_g' e_g e_g' X_g) B``, with ``B = (X'X)^-1`` and residuals e; with two sets it is
+    that of the first and of the second less that of their intersections, or the larger
+    of the two where that is less. Intervals are Student-t with one degree of freedom
+    fewer than the smaller number of clusters. Values that share a cluster of either set
+    may depend on each other in any way.
+
+    Args:
+      x: ``[rows, k]``, without the constant.
+      y: ``[rows]``.
+      clusters: ``[rows]`` or ``[rows, 2]``, labels of the clusters.
+      confidence: of the intervals.
+
+    Returns:
+      The fit without its constant; None with fewer than two clusters in a set, or where
+      the columns don't vary independently.
+
+    >>> fit = clustered_fit([[0.0], [1.0], [2.0], [3.0]], [1, 3, 5, 7], [0, 0, 1, 1])
+    >>> fit.coefficients.round(6).tolist()
+    [2.0]
+
+    Reference: Liang and Zeger 1986, https://doi.org/10.1093/biomet/73.1.13; Cameron,
+    Gelbach and Miller 2011, https://doi.org/10.1198/jbes.2010.07136.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    sets = np.asarray(clusters).reshape(len(y), -1)
+    sizes = [len(np.unique(labels)) for labels in sets.T]
+    design = np.column_stack([x, np.ones(len(y))])
+    if min(sizes) < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
+    bread = np.linalg.inv(design.T @ design)
+    coefficients = bread @ design.T @ y
+    residuals = y - design @ coefficients
+
+    def variance(labels: np.ndarray) -> np.ndarray:
+        """Of the coefficients, with these clusters."""
+        _, member = np.unique(labels, axis=0, return_inverse=True)
+        count = int(member.max()) + 1
+        scores = np.zeros((count, design.shape[1]))
+        np.add.at(scores, member.ravel(), design * residuals[:, None])
+        return count / (count - 1) * ((scores @ bread) ** 2).sum(axis=0)
+
+    each = [variance(labels[:, None]) for labels in sets.T]
+    total = each[0]
+    if len(each) > 1:
+        total = np.maximum(each[0] + each[1] - variance(sets), np.maximum(*each))
+    errors = np.sqrt(total)[:-1]
+    half_width = special.stdtrit(min(sizes) - 1, (1 + confidence) / 2) * errors
+    kept = coefficients[:-1]
+    return Fit(kept, kept - half_width, kept + half_width)

@@ -2,10 +2,10 @@
 
 A ``Part`` is a run: its rows and its configuration. Two parts are joined where they are
 of the same data and network, by pruner, sparsity, selection and noise rate: the
-capacity, the gap or the slope of the one beside the information of the other. Depends
-on `nfp_jax.results` alone. The surprise: information is that at the n nearest to the
-other's (to the capacity itself, for capacities), of masks found by the training of its
-own run; over seeds its ends are averaged.
+capacity, the gap or the slope of the one beside the information of the other.
+Information is that at the n nearest to the other's (to the capacity itself, for
+capacities), of masks found by the training of its run; over seeds its ends are
+averaged. Depends on `nfp_jax.results` alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nfp_jax.results import read_json, read_rows
+from nfp_jax.results import ResultsError, read_json, read_rows
 
 SEEDS = ["init_seed", "data_seed", "train_seed"]
 CELL = ["pruner", "sparsity", "select", "noise"]
@@ -33,11 +33,13 @@ class Part(NamedTuple):
       name: what the collection calls it.
       config: the identity of its specification, as in ``config.json``.
       rows: of pruned and dense networks.
+      directory: where they are from.
     """
 
     name: str
     config: Mapping[str, Any]
     rows: pd.DataFrame
+    directory: str = ""
 
     @property
     def question(self) -> str:
@@ -63,19 +65,89 @@ def read_part(name: str, directory: str | os.PathLike[str]) -> Part:
       ResultsError: the directory can't be read.
     """
     directory = Path(directory)
-    return Part(name, read_json(directory / "config.json"), read_rows(directory))
+    config, rows = read_json(directory / "config.json"), read_rows(directory)
+    return Part(name, config, rows, str(directory))
 
 
-def main_rows(part: Part) -> pd.DataFrame:
-    """The rows of the usual protocol: rewound, not ablated, all of the labels noise.
+def check_rules(parts: Mapping[str, Part]) -> None:
+    """Raises where runs that are read together ended their trainings by other rules.
 
-    And where there are several selections or noise rates, ranked over all layers, and
-    the most noise.
+    What one rule calls memorized another calls too early: such rows are not compared.
+
+    Raises:
+      ResultsError: names both directories and both rules.
     """
-    rows = _rewound(part)
+    first: Part | None = None
+    for part in parts.values():
+        first = first or part
+        rules = [rule_of(one) for one in (first, part)]
+        if rules[0] != rules[1]:
+            raise ResultsError(
+                f"{first.directory or first.name} ends trainings by {rules[0]} and "
+                f"{part.directory or part.name} by {rules[1]}: claims are judged over "
+                "rows of one stopping rule"
+            )
+
+
+def rule_of(part: Part) -> str:
+    """The stopping rule of a run's trainings, in words, without their budget."""
+    train = part.config.get("train", {})
+    stop = train.get("stop", "still")
+    if stop != "settled":
+        names = ("patience", *(["min_epochs"] if stop == "still" else ()))
+    else:
+        names = ("settle_from", "settle_rise", "settle_fall", "settle_steps")
+    settings = ", ".join(f"{name} = {train[name]}" for name in names if name in train)
+    return f"{stop!r} ({settings})" if settings else repr(stop)
+
+
+def scope(
+    part: Part,
+    *,
+    n: float | None = None,
+    sparsity: float | None = None,
+    rows: pd.DataFrame | None = None,
+) -> str:
+    """What a claim about some of a run's rows is about, in words.
+
+    The run, its data and network, n, sparsity, selection and noise rate of the rows,
+    the training and its budget.
+    """
+    words = [f"{part.name}: {part.where}"]
+    if n is not None:
+        words.append(f"n = {n:,}")
+    if sparsity is not None:
+        words.append(f"{100 * sparsity:.5g} % removed")
+    if rows is not None:
+        for axis, what in (("select", "selection {}"), ("noise", "noise {:g}")):
+            values = sorted({x for x in rows[axis] if x != ""})
+            words += [what.format(x) for x in values[:1] if len(values) == 1]
+    train = part.config.get("train", {})
+    if "max_epochs" in train:
+        decay = ", cosine decay" if train.get("decay_steps") else ""
+        rate = train.get("learning_rate", 1e-3)
+        budget = f"{train['max_epochs']:,} epochs"
+        if part.question == "capacity":
+            budget = f"{part.config['capacity']['max_steps']:,} steps"
+        words.append(f"{train.get('optimizer', 'adam')} {rate:g}{decay}")
+        words.append(f"budget {budget}")
+    return ", ".join(words)
+
+
+def usual_rows(part: Part) -> pd.DataFrame:
+    """The rows ranked over all layers and with the most noise, where there are others.
+
+    With all of their ablations, rewound and fine-tuned.
+    """
+    rows = part.rows
     if (rows["select"] == "global").any():
         rows = rows[rows["select"].isin(("global", ""))]
     return rows[rows["noise"] == rows["noise"].max()]
+
+
+def main_rows(part: Part) -> pd.DataFrame:
+    """The usual rows that are rewound and not ablated."""
+    return _rewound(part._replace(rows=usual_rows(part)))
 
 
 def _rewound(part: Part) -> pd.DataFrame:
@@ -96,13 +168,23 @@ def beside_information(
     Returns:
       A line a pruner, sparsity, selection, noise rate and n, of each data and network:
       ``where``, ``values`` (a list: one a seed, or where a row has a list all of them),
-      ``value`` (their median), ``kept``, ``information_lower``, ``information_upper``
-      (means over seeds, in nats), ``information_n`` (what n they are of),
-      ``p_eff_lower`` and ``p_eff_upper``. No lines where nothing can be joined.
+      ``values_upper`` (the same, infinite where a capacity is known to be at least
+      that), ``value`` (the median), ``kept``, ``information_lower``,
+      ``information_upper`` (means over seeds, in nats, of the information about labels
+      with the inputs known), ``information_n`` (what n they are of), ``p_eff_lower``
+      and ``p_eff_upper``; ``late`` (trainings that the line rests on and that used up
+      their budget, but for searches) and ``missed`` (with which probability, at most,
+      one of the line's intervals misses). No lines where nothing can be joined. Of
+      several runs of a question on one data and network the one with the most rows.
     """
     lines = []
-    of_question = [part for part in parts.values() if part.question == question]
-    for part in of_question:
+    largest: dict[str, Part] = {}
+    for part in parts.values():
+        if part.question == question:
+            before = largest.get(part.where)
+            if before is None or len(part.rows) > len(before.rows):
+                largest[part.where] = part
+    for part in largest.values():
         rows = main_rows(part)
         rows = rows[rows["pruner"] != "dense"]
         groups: Any = rows.groupby([*CELL, "n"])
@@ -121,16 +203,30 @@ def beside_information(
             distance = [abs(np.log(near / one["information_n"])) for one in found]
             line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
             line |= {"n": n, "where": part.where, "values": values, "value": middle}
+            line["values_upper"] = _open(group, values)
             line |= {"kept": float(group["kept"].astype(float).mean())}
-            line |= found[int(np.argmin(distance))]
+            known = found[int(np.argmin(distance))]
+            late = 0.0
+            if question == "swap" and "swap_gap_out_of_budget" in group:
+                late = float(group["swap_gap_out_of_budget"].fillna(0).sum())
+            line |= {**known, "late": known["late"] + late}
             for end in ("lower", "upper"):
                 line[f"p_eff_{end}"] = line["kept"] + line[f"information_{end}"]
             lines.append(line)
-    columns = [*CELL, "n", "where", "values", "value", "kept", "information_n"]
+    columns = [*CELL, "n", "where", "values", "values_upper", "value", "kept"]
+    columns += ["information_n", "late", "missed"]
     ends = [
         f"{x}_{end}" for x in ("information", "p_eff") for end in ("lower", "upper")
     ]
     return pd.DataFrame(lines, columns=[*columns, *ends])
+
+
+def _open(group: pd.DataFrame, values: list[float]) -> list[float]:
+    """The values, infinite where a row says that it is at least that."""
+    if "capacity_at_least" not in group or len(group) != len(values):
+        return values
+    more = group["capacity_at_least"].astype("boolean").fillna(False)
+    return [np.inf if more_ else x for x, more_ in zip(values, more, strict=True)]
 
 
 def _values(column: pd.Series[Any]) -> list[float]:
@@ -145,12 +241,15 @@ def _information(part: Part, cell: list[Any]) -> list[dict[str, float]]:
     rows = _rewound(part)
     ends = rows[["information_lower", "information_upper"]]
     here = (rows[CELL] == cell).all(axis=1) & ends.notna().all(axis=1)
+    here &= rows["conditioning"] != "data"  # another quantity
     groups: Any = rows[here].groupby("n")
     return [
         {
             "information_n": float(n),
             "information_lower": float(group["information_lower"].mean()),
             "information_upper": float(group["information_upper"].mean()),
+            "late": float(group["out_of_budget"].fillna(0).sum()),
+            "missed": float((1 - group["confidence"].astype(float).fillna(0)).sum()),
         }
         for n, group in groups
     ]

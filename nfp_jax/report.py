@@ -1,9 +1,8 @@
 """Tables and the page of a run, from its rows alone.
 
 ``python -m nfp_jax.report results/NAME-HASH`` makes the page again. Depends on
-`nfp_jax.results` and `nfp_jax.figures`; never on arrays or JAX. What would surprise: a
-terminal's table has the pruners' names as they stand in the rows; the page calls them
-as its figures do.
+`nfp_jax.results` and `nfp_jax.figures`; never on arrays or JAX. A terminal's table has
+the pruners' names as they stand in the rows; the page calls them as its figures do.
 """
 
 from __future__ import annotations
@@ -128,9 +127,11 @@ def section(rows: pd.DataFrame, figures: Mapping[str, Image], *, level: int = 2)
     failed = "".join(f"<li>{html.escape(line)}" for line in failures(rows))
     tables = [
         _html(
-            f"{words}. {title}", heads, [([label_of(x), *y], z) for (x, *y), z in lines]
+            f"{kind.title(rows, measure)}. {title}",
+            heads,
+            [([label_of(x), *y], z) for (x, *y), z in lines],
         )
-        for measure, words in kind.tables.items()
+        for measure in kind.tables
         for title, heads, lines in kind.grids(rows, measure)
     ]
     return f"""<p>{html.escape(kind.headline(rows))}</p>

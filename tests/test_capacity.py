@@ -107,6 +107,68 @@ def test_correlation_of_networks_whose_outputs_are_known(rate):
     assert correlation(noisy.y) / power == pytest.approx(1.0, abs=off)
 
 
+# Time to memorize
+
+
+def test_epochs_to_a_share_is_the_first_epoch_that_has_it():
+    accuracy = [0.2, 0.5, 0.45, 0.9, 0.99, 1.0]
+    found = [capacity.epochs_to(accuracy, share) for share in (0.2, 0.5, 0.9, 0.95, 1)]
+    assert found == [1, 2, 4, 5, 6]
+    assert capacity.epochs_to(accuracy[:5], 1.0) is None
+    assert capacity.epochs_to([], 0.5) is None
+
+
+@given(st.integers(1, 40_000), st.sampled_from([50, 90, 99, 100]))
+def test_epochs_to_a_share_counts_labels_whatever_the_rounding(n, percent):
+    needed = -(-percent * n // 100)
+    accuracy = np.array([needed - 1, needed], np.float32) / np.float32(n)
+    assert capacity.epochs_to(accuracy, percent / 100) == 2
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])
+def test_a_share_to_reach_out_of_its_range_is_refused(share):
+    with pytest.raises(ValueError, match=rf"share is {share}, expected 0 < share <= 1"):
+        capacity.epochs_to([1.0], share)
+
+
+def test_the_area_is_that_under_accuracy_against_the_log_of_the_epoch():
+    """From 1 to 2, 2 to 3 and 3 to 8, where the last accuracy is held."""
+    by_hand = 0.2 * math.log(2) + 0.4 * math.log(3 / 2) + 0.8 * math.log(8 / 3)
+    area = capacity.memorization_area([0.2, 0.4, 0.8], 8)
+    assert area == pytest.approx(by_hand / math.log(8), rel=1e-12)
+    # The whole budget used: the last epoch has no time left.
+    area = capacity.memorization_area([0.2, 0.4, 0.8], 3)
+    by_hand = 0.2 * math.log(2) + 0.4 * math.log(3 / 2)
+    assert area == pytest.approx(by_hand / math.log(3), rel=1e-12)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 10), st.data()
+)
+def test_the_area_is_between_the_least_and_the_most_and_the_same_if_it_goes_on(
+    accuracy, more, data
+):
+    budget = max(len(accuracy) + more + data.draw(st.integers(0, 5)), 2)
+    area = capacity.memorization_area(accuracy, budget)
+    # 1e-9: sums of float64.
+    assert min(accuracy) - 1e-9 <= area <= max(accuracy) + 1e-9
+    longer = accuracy + [accuracy[-1]] * (min(len(accuracy) + more, budget))
+    longer = longer[: min(len(accuracy) + more, budget)]
+    assert capacity.memorization_area(longer, budget) == pytest.approx(area, abs=1e-9)
+
+
+def test_who_memorizes_sooner_has_the_larger_area():
+    slow, fast = [0.5] * 9 + [1.0], [0.5] * 4 + [1.0]
+    assert capacity.memorization_area(fast, 100) > capacity.memorization_area(slow, 100)
+
+
+@pytest.mark.parametrize(("count", "budget"), [(0, 5), (6, 5), (1, 1)])
+def test_an_area_of_no_epoch_or_beyond_the_budget_is_refused(count, budget):
+    message = f"accuracy has {count} epochs and the budget is {budget}, expected 1 to"
+    with pytest.raises(ValueError, match=message):
+        capacity.memorization_area([0.5] * count, budget)
+
+
 # The search for the capacity
 
 

@@ -9,14 +9,19 @@ import pandas as pd
 import pytest
 from test_figures import make_interval_row, make_rows
 from test_figures_capacity import make_search
+from test_figures_robustness import make_networks
 from test_figures_swap import make_swap
 from test_joined import make_config
 
 from nfp_jax import claims, collection
 from nfp_jax.claims import Claim, bootstrap
 from nfp_jax.collection import (
+    claims_csv,
     claims_text,
     counted,
+    ends_of,
+    late_of,
+    number_of,
     read_claims,
     read_parts,
     write_page,
@@ -29,6 +34,7 @@ ROWS = {
     "capacity": [make_search(x, seed=y) for x in PRUNERS for y in range(2)],
     "swap": [make_swap(x, swap_gaps=[1.0, y]) for y, x in enumerate(PRUNERS)],
     "information": [make_interval_row(x) for x in PRUNERS],
+    "robustness": make_networks(train_accuracy=1.0).to_dict("records"),
 }
 ODD = "<b>&_swap"  # a part's name that HTML has to escape
 
@@ -41,8 +47,9 @@ def quick():
         yield
 
 
-def make_run(root, question, rows=None, name=None):
-    store = open_results(root, name or question, "ab12", make_config(question))
+def make_run(root, question, rows=None, name=None, **config):
+    config = make_config(question) | config
+    store = open_results(root, name or question, "ab12", config)
     store.write(ROWS[question] if rows is None else rows)
     return store.directory
 
@@ -69,24 +76,44 @@ def page_of(directory):
 # The claims on file
 
 CLAIMS = [
-    Claim("it, it holds", 'a "run"', "per cent\nand more", 0.1, 1 / 3, 2e-300, "holds"),
-    Claim("‖m‖₁", "ε·sqrt(n d)", "", 1.5, 1.25, math.inf, "undecided"),
-    Claim("none", "", "one seed", -0.0, math.nan, math.nan, "undecided"),
+    Claim(
+        *("it, it holds", 'a "run"', "per cent\nand more", 0.1, 1 / 3, 2e-300),
+        *(1e-9, 1.0, 0, 3e-9, "holds", "run/points/imp-rewind/n=10/0.9"),
+    ),
+    Claim("‖m‖₁", "ε·sqrt(n d)", "", 1.5, 1.25, math.inf, out_of_budget=3, key="b"),
+    Claim("none", "", "one seed", -0.0, -math.inf, math.nan, 0.5, 0.5, 0, 1.0, key="c"),
+    Claim("slope", "", "", 1.0, 0.5, 1.5, verdict="not judged", key="d"),
 ]
 
 
 def test_claims_are_read_back_as_they_were_written(tmp_path):
-    text = collection._csv(CLAIMS)
+    text = claims_csv(CLAIMS)
     (tmp_path / "claims.csv").write_bytes(text.encode())
-    assert text.startswith("claim,where,what,measured,lower,upper,verdict\n")
+    assert text.startswith(
+        "claim,where,what,measured,lower,upper,p_holds,p_not,out_of_budget,p,verdict,key\n"
+    )
     # NaN differs from itself: its name does not.
     assert list(map(repr, read_claims(tmp_path))) == list(map(repr, CLAIMS))
     frame = pd.read_csv(tmp_path / "claims.csv")
-    assert frame["upper"][1] == math.inf and math.isnan(frame["lower"][2])
+    assert frame["upper"][1] == math.inf and math.isnan(frame["upper"][2])
+    assert frame["out_of_budget"].tolist() == [0, 3, 0, 0]
+
+
+def test_a_file_of_an_earlier_version_is_refused_with_both_lists_of_columns(tmp_path):
+    old = "claim,where,what,measured,lower,upper,verdict\na,b,c,1,1,1,holds\n"
+    (tmp_path / "claims.csv").write_text(old)
+    with pytest.raises(ResultsError) as error:
+        read_claims(tmp_path)
+    words = str(error.value)
+    assert words.startswith(f"can't read {tmp_path / 'claims.csv'}: its columns are [")
+    assert "'verdict'], expected ('claim'" in words and "\n" not in words
 
 
 def test_claims_that_cannot_be_read_name_the_file(tmp_path):
-    for text in (None, "", "claim,where\nshort,line\n", "h\na,b,c,x,1,1,holds\n"):
+    heads = ",".join(Claim._fields)
+    short, wrong = "a,b,c,1,1,1", "a,b,c,x,1,1,1,1,0,1,holds,k"
+    lines = [f"{heads}\n{short}\n", f"{heads}\n{wrong}\n"]
+    for text in (None, "", "claim,where\nshort,line\n", *lines):
         if text is not None:
             (tmp_path / "claims.csv").write_text(text)
         with pytest.raises(ResultsError, match=r"can't read .*claims\.csv"):
@@ -113,17 +140,27 @@ def test_in_a_terminal_a_claim_has_its_verdict_its_number_and_where_from():
     lines = claims_text([claim._replace(what="word " * 40) for claim in CLAIMS], 80)
     assert max(map(len, lines.splitlines())) <= 80
     starts = [x for x in lines.splitlines() if not x.startswith(" " * 15)]
-    assert [x.split()[0] for x in starts[:3]] == ["holds", "undecided", "undecided"]
-    assert starts[3].startswith("3 claims: 1 holds, 0 do not hold, 2 are undecided. Ea")
+    first = [x.split()[0] for x in starts[:4]]
+    assert first == ["holds", "undecided", "undecided", "not"]
+    assert starts[4].startswith("4 claims: 1 holds, 0 do not hold, 2 are undecided, 1 ")
     assert claims_text([]) == "No claim can be judged from these rows."
 
 
+def test_it_is_said_how_many_trainings_used_up_their_budget():
+    assert late_of(CLAIMS[1]) == "; 3 of its trainings used up their budget"
+    assert late_of(CLAIMS[0]) == ""
+    text = " ".join(claims_text(CLAIMS).split())
+    assert "(; ε·sqrt(n d)); 3 of its trainings used up their budget" in text
+    assert counted(CLAIMS).endswith("used up its budget, which is so of 1.")
+
+
 def test_what_is_not_finite_is_a_sign():
-    numbers = (math.inf, math.nan, 12345.6, 0.12345, -1000.4, 999.4, 0.0)
-    assert [collection._number(x) for x in numbers] == [
-        *("∞", "?", "12,346", "0.123", "-1,000", "999", "0")
+    numbers = (math.inf, math.nan, 12345.6, 0.12345, -1000.4, 999.4, 0.0, 999.6)
+    assert [number_of(x) for x in numbers] == [
+        *("∞", "?", "12,346", "0.123", "-1,000", "999", "0", "1,000")
     ]
-    assert collection._number(-math.inf) == "-∞"
+    assert number_of(-math.inf) == "-∞"
+    assert ends_of(CLAIMS[1]) == "1.25 to ∞"
 
 
 # The page
@@ -134,6 +171,7 @@ def test_each_part_has_its_section_in_the_order_of_the_collection(written):
     heads = re.findall("<h2>(.*?)</h2>", page)
     where = "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)"
     names = ["memorization", "capacity", "&lt;b&gt;&amp;_swap", "information"]
+    names.append("robustness")
     assert heads == [
         "Claims",
         "Runs read together",
@@ -181,13 +219,12 @@ def test_each_picture_is_sound_xml_and_the_page_asks_for_no_other_file(written):
 def test_the_table_of_claims_has_each_with_its_verdict_and_ends(written):
     _, table, _ = re.split("<h2>(?:Claims|Runs read together)</h2>", page_of(written))
     found = read_claims(written)
-    verdicts = re.findall("<td class=name>(holds|does not hold|undecided)<td>", table)
+    some = "holds|does not hold|undecided|not judged"
+    verdicts = re.findall(f"<td class=name>({some})<td>", table)
     assert verdicts == [claim.verdict for claim in found]
-    assert len(set(verdicts)) > 1
-    ends = re.findall("<td>([^<]*) to ([^<]*)(?=<tr>|</table>)", table)
-    assert ends == [
-        (collection._number(x.lower), collection._number(x.upper)) for x in found
-    ]
+    assert len(set(verdicts)) > 2
+    ends = re.findall("<td>([^<]*) to ([^<]*)<td>([^<]*)(?=<tr>|</table>)", table)
+    assert ends == [tuple(map(number_of, (x.lower, x.upper, x.p))) for x in found]
 
 
 def test_the_figures_of_runs_read_together_are_files_too(written):
@@ -263,6 +300,20 @@ def test_a_collection_without_rows_is_refused(tmp_path, capsys):
     empty = make_run(tmp_path, "capacity", [])
     directory = make_collection(tmp_path, {"empty": empty})
     assert refusal(directory, capsys) == f"error: {directory} has no rows yet"
+    assert not (directory / "report.html").exists()
+
+
+def test_runs_of_two_stopping_rules_make_no_page(tmp_path, capsys):
+    runs = {
+        name: make_run(tmp_path, name, train={"stop": stop})
+        for name, stop in (("swap", "settled"), ("capacity", "paper"))
+    }
+    directory = make_collection(tmp_path, runs)
+    with pytest.raises(ResultsError, match="claims are judged over rows of one"):
+        write_page(directory)
+    line = refusal(directory, capsys)
+    for name in runs:
+        assert str(directory / ".." / f"{name}-ab12") in line
     assert not (directory / "report.html").exists()
 
 

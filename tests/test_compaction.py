@@ -262,6 +262,7 @@ def both_trainings(model, shape, params, mask, optimizer=None, **options):
         scores.classification_loss(apply_fn),
         optimizer or optax.adam(1e-2),
         metrics_fn=training.classification_metrics(apply_fn),
+        stop=training.stop_when_still(),
         **{"batch_size": 8, "max_epochs": 12, **options},
     )
     x = jax.random.normal(jax.random.key(1), (30, *shape))

@@ -13,7 +13,13 @@ import pytest
 import nfp_jax as nfp
 from nfp_jax import ensemble, models
 from nfp_jax.compaction import make_shrink
-from nfp_jax.training import classification_metrics, make_training, pad, train
+from nfp_jax.training import (
+    classification_metrics,
+    make_training,
+    pad,
+    stop_when_still,
+    train,
+)
 
 
 def loss_fn(w, batch):
@@ -26,6 +32,7 @@ TRAINING = make_training(
     metrics_fn=lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0},
     batch_size=2,
     max_epochs=12,
+    stop=stop_when_still(),
 )
 DATA = jax.random.normal(jax.random.key(0), (5, 3))
 W = jnp.ones((3, 1))
@@ -142,6 +149,7 @@ def test_seconds_are_measured_without_compiling():
         loss_fn,
         optax.sgd(0.1),
         metrics_fn=lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0},
+        stop=stop_when_still(),
     )
     one_device = jax.local_devices()[:1]
     results, stats = ensemble.run(never_compiled, [job(0)], devices=one_device)
@@ -281,6 +289,7 @@ def test_shared_inputs_are_never_copied_into_a_job(lanes):
         metrics_fn=lambda w, data: {"loss": of_rows(w, data), "accuracy": 0.0},
         batch_size=2,
         max_epochs=5,
+        stop=stop_when_still(),
     )
     rows = [jnp.array([4, 1, 2]), jnp.array([0, 3, 3, 1, 2])]
     jobs = [ensemble.Job(W, W == 1.0, (r,), jax.random.key(0)) for r in rows]

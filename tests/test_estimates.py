@@ -1,5 +1,6 @@
-"""Intervals of means, medians and slopes against textbooks and their coverage."""
+"""Intervals and tests against textbooks, scipy, other formulas and their coverage."""
 
+import itertools
 import math
 
 import numpy as np
@@ -109,6 +110,190 @@ def test_what_is_not_finite_is_no_part_of_a_mean(infinite):
     np.testing.assert_allclose([mean, half_width], [[2.0], [2.484138]], atol=1e-6)
 
 
+# t tests
+
+SIX = [3.1, -0.4, 2.2, 1.9, 0.3, 2.7]
+
+
+@pytest.mark.parametrize("than", [0.0, 1.0, 5.0, -2.0])
+def test_a_mean_is_tested_by_students_t(than):
+    found = estimates.mean_test(SIX, than, confidence=0.9)
+    for side, p in (("greater", found.p_more), ("less", found.p_less)):
+        test = stats.ttest_1samp(SIX, than, alternative=side)
+        assert p == pytest.approx(test.pvalue)
+    interval = stats.ttest_1samp(SIX, 0).confidence_interval(0.9)
+    assert found[:3] == pytest.approx((np.mean(SIX), *interval))
+
+
+def test_differences_are_tested_as_pairs_are():
+    other = [2.0, 1.0, 0.5, 1.1, -1.0, 0.2]
+    found = estimates.mean_test(np.subtract(SIX, other))
+    test = stats.ttest_rel(SIX, other, alternative="greater")
+    assert found.p_more == pytest.approx(test.pvalue)
+    assert estimates.mean_test([*SIX, math.nan, math.inf]) == estimates.mean_test(SIX)
+
+
+def test_values_that_agree_vary_by_their_rounding_if_it_is_given():
+    error = 0.3 / math.sqrt(4)
+    found = estimates.mean_test([2.0] * 4, least_deviation=0.3)
+    half_width = stats.t.ppf(0.975, 3) * error
+    assert found[:3] == pytest.approx((2, 2 - half_width, 2 + half_width))
+    assert found.p_more == pytest.approx(stats.t.sf(2 / error, 3))
+    wide = estimates.mean_test(SIX, least_deviation=0.3)
+    assert wide == estimates.mean_test(SIX)
+
+
+def test_values_that_agree_and_have_no_rounding_are_sure():
+    assert estimates.mean_test([2.0] * 4, 1.0) == (2, 2, 2, 0, 1)
+    assert estimates.mean_test([2.0] * 4, 2.0) == (2, 2, 2, 1, 1)
+
+
+def test_fewer_than_two_values_decide_nothing():
+    for values, mean in (([3.0], 3.0), ([], math.nan), ([math.inf], math.nan)):
+        for found in (
+            estimates.mean_test(values),
+            estimates.equivalence_test(values, 100.0),
+        ):
+            assert found[3:] == (1, 1) and math.isnan(found.lower)
+            assert found.estimate == pytest.approx(mean, nan_ok=True)
+
+
+# Equivalence
+
+
+@pytest.mark.parametrize("margin", [0.5, 2.0, 4.0])
+@pytest.mark.parametrize("shift", [-3.0, -1.5, 0.0, 4.0])
+def test_equivalence_is_two_one_sided_t_tests(margin, shift):
+    values = np.array(SIX) + shift
+    found = estimates.equivalence_test(values, margin)
+
+    def p(than, side):
+        return stats.ttest_1samp(values, than, alternative=side).pvalue
+
+    within = max(p(-margin, "greater"), p(margin, "less"))
+    outside = min(1.0, 2 * min(p(-margin, "less"), p(margin, "greater")))
+    assert found.p_less == pytest.approx(within)
+    assert found.p_more == pytest.approx(outside)
+    assert found[:3] == estimates.mean_test(values)[:3]
+
+
+def test_nothing_is_surely_within_a_margin_of_0_and_none_is_below():
+    found = estimates.equivalence_test(np.array(SIX) - np.mean(SIX), 0.0)
+    assert (found.p_less, found.p_more) == pytest.approx((0.5, 1))
+    assert estimates.equivalence_test(SIX, 0.0).p_more == pytest.approx(
+        stats.ttest_1samp(SIX, 0.0).pvalue
+    )
+    for margin in (-0.1, math.nan):
+        with pytest.raises(ValueError, match=f"margin is {margin}, expected"):
+            estimates.equivalence_test(SIX, margin)
+
+
+def test_at_the_margin_it_is_taken_for_within_as_often_as_for_outside_by_chance():
+    """5 % each; four standard errors of a share of 2,000 are 1.9 %."""
+    draws = np.random.default_rng(0).normal(3.0, 1.0, (2000, 8))
+    found = [estimates.equivalence_test(x, 3.0) for x in draws]
+    assert np.mean([x.p_less <= 0.05 for x in found]) == pytest.approx(0.05, abs=0.019)
+    outside = np.mean([x.p_more <= 0.05 for x in found])
+    assert outside == pytest.approx(0.025, abs=0.014)  # doubled for the other side
+
+
+# Ranks
+
+
+@pytest.mark.parametrize(("k", "m"), [(4, 4), (6, 5), (3, 8), (9, 12)])
+def test_a_shift_without_ties_is_tested_by_mann_whitney(k, m):
+    rng = np.random.default_rng(k)
+    a, b = rng.normal(0.7, 1, k), rng.normal(0, 1, m)
+    found = estimates.shift_test(a, b)
+    for side, p in (("greater", found.p_more), ("less", found.p_less)):
+        test = stats.mannwhitneyu(a, b, alternative=side, method="exact")
+        assert p == pytest.approx(test.pvalue)
+    assert found.estimate == pytest.approx(np.median(np.subtract.outer(a, b)))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([1.0, 2, 2, 3], [2.0, 2, 4, 5, 5]),
+        ([math.inf] * 4, [1.0] * 4),
+        ([math.inf, math.inf, 3.0], [math.inf, 2.0, 3.0, 1.0]),
+        ([7.0] * 3, [7.0] * 3),
+    ],
+    ids=str,
+)
+def test_where_values_tie_p_values_count_all_divisions_of_them(a, b):
+    both = np.array([*a, *b])
+    ranks = stats.rankdata(both)
+    sums = [sum(x) for x in itertools.combinations(ranks, len(a))]
+    found = estimates.shift_test(a, b)
+    observed = ranks[: len(a)].sum()
+    assert found.p_more == pytest.approx(np.mean(np.array(sums) >= observed))
+    assert found.p_less == pytest.approx(np.mean(np.array(sums) <= observed))
+
+
+@pytest.mark.parametrize(("k", "m"), [(4, 4), (6, 6), (5, 9)])
+def test_the_interval_of_a_shift_has_the_shifts_that_are_not_rejected(k, m):
+    rng = np.random.default_rng(m)
+    a, b = rng.normal(0.7, 1, k), rng.normal(0, 1, m)
+    _, low, high, *_ = estimates.shift_test(a, b)
+    every = np.sort(np.subtract.outer(a, b).ravel())
+    between = (every[1:] + every[:-1]) / 2
+    for shift in [every[0] - 1, *between, every[-1] + 1]:
+        p = [
+            stats.mannwhitneyu(a - shift, b, alternative=side, method="exact").pvalue
+            for side in ("greater", "less")
+        ]
+        assert (low < shift < high) == (min(p) > 0.025)
+
+
+@pytest.mark.parametrize("k", [4, 6, 8])
+def test_the_interval_of_a_shift_covers_it_as_often_as_it_says(k):
+    """Exactly 1 - 2 P(U <= u), for values of any distribution."""
+    u = [
+        sum(x) - k * (k + 1) // 2
+        for x in itertools.combinations(range(1, 2 * k + 1), k)
+    ]
+    shares = np.cumsum(np.bincount(u)) / len(u)
+    level = 1 - 2 * shares[shares <= 0.025].max()
+    draws = np.random.default_rng(k).exponential(size=(1500, 2, k))
+    ends = np.array([estimates.shift_test(a + 1, b)[1:3] for a, b in draws])
+    covered = np.mean((ends[:, 0] < 1) & (ends[:, 1] > 1))
+    # four standard errors of a share of 1,500
+    assert covered == pytest.approx(
+        level, abs=4 * math.sqrt(level * (1 - level) / 1500)
+    )
+
+
+def test_too_few_values_have_a_shift_without_an_interval():
+    found = estimates.shift_test([5.0, 6.0, 7.0], [1.0, 2.0, 3.0])
+    assert found.estimate == 4 and math.isnan(found.lower)
+    assert found.p_more == pytest.approx(1 / 20)
+    for a, b in (([], [1.0]), ([1.0], [math.nan])):
+        nothing = estimates.shift_test(a, b)
+        assert math.isnan(nothing.estimate) and nothing[3:] == (1, 1)
+
+
+def test_times_that_were_never_reached_are_later_than_all():
+    fast, never = [10.0, 12.0, 9.0, 14.0, 11.0], [math.inf] * 5
+    found = estimates.shift_test(never, fast)
+    assert found[:3] == (math.inf,) * 3 and found.p_more == pytest.approx(1 / 252)
+    assert estimates.shift_test(never, never) == (0, 0, 0, 1, 1)
+    some = [20.0, 25.0, math.inf, math.inf, 22.0]
+    found = estimates.shift_test(some, fast)
+    assert (found.estimate, found.upper) == (14.0, math.inf)
+    assert found.lower == 8  # two differences are left out at each end: 6 and 8
+
+
+@pytest.mark.parametrize("never", [[], [math.inf], [math.inf, math.inf]])
+def test_a_shift_the_other_way_round_is_its_negative(never):
+    a, b = [1.0, 4.0, 6.5, 9.0, *never], [2.0, 3.0, 11.0, 5.0]
+    found, back = estimates.shift_test(a, b), estimates.shift_test(b, a)
+    assert back == pytest.approx((-found[0], -found[2], -found[1], found[4], found[3]))
+
+
+# Two means
+
+
 @pytest.mark.parametrize(
     ("a", "b", "level"),
     [
@@ -117,27 +302,93 @@ def test_what_is_not_finite_is_no_part_of_a_mean(infinite):
     ],
 )
 def test_the_interval_of_two_means_is_welchs(a, b, level):
-    found = estimates.welch_interval(a, b, level)
+    found = estimates.welch_test(a, b, level)
     expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
-    assert found == pytest.approx((np.mean(a) - np.mean(b), *expected))
+    assert found[:3] == pytest.approx((np.mean(a) - np.mean(b), *expected))
+    for side, p in (("greater", found.p_more), ("less", found.p_less)):
+        test = stats.ttest_ind(a, b, equal_var=False, alternative=side)
+        assert p == pytest.approx(test.pvalue)
 
 
 def test_where_one_of_two_means_has_no_scatter_the_others_is_students():
-    found = estimates.welch_interval([1.0, 2.0, 4.0], [7.0, 7.0])
+    found = estimates.welch_test([1.0, 2.0, 4.0], [7.0, 7.0])
     mean = 7 / 3 - 7
     expected = stats.t.interval(0.95, 2, mean, stats.sem([1.0, 2.0, 4.0]))
-    assert found == pytest.approx((mean, *expected))
+    assert found[:3] == pytest.approx((mean, *expected))
 
 
 def test_two_means_without_scatter_have_no_width():
-    assert estimates.welch_interval([3.0, 3.0], [1.0, 1.0]) == (2, 2, 2)
+    assert estimates.welch_test([3.0, 3.0], [1.0, 1.0]) == (2, 2, 2, 0, 1)
+    assert estimates.welch_test([1.0, 1.0], [1.0, 1.0]) == (0, 0, 0, 1, 1)
 
 
 def test_two_means_of_single_values_have_a_difference_without_an_interval():
-    gap, low, high = estimates.welch_interval([3.0], [1.0, 2.0])
-    assert gap == 1.5 and math.isnan(low) and math.isnan(high)
-    assert all(map(math.isnan, estimates.welch_interval([], [1.0, 2.0])))
+    gap, low, high, *p = estimates.welch_test([3.0], [1.0, 2.0])
+    assert gap == 1.5 and math.isnan(low) and math.isnan(high) and p == [1, 1]
+    nothing = estimates.welch_test([], [1.0, 2.0])
+    assert all(map(math.isnan, nothing[:3])) and nothing[3:] == (1, 1)
     lost = [1.0, math.nan, 2.0, 4.0]
-    assert estimates.welch_interval(lost, [0.0, 5.0]) == pytest.approx(
-        estimates.welch_interval([1.0, 2.0, 4.0], [0.0, 5.0])
+    assert estimates.welch_test(lost, [0.0, 5.0]) == pytest.approx(
+        estimates.welch_test([1.0, 2.0, 4.0], [0.0, 5.0])
     )
+
+
+# Clustered errors
+
+
+def clustered(rng, clusters=20, size=6, effect=1.0):
+    """Values that share an effect in each cluster, on which x does not depend."""
+    member = np.repeat(np.arange(clusters), size)
+    x = np.column_stack(
+        [rng.normal(size=clusters)[member], rng.normal(size=clusters * size)]
+    )
+    shared = effect * rng.normal(size=clusters)[member]
+    y = 3 + x @ [2.0, -1.0] + shared + rng.normal(size=clusters * size)
+    return x, y, member
+
+
+def test_a_clustered_fit_is_least_squares_with_the_sandwich_of_its_formula():
+    x, y, member = clustered(np.random.default_rng(0), clusters=7)
+    design = np.column_stack([x, np.ones(len(y))])
+    coefficients, *_ = np.linalg.lstsq(design, y)
+    residuals = y - design @ coefficients
+    bread, meat = np.linalg.inv(design.T @ design), np.zeros((3, 3))
+    for g in range(7):
+        inside = member == g
+        score = design[inside].T @ residuals[inside]
+        meat += np.outer(score, score)
+    errors = np.sqrt(np.diag(7 / 6 * bread @ meat @ bread))
+    half_width = stats.t.ppf(0.95, 6) * errors
+    found = estimates.clustered_fit(x, y, member, confidence=0.9)
+    np.testing.assert_allclose(found.coefficients, coefficients[:2])
+    np.testing.assert_allclose(found.lower, (coefficients - half_width)[:2])
+    np.testing.assert_allclose(found.upper, (coefficients + half_width)[:2])
+    named = estimates.clustered_fit(x, y, [f"c{g}" for g in member], confidence=0.9)
+    np.testing.assert_allclose(named, found)
+
+
+def test_it_covers_what_errors_of_single_rows_miss():
+    """At least 95 % less what few clusters cost, and four standard errors (4 %)."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(500):
+        x, y, member = clustered(rng)
+        for clusters in (member, np.arange(len(y))):
+            fit = estimates.clustered_fit(x, y, clusters)
+            covered.append(fit.lower[0] <= 2 <= fit.upper[0])
+    assert 0.89 <= np.mean(covered[::2]) <= 0.98
+    assert np.mean(covered[1::2]) < 0.8
+
+
+def test_without_two_clusters_or_columns_that_vary_there_is_no_fit():
+    x, y, member = clustered(np.random.default_rng(0))
+    assert estimates.clustered_fit(x, y, np.zeros(len(y))) is None
+    twice = np.column_stack([x[:, 0], 2 * x[:, 0]])
+    assert estimates.clustered_fit(twice, y, member) is None
+    assert estimates.clustered_fit(np.ones((len(y), 1)), y, member) is None
+
+
+def test_a_fit_without_residuals_has_no_width_whatever_is_rounded():
+    x, _, member = clustered(np.random.default_rng(0))
+    found = estimates.clustered_fit(x, 3 + x @ [2.0, -1.0], member)
+    np.testing.assert_allclose(found, [[2.0, -1.0]] * 3, atol=1e-12)

@@ -6,14 +6,17 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, data, experiments, masks, models, scores, training
 from nfp_jax.experiments import lab as streams
 from nfp_jax.experiments.lab import Lab
-from nfp_jax.experiments.memorization import Memorization
+from nfp_jax.experiments.memorization import Memorization, kept_epochs
 from nfp_jax.results import row_key
 from nfp_jax.spec import SpecError
 
@@ -21,7 +24,7 @@ CONFIG = {
     "name": "test",
     "data": {"dim": 6},
     "model": {"widths": (12, 12)},
-    "train": {"max_epochs": 12, "learning_rate": 0.01},
+    "train": {"max_epochs": 12, "learning_rate": 0.01, "stop": "still"},
     "prune": {"rounds": {"synflow": 5}},
     "grid": {
         "pruner": ("dense", *experiments.PRUNERS, *experiments.TRAINED),
@@ -72,13 +75,12 @@ def draw(n=40, noise=1.0):
 
 
 def trained(model, params, mask, dataset):
-    import optax
-
     own = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
         metrics_fn=training.classification_metrics(model.apply),
         max_epochs=12,
+        stop=training.stop_when_still(),
     )
     return training.train(
         own, params, mask, (dataset.x, dataset.y), key(streams.TRAIN, 5)
@@ -191,8 +193,6 @@ def test_finetune_goes_on_from_the_trained_weights_and_rewind_from_the_step():
     model, params, dataset = draw()
     dense = masks.dense_mask(params)
     late = trained(model, params, dense, dataset).params
-    import optax
-
     own = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
@@ -462,6 +462,174 @@ def test_any_optimizer_of_optax_with_its_options():
     )
     other, _, _ = run(plain)
     assert next(iter(rows.values()))["loss"] != next(iter(other.values()))["loss"]
+
+
+# How trainings end
+
+
+NEVER = {"stop": "settled", "settle_from": 6, "settle_steps": 10**6}
+
+
+def test_what_used_up_its_budget_on_the_way_to_a_mask_is_in_its_row():
+    """Of 240 weights IMP trains 240, 192 and 154 for half, and cuts at 123."""
+    axes = {"pruner": ("dense", "snip", "magnitude_trained", "imp"), "sparsity": (0.5,)}
+    rows, failures, stats = run(make_spec(train=NEVER, grid=axes))
+    assert failures == []
+    count = {row["pruner"]: row["out_of_budget"] for row in rows.values()}
+    rounds = stats.networks - 3 - 1  # the last ones of three masks, and the dense one
+    assert rounds >= 2 and count == {
+        "dense": 1,
+        "snip": 1,
+        "magnitude_trained": 2,
+        "imp": 1 + rounds + 1,
+    }
+    for row in rows.values():
+        assert row["settled"] is row["converged"] is False and row["epochs"] == 12
+    # Rounds of a fixed length have no budget to use up; the last training has.
+    axes["pruner"] = ("magnitude_trained", "imp")
+    fixed, _, _ = run(make_spec(train=NEVER, prune={"round_epochs": 2}, grid=axes))
+    assert [row["out_of_budget"] for row in fixed.values()] == [1, 1]
+
+
+def test_rows_say_whether_a_network_has_settled():
+    settles = {"stop": "settled", "settle_from": 2, "settle_rise": 1.0}
+    settles |= {"settle_fall": 1.0, "settle_steps": 0}
+    axes = {"pruner": ("random", "magnitude_trained"), "sparsity": (0.5,)}
+    rows, _, _ = run(make_spec(train=settles, grid=axes))
+    for row in rows.values():
+        assert row["settled"] is True and row["epochs"] == 4
+        assert row["out_of_budget"] == 0
+    rows, _, _ = run(make_spec(train={"stop": "still"}, grid=axes))
+    assert {row["settled"] for row in rows.values()} == {None}
+
+
+def test_rows_say_when_a_network_first_fitted_a_share():
+    # At a rate of 0.05, 40 labels are learnt within 200 epochs of one step.
+    spec = make_spec(
+        train={"stop": "settled", "max_epochs": 200, "learning_rate": 0.05},
+        grid={"pruner": ("dense", "random"), "sparsity": (0.8,)},
+    )
+    rows, _, _ = run(spec)
+    assert only(rows, pruner="dense")["train_accuracy"] == 1.0
+    for row in rows.values():
+        by_epoch = row["train_accuracy_by_epoch"]
+        if row["epochs"] <= 128:  # else some epochs are left out
+            for percent in (50, 90, 99, 100):
+                # 1e-6: float32.
+                first = [a >= percent / 100 - 1e-6 for a in by_epoch]
+                expected = first.index(True) + 1 if any(first) else None
+                assert row[f"epochs_to_{percent}"] == expected
+            area = capacity.memorization_area(by_epoch, 200)
+            assert row["memorization_area"] == pytest.approx(area)
+    assert (
+        only(rows, pruner="dense")["epochs_to_100"]
+        == only(rows, pruner="dense")["epochs"]
+    )
+
+
+def test_a_budget_of_one_epoch_makes_rows_too():
+    spec = make_spec(train={"max_epochs": 1}, grid={"pruner": ("dense",)})
+    rows, failures, _ = run(spec)
+    ((_, row),) = rows.items()
+    assert failures == [] and row["epochs"] == 1
+    assert row["memorization_area"] == pytest.approx(row["train_accuracy"])
+
+
+@given(st.integers(1, 20_000))
+def test_of_many_epochs_64_an_octave_are_kept(epochs):
+    def is_kept(epoch):
+        octave = max(math.ceil(math.log2(epoch / 128)), 0)
+        return epoch % 2**octave == 0 or epoch == epochs
+
+    found = kept_epochs(epochs).tolist()
+    assert found == [epoch for epoch in range(1, epochs + 1) if is_kept(epoch)]
+    doublings = {50 * 2**k for k in range(9)} & set(range(epochs + 1))
+    assert doublings <= set(found)  # where a training may have settled
+
+
+def test_the_history_of_a_row_is_that_of_the_epochs_it_names():
+    spec = make_spec(
+        train={"max_epochs": 150, "min_epochs": 150},
+        grid={"pruner": ("dense",)},
+    )
+    ((_, row),) = run(spec)[0].items()
+    assert row["epochs"] == 150
+    assert row["history_epochs"] == [*range(1, 129), *range(130, 151, 2)]
+    model, params, dataset = draw()
+    own = training.make_training(
+        scores.classification_loss(model.apply),
+        optax.adam(0.01),
+        metrics_fn=training.classification_metrics(model.apply),
+        max_epochs=150,
+        stop=training.stop_when_still(min_epochs=150),
+    )
+    batch = dataset.x, dataset.y
+    dense = masks.dense_mask(params)
+    result = training.train(own, params, dense, batch, key(streams.TRAIN, 5))
+    entries = np.array(row["history_epochs"]) - 1
+    # 1e-3: the same sums in another order, over 150 steps of Adam at 0.01.
+    expected = result.history["loss"][entries]
+    np.testing.assert_allclose(row["loss_by_epoch"], expected, atol=1e-3)
+    assert len(row["train_accuracy_by_epoch"]) == len(entries)
+    assert len(row["noise_correlation_by_epoch"]) == len(entries)
+
+
+def test_every_round_has_as_many_epochs_as_asked_for():
+    """Batches of 16 of 40 points: three steps an epoch, nine in three epochs."""
+    spec = make_spec(
+        train={"batch_size": 16},
+        prune={"round_epochs": 3},
+        grid={"pruner": ("imp", "magnitude_trained"), "sparsity": (0.5,)},
+    )
+    rows, failures, _ = run(spec)
+    assert failures == []
+    model, params, dataset = draw()
+    own = training.make_training(
+        scores.classification_loss(model.apply),
+        optax.adam(0.01),
+        metrics_fn=training.classification_metrics(model.apply),
+        batch_size=16,
+        max_epochs=12,
+        stop=training.stop_when_still(),
+    )
+    batch = dataset.x, dataset.y
+    order = key(streams.TRAIN, 5)
+
+    def train_fn(params, mask, data, key):
+        return training.train(own, params, mask, batch, order, steps=9).params
+
+    arguments = (train_fn, params, None, order)
+    for pruner, find in (
+        ("imp", nfp.imp_tickets),
+        ("magnitude_trained", nfp.magnitude_after_training),
+    ):
+        mask = find(*arguments, sparsities=[0.5])[0.5].mask
+        result = training.train(own, params, mask, batch, order)
+        row = only(rows, pruner=pruner)
+        # The network of the row itself is trained to its own end.
+        assert row["epochs"] == int(result.epochs) > 3
+        # 1e-4: sums in another order.
+        loss = float(result.metrics["loss"])
+        assert row["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_a_rate_that_decays_begins_as_the_constant_one_and_ends_at_zero():
+    spec = make_spec(train={"decay_steps": 6})
+    cell = experiments.all_cells(spec)[0]
+
+    def weights(changed, steps):
+        lab = Lab(changed, [])
+        draw = lab.draw(cell)
+        mask = masks.dense_mask(draw.params)
+        result = training.train(
+            lab.training, draw.params, mask, draw.data, draw.train_key, steps=steps
+        )
+        return np.asarray(result.params["params"]["Dense_0"]["kernel"])
+
+    np.testing.assert_array_equal(weights(spec, 1), weights(make_spec(), 1))
+    assert np.any(weights(spec, 3) != weights(make_spec(), 3))
+    assert np.any(weights(spec, 5) != weights(spec, 6))
+    np.testing.assert_array_equal(weights(spec, 6), weights(spec, 9))
 
 
 # The engine's settings

@@ -23,7 +23,12 @@ CONFIG = {
     "question": "information",
     "data": {"dim": 4},
     "model": {"widths": (6,)},
-    "train": {"max_epochs": 6, "min_epochs": 2, "learning_rate": 0.05},
+    "train": {
+        "max_epochs": 6,
+        "stop": "still",
+        "min_epochs": 2,
+        "learning_rate": 0.05,
+    },
     "information": {"datasets": 6},
     "grid": {"pruner": ("snip",), "sparsity": (0.5,), "n": (9,)},
 }
@@ -285,6 +290,27 @@ def test_labelings_are_tried_only_where_they_are_few_and_uniform():
     assert not question.tries_all(make_spec().information, 16, 1.0, 2)
 
 
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_trainings_out_of_budget_on_the_way_to_masks_are_counted(tmp_path, epochs):
+    """Of two sets and both made again; rounds of a fixed length have no budget."""
+    never = {"stop": "settled", "settle_from": 3, "settle_steps": 10**6}
+    spec = make_spec(
+        train={**never, "learning_rate": 1e-6},
+        prune={"round_epochs": epochs},
+        information={"datasets": 2},
+        grid={"pruner": ("random", "magnitude_trained", "imp")},
+    )
+    store = make_store(tmp_path, spec)
+    rows, failures, stats = run(spec, store=store)
+    assert failures == []
+    count = {row["pruner"]: row["out_of_budget"] for row in rows.values()}
+    assert stats.networks > 8 and stats.networks % 4 == 0
+    some = {"random": 0, "magnitude_trained": 4, "imp": stats.networks}
+    assert count == (some if epochs == 0 else dict.fromkeys(some, 0))
+    again, _, _ = run(spec, store=store)  # from the masks on file
+    assert {row["pruner"]: row["out_of_budget"] for row in again.values()} == count
+
+
 def test_masks_that_come_out_different_are_counted():
     spec = make_spec()
     (cell,) = experiments.all_cells(spec)
@@ -293,7 +319,7 @@ def test_masks_that_come_out_different_are_counted():
     assert family.order[:6] == sorted(family.again) == list(range(6))
     packed = np.zeros((12, 5), np.uint8)
     packed[7, 3] = 1
-    made = question.Information(lab, print, None).made(family, cell, packed, 1.0)
+    made = question.Information(lab, print, None).made(family, cell, packed, 1.0, 0)
     assert made.irreproducible == pytest.approx(1 / 6)
 
 

@@ -22,7 +22,12 @@ CONFIG = {
     "question": "robustness",
     "data": {"dim": 6},
     "model": {"widths": (8, 8)},
-    "train": {"max_epochs": 12, "learning_rate": 0.05, "batch_size": 16},
+    "train": {
+        "max_epochs": 12,
+        "stop": "still",
+        "learning_rate": 0.05,
+        "batch_size": 16,
+    },
     "robustness": {"segments": 64, "ascents": 4, "steps": 20},
     "engine": {"shrink_from": float("inf")},
     "grid": {"pruner": ("dense",), "sparsity": (0.5,), "n": (40,)},
@@ -42,6 +47,7 @@ def trained(spec, model, cell):
         metrics_fn=training.classification_metrics(model.apply),
         batch_size=16,
         max_epochs=12,
+        stop=training.stop_when_still(),
     )
     mask = masks.dense_mask(draw.params)
     return draw, training.train(

@@ -38,7 +38,12 @@ CONFIG = {
     "question": "swap",
     "data": {"dim": DIM},
     "model": {"widths": WIDTHS},
-    "train": {"max_epochs": 6, "min_epochs": 2, "learning_rate": 0.05},
+    "train": {
+        "max_epochs": 6,
+        "stop": "still",
+        "min_epochs": 2,
+        "learning_rate": 0.05,
+    },
     "swap": {"pairs": 3},
     "engine": {"shrink_from": float("inf")},
     "grid": {"pruner": ("copy",), "sparsity": (0.75,), "n": (N,)},
@@ -120,8 +125,21 @@ def told(monkeypatch):
     return done
 
 
+FOUR = ["swap_gap", "swap_gap_reinit", "swap_gap_data", "swap_gap_data_reinit"]
+
+
+@pytest.mark.parametrize(("epochs", "each"), [(0, 2), (2, 1)])
+def test_each_network_counts_what_its_mask_took_beyond_the_budget(told, epochs, each):
+    """The dense training of a pair has none where its epochs are fixed."""
+    changes = {"prune": {"round_epochs": epochs}}
+    grid = {"pruner": ("magnitude_trained",)}
+    ((_, row),) = run(make_spec(grid=grid, **changes))[0].items()
+    assert row["out_of_budget"] == 18 * each
+    assert [row[f"{gap}_out_of_budget"] for gap in FOUR] == [6 * each] * 4
+
+
 def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
-    spec = make_spec(swap={"confidence": 0.9})
+    spec = make_spec(swap={"confidence": 0.9, "margin": 0.05})
     rows, failures, stats = run(spec)
     ((_, row),) = rows.items()
     assert failures == [] and stats.networks == row["trainings"] == 3 * 3 * 2
@@ -135,6 +153,7 @@ def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
     assert row["memorized_points"] == N
     assert row["memorized_points_swapped"] == pytest.approx(np.mean(agree["labels"]))
     assert row["swap_gaps"] == pytest.approx([N - a for a in agree["labels"]])
+    assert row["swap_gaps_reinit"] == row["swap_gaps"]  # the same from any weights
     difference = row["memorized_points"] - row["memorized_points_swapped"]
     assert row["swap_gap_points"] == pytest.approx(difference)
     for name, prefix in (("labels", "swap_gap"), ("data", "swap_gap_data")):
@@ -160,6 +179,8 @@ def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
         "classes": 2,
         "seconds": 9.0,
         "out_of_budget": 18,
+        **{f"{gap}_out_of_budget": 6 for gap in FOUR},
+        "margin": 0.05,
         "diverged": False,
         "collapsed_share": 1.0,  # nothing is kept of the second layer
     }
@@ -370,6 +391,9 @@ def test_trained_networks_are_those_of_the_library():
         gaps = [points[p, "own", which] - points[p, name, which] for p in range(2)]
         expected = pytest.approx(np.mean(gaps), abs=1e-5)
         assert row[f"{prefix}{which}_points"] == expected
+    for which in question.STARTS:
+        gaps = [points[p, "own", which] - points[p, "labels", which] for p in range(2)]
+        assert row[f"swap_gaps{which}"] == pytest.approx(gaps, abs=1e-5)
     mean = np.mean([points[pair, "own", ""] for pair in range(2)])
     assert row["memorized_points"] == pytest.approx(mean, abs=1e-5)
 

@@ -59,6 +59,8 @@ def make_row(pruner="snip", sparsity=0.9, seed=0, n=1000, noise=1.0, **changes):
         "collapsed": False,
         "kept": int(kept.sum()),
         "seconds": 0.1,
+        "epochs_to_99": epochs,
+        "memorization_area": 0.5,
         "loss_by_epoch": (1 - curve).tolist(),
         "train_accuracy_by_epoch": curve.tolist(),
         "noise_correlation_by_epoch": curve.tolist(),
@@ -148,7 +150,8 @@ def test_summary_has_mean_half_width_and_counts_of_each_cell():
 
 
 def test_every_figure_is_drawn_and_says_how_many_networks():
-    for drawing in figures.draw(make_noisy_rows()).values():
+    rows = pd.concat([make_noisy_rows(), make_noisy_rows(ablation="shuffle")])
+    for drawing in figures.draw(rows[rows["pruner"] != "dense"]).values():
         assert drawing.figure is not None
         assert "over 3 networks (seeds)" in drawing.caption
 
@@ -174,6 +177,7 @@ def test_a_network_that_stopped_holds_its_last_value():
     )
     drawing = figures.draw(rows)["noise_correlation_by_epoch"]
     [line] = drawing.figure.axes[0].lines
+    assert drawing.figure.axes[0].get_xscale() == "log"
     np.testing.assert_allclose(line.get_ydata(), [0.0, 0.25, 0.3, 0.3])
     assert line.get_xdata().tolist() == [1, 2, 3, 4]
     assert "holds its last value" in drawing.caption
@@ -196,10 +200,10 @@ def test_a_collapsed_cell_is_hollow_and_the_caption_says_so():
 def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
     rows = pd.concat(
         [
-            make_rows(n=n, noise=noise).assign(resume=resume)
+            make_rows(n=n, noise=noise, select=select)
             for n in (100, 1000)
             for noise in (0.5, 1.0)
-            for resume in ("rewind", "finetune")
+            for select in ("global", "per_layer")
         ]
     )
     figure = figures.draw(rows)["memorization"].figure
@@ -207,13 +211,15 @@ def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
     assert titles[0] == "n = 100, noise = 0.5" and len(titles) == 4
     [legend] = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels[-2:] == ["finetune", "rewind"]
+    assert labels[-2:] == ["global", "per_layer"]
 
 
 def test_a_pruner_looks_the_same_whatever_else_is_in_a_figure():
     rows = make_noisy_rows(pruners=("mine", "yours", "imp"))
     looks = []
-    for drawing in figures.draw(rows).values():
+    for name, drawing in figures.draw(rows).items():
+        if name == "controls":  # pruners have their names beside their points
+            continue
         [legend] = drawing.figure.legends
         lines = zip(legend.get_texts(), legend.get_lines(), strict=True)
         looks.append({t.get_text(): (x.get_color(), x.get_marker()) for t, x in lines})
@@ -237,7 +243,8 @@ def test_of_many_panels_by_sparsity_the_caption_says_which_are_shown():
 
 
 def test_a_single_seed_has_no_interval_and_the_caption_says_so():
-    drawings = figures.draw(make_noisy_rows(seeds=1))
+    rows = [make_noisy_rows(seeds=1, ablation=x) for x in ("", "shuffle")]
+    drawings = figures.draw(pd.concat(rows))
     for drawing in drawings.values():
         assert "there is no interval" in drawing.caption
 
@@ -289,7 +296,9 @@ def test_a_diverged_network_is_no_part_of_a_curve_and_the_caption_says_so():
     finite = [make_row(seed=seed, **{CURVE: [0.1, 0.2]}) for seed in range(2)]
     rows = pd.DataFrame([*finite, make_row(seed=2, **NAN, **{CURVE: [0.4, math.nan]})])
     drawing = figures.draw(rows)[CURVE]
-    [line] = drawing.figure.axes[0].lines
+    line, hollow = drawing.figure.axes[0].lines
+    assert hollow.get_xydata().tolist() == [[2, line.get_ydata()[-1]]]
+    assert hollow.get_markerfacecolor() == "white"
     np.testing.assert_allclose(line.get_ydata(), [0.2, 0.2])
     assert "Means leave out what is not finite" in drawing.caption
 
@@ -320,6 +329,45 @@ def test_a_cell_that_did_not_converge_is_half_filled_and_the_legend_says_so():
     assert labels[-2:] == ["did not converge", "collapsed or diverged"]
 
 
+def test_a_network_out_of_budget_is_told_apart_from_one_that_did_not_converge():
+    """By ``settled``; a mask's own trainings count too, a diverged network does not."""
+    cases = [
+        # settled, out_of_budget, converged, diverged: out of budget, unconverged
+        (True, 0, True, False, False, False),
+        (False, 1, False, False, True, False),
+        (True, 2, True, False, True, False),  # two trainings that the mask comes from
+        (None, 1, False, False, False, True),  # another stopping rule
+        (None, 2, True, False, True, False),
+        (None, None, False, False, False, True),  # an older row
+        (False, 0, False, True, False, False),
+    ]
+    names = ("settled", "out_of_budget", "converged", "diverged")
+    rows = [make_row(**dict(zip(names, case, strict=False))) for case in cases]
+    flags = figures.flagged(pd.DataFrame(rows))
+    assert flags["out_of_budget"].tolist() == [case[4] for case in cases]
+    assert flags["unconverged"].tolist() == [case[5] for case in cases]
+    # What is read from file has pandas' nullable types.
+    types = dict.fromkeys(("settled", "converged", "diverged"), "boolean")
+    typed = pd.DataFrame(rows).astype({**types, "out_of_budget": "Int64"})
+    assert figures.flagged(typed)["out_of_budget"].tolist() == [x[4] for x in cases]
+
+
+def test_a_caption_says_how_many_networks_ran_out_of_budget():
+    rows = make_rows(pruners=("snip",)).assign(settled=True, out_of_budget=0)
+    assert "budget" not in figures.draw(rows)["memorization"].caption
+    rows.loc[[0, 1, 5], "out_of_budget"] = [1, 1, 7]
+    drawing = figures.draw(rows)["memorization"]
+    half = [x for x in drawing.figure.axes[0].lines if x.get_fillstyle() == "left"]
+    means = rows.groupby("sparsity")["memorized_points"].mean()
+    np.testing.assert_allclose([x.get_ydata() for x in half], [means[[0.5, 0.8]]])
+    assert "Half-filled: at least one of the networks ran out of budget." in (
+        drawing.caption
+    )
+    assert "Of 15 pruned networks 3 ran out of budget" in drawing.caption
+    [legend] = drawing.figure.legends
+    assert legend.get_texts()[-1].get_text() == "ran out of budget"
+
+
 def test_the_axis_ends_at_n_where_an_interval_does_not():
     rows = make_rows(pruners=("snip",))
     rows.loc[:2, "memorized_points"] = [1000.0, 1000.0, 400.0]
@@ -342,7 +390,7 @@ def test_panels_that_share_their_axis_show_what_is_lowest_in_the_last():
 
 
 def test_a_legend_that_is_longer_than_its_panels_makes_the_figure_taller():
-    variants = [{"ablation": x} for x in ("", "shuffle", "invert", "reinitialize")]
+    variants = [{"select": x} for x in ("global", "per_layer", "erk", "mine")]
     rows = pd.concat(
         [make_rows(n=n, **variant) for n in (100, 1000) for variant in variants]
     )
@@ -419,255 +467,3 @@ def test_every_trouble_of_a_kind_has_a_column_and_fills_its_words(kind):
         assert flagged[trouble].dtype == bool
         assert cells[trouble].sum() == flagged[trouble].sum()
         assert "{" not in kind.words(rows, trouble)
-
-
-# Rows of information
-
-
-def bars(axes, color):
-    """The bars of a color, from left to right: x, lower and upper end."""
-    lines = [x for x in axes.collections if to_hex(x.get_color()[0]) == color]
-    parts = [part for line in lines for part in line.get_segments()]
-    return [(x, low, high) for (x, low), (_, high) in parts]
-
-
-def test_an_interval_of_several_networks_is_the_mean_of_each_end():
-    ends = [(1.0, 4.0), (2.0, 8.0)]
-    rows = [
-        make_interval_row(seed=seed, information_lower=low, information_upper=high)
-        for seed, (low, high) in enumerate(ends)
-    ]
-    [cell] = figures.intervals(pd.DataFrame(rows)).to_dict("records")
-    assert cell["networks"] == 2
-    assert (cell["information_lower"], cell["information_upper"]) == (1.5, 6.0)
-    # 14 weights are kept: 1.5 / (14 log 2) bits a weight, and p_eff = 14 + nats
-    assert cell["bits_lower"] == pytest.approx(0.154574, abs=1e-6)  # by hand
-    assert cell["bits_upper"] == pytest.approx(4 * cell["bits_lower"])
-    assert (cell["p_eff_lower"], cell["p_eff_upper"]) == (15.5, 20.0)
-    assert cell["share_lower"] == pytest.approx((1 / 15 + 2 / 16) / 2)
-    assert cell["share_upper"] == pytest.approx((4 / 18 + 8 / 22) / 2)
-
-
-def test_an_exact_value_is_told_only_where_every_network_has_it():
-    rows = make_interval_rows(("snip", "imp"), (0.9,))
-    rows["information_exact"] = [4.0, 4.2, 7.5, None]
-    snip, imp = figures.intervals(rows)["information_exact"]
-    assert snip == pytest.approx(4.1) and math.isnan(imp)
-
-
-@pytest.mark.parametrize(
-    ("ends", "exact", "contradictory"),
-    [
-        ((5.0, 4.0), None, True),
-        ((4.0, 4.0 - 1e-9), None, False),  # rounding
-        ((1.0, 4.0), 4.5, True),
-        ((1.0, 4.0), 0.5, True),
-        ((1.0, 4.0), 1.0, False),
-        ((4.0, 4.0), 4.0, False),
-    ],
-)
-def test_ends_that_cross_and_an_exact_value_outside_are_contradictions(
-    ends, exact, contradictory
-):
-    changes = dict(zip(("information_lower", "information_upper"), ends, strict=True))
-    row = make_interval_row(**changes, information_exact=exact)
-    cells = figures.intervals(pd.DataFrame([row]))
-    assert cells["contradictory"].tolist() == [int(contradictory)]
-
-
-# n = 12: 8.318 nats of labels. 2 of 144 kept: log(144 * 143 / 2) = 9.239 nats; 1 of
-# 144: log 144 = 4.970, less than the labels have.
-@pytest.mark.parametrize(
-    ("ends", "changes", "silent"),
-    [
-        ((0.0, 8.317), {"kept": 2}, True),
-        ((0.0, 8.24), {"kept": 2}, True),
-        ((0.0, 8.23), {"kept": 2}, False),
-        ((0.1, 8.317), {"kept": 2}, False),
-        ((0.0, 4.95), {"kept": 1}, True),
-        ((0.0, 4.91), {"kept": 1}, False),
-        ((0.0, 9.2), {"kept": 2, "label_entropy": None}, True),
-        ((0.0, 9.1), {"kept": 2, "label_entropy": None}, False),
-        ((0.0, 8.317), {"kept": 2, "information_exact": 3.0}, False),
-        ((0.0, 0.0), {"kept": 144}, False),  # one mask only: 0 is the truth
-    ],
-)
-def test_an_interval_from_0_to_the_trivial_bound_says_nothing(ends, changes, silent):
-    changes |= dict(zip(("information_lower", "information_upper"), ends, strict=True))
-    cells = figures.intervals(pd.DataFrame([make_interval_row(**changes)]))
-    assert cells["silent"].tolist() == [int(silent)]
-
-
-def test_the_bounds_that_gave_the_ends_are_told_the_most_frequent_first():
-    rows = make_interval_rows(("snip",), (0.9,), seeds=3)
-    rows["information_lower_by"] = ["collisions", "decoding", "decoding"]
-    [cell] = figures.intervals(rows).to_dict("records")
-    assert cell["information_lower_by"] == "decoding, collisions"
-    assert cell["information_upper_by"] == "code length"
-
-
-def test_beside_the_numbers_stand_conditioning_data_sets_and_confidence():
-    text = figures.about(make_interval_rows())
-    assert "I(m; y | W, X, R), labels y resampled" in text
-    assert "K = 256 data sets; each interval of confidence 95 %" in text
-    assert "mean of the lower and mean of the upper ends over 2 networks" in text
-    text = figures.about(make_interval_rows(seeds=1, conditioning="data"))
-    assert "I(m; D | W, R), the whole data set D resampled" in text
-    assert "one network each (a single seed)" in text
-    for drawing in figures.draw(make_interval_rows(n=30)).values():
-        about = figures.about(make_interval_rows(n=30))
-        assert drawing.figure is None or about in drawing.caption
-
-
-def test_rows_of_information_have_figures_of_their_own():
-    rows = pd.concat([make_interval_rows(n=n) for n in (12, 30)])
-    names = ["information", "information_by_n", "bits_per_weight"]
-    drawings = figures.draw(rows)
-    assert list(drawings) == [*names, "effective_parameters"]
-    assert all(drawing.figure for drawing in drawings.values())
-    # The rows' own columns decide, not the columns that a file has besides.
-    both = figures.draw(make_rows().assign(information_lower=None))
-    assert list(both) == list(figures.draw(make_rows()))
-    both = figures.draw(rows.assign(train_accuracy=None, epochs=None, converged=None))
-    assert list(both) == list(drawings)
-
-
-def test_a_bar_goes_from_end_to_end_in_the_pruner_s_color():
-    rows = make_interval_rows(("random", "snip", "imp"))
-    [axes] = figures.draw(rows)["information"].figure.axes
-    for pruner in KNOWS:
-        cells = figures.intervals(rows[rows["pruner"] == pruner])
-        drawn = bars(axes, figures.LOOKS[pruner].color)
-        ends = cells[["information_lower", "information_upper"]].to_numpy()
-        np.testing.assert_allclose([bar[1:] for bar in drawn], ends)
-        # From 50 % to 90 % removed is log10(0.5 / 0.1) = 0.69897 of a decade.
-        assert drawn[1][0] - drawn[0][0] == pytest.approx(0.69897, abs=1e-5)
-
-
-def test_no_bar_hides_another():
-    rows = make_interval_rows(tuple(figures.LOOKS)[1:], SPARSITIES, seeds=1)
-    [axes] = figures.draw(rows)["information"].figure.axes
-    looks = list(figures.LOOKS.values())[1:]
-    x = sorted(bar[0] for look in looks for bar in bars(axes, look.color))
-    assert len(x) == 7 * len(SPARSITIES)
-    assert np.diff(x).min() > 0.02  # of 1.4 decades of weights
-
-
-def test_label_entropy_and_exact_values_are_drawn_and_named():
-    rows = make_interval_rows(("snip", "imp"), (0.9,))
-    rows["information_exact"] = [4.0, 4.2, None, None]
-    drawing = figures.draw(rows)["information"]
-    [axes] = drawing.figure.axes
-    [dashed] = [line for line in axes.lines if line.get_linestyle() == "--"]
-    np.testing.assert_allclose(dashed.get_ydata(), 12 * math.log(2))
-    ticks = [line for line in axes.lines if line.get_marker() == "_"]
-    drawn = np.concatenate([line.get_ydata() for line in ticks])
-    np.testing.assert_allclose(drawn[np.isfinite(drawn)], [4.1])
-    assert "Dashed gray: the label entropy" in drawing.caption
-    assert "Black tick: the exact value" in drawing.caption
-    [legend] = drawing.figure.legends
-    labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["SNIP", "IMP", "label entropy", "exact"]
-
-
-def test_under_data_there_is_no_label_entropy():
-    rows = make_interval_rows(conditioning="data", label_entropy=None)
-    for drawing in figures.draw(rows).values():
-        assert "label entropy" not in drawing.caption
-        for legend in drawing.figure.legends if drawing.figure else ():
-            assert "label entropy" not in [x.get_text() for x in legend.get_texts()]
-
-
-def test_by_n_each_n_has_its_bars_and_its_label_entropy():
-    rows = pd.concat([make_interval_rows(("imp",), n=n) for n in (12, 120)])
-    drawing = figures.draw(rows)["information_by_n"]
-    assert [axes.get_title() for axes in drawing.figure.axes] == [
-        "50\u00a0%\u00a0removed",
-        "90\u00a0%\u00a0removed",
-    ]
-    for axes in drawing.figure.axes:
-        (left, *_), (right, low, _) = bars(axes, "#d55e00")
-        assert right - left == pytest.approx(1.0)  # 12 to 120 is a decade
-        # seeds 0 and 1: 0.8 * 0.9 * 120 log 2, plus 0 and 0.1
-        assert low == pytest.approx(0.72 * 120 * math.log(2) + 0.05)
-        dashes = [x for x in axes.collections if to_hex(x.get_color()[0]) == "#777777"]
-        levels = [part[0][1] for line in dashes for part in line.get_segments()]
-        np.testing.assert_allclose(levels, [12 * math.log(2), 120 * math.log(2)])
-
-
-def test_where_n_does_not_vary_the_caption_says_why_there_is_no_figure():
-    drawing = figures.draw(make_interval_rows(n=1000))["information_by_n"]
-    assert drawing.figure is None and drawing.caption == "All masks are of n = 1,000."
-
-
-def test_every_axis_that_varies_has_its_panels_and_none_is_empty():
-    rows = pd.concat(
-        [
-            make_interval_rows(n=12, select="global"),
-            make_interval_rows(n=30, select="global"),
-            make_interval_rows(n=30, select="per_layer"),
-        ]
-    )
-    figure = figures.draw(rows)["information"].figure
-    titles = [axes.get_title().replace("\u00a0", " ") for axes in figure.axes]
-    assert titles == ["n = 12, global", "n = 30, global", "n = 30, per_layer"]
-
-
-def test_bits_of_0_are_seen_on_their_logarithmic_scale():
-    rows = make_interval_rows(("random", "imp"), information_exact=None)
-    [axes] = figures.draw(rows)["bits_per_weight"].figure.axes
-    assert axes.get_yscale() == "symlog" and axes.get_ylim()[0] < 0
-    assert [low for _, low, _ in bars(axes, "#8a8a8a")] == [0.0, 0.0]
-
-
-def test_effective_parameters_lie_above_the_weights_kept():
-    rows = make_interval_rows(("imp",))
-    drawing = figures.draw(rows)["effective_parameters"]
-    [axes] = drawing.figure.axes
-    assert axes.get_yscale() == "log" and "Gray: the weights kept" in drawing.caption
-    [gray] = [x for x in axes.collections if to_hex(x.get_color()[0]) == "#999999"]
-    kept = [part[0][1] for part in gray.get_segments()]
-    assert kept == [72, 14]
-    assert all(bar[1] > k for bar, k in zip(bars(axes, "#d55e00"), kept, strict=True))
-
-
-def test_an_interval_that_contradicts_itself_is_hollow_and_the_caption_says_so():
-    rows = make_interval_rows(("snip",))
-    hollow = "Hollow: the interval of at least one network contradicts itself"
-    assert hollow not in figures.draw(rows)["information"].caption
-    rows.loc[2, ["information_lower", "information_upper"]] = [6.0, 5.0]
-    drawing = figures.draw(rows)["information"]
-    assert hollow in drawing.caption
-    [axes] = drawing.figure.axes
-    marks = [x for x in axes.lines if x.get_markerfacecolor() == "white"]
-    cell = figures.intervals(rows).iloc[1]
-    drawn = [y for line in marks for y in line.get_ydata()]
-    np.testing.assert_allclose(
-        drawn, [cell["information_lower"], cell["information_upper"]]
-    )
-
-
-ODD_INTERVALS = {
-    "all 0": {"information_lower": 0.0, "information_upper": 0.0},
-    "no upper end": {"information_upper": math.inf},
-    "nothing kept": {"kept": 0},
-    "all kept": {"kept": 144},
-    "nothing known of the labels": {"label_entropy": None, "classes": None},
-    "one sparsity": {"sparsities": (0.9,)},
-    "one network": {"pruners": ("imp",), "sparsities": (0.9,), "seeds": 1},
-    "its own pruners": {"pruners": ("$a_{$", "_own")},
-    "sparsity 0": {"sparsities": (0.0,)},
-    "dense": {"pruners": ("dense",), "sparsities": (0.0,), "select": ""},
-    "no facts": dict.fromkeys(
-        ("datasets", "confidence", "conditioning", "irreproducible", "prunable")
-    ),
-}
-
-
-@pytest.mark.parametrize("odd", ODD_INTERVALS)
-def test_odd_intervals_are_drawn(odd):
-    """A smoke test; warnings are errors."""
-    for name, drawing in figures.draw(make_interval_rows(**ODD_INTERVALS[odd])).items():
-        assert drawing.caption
-        if drawing.figure is not None:
-            assert "nan" not in figures.svg(drawing.figure, name)

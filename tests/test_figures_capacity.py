@@ -218,7 +218,8 @@ def test_what_is_at_least_has_an_arrow_where_it_begins():
         drawing = figures.draw(rows)[name]
         [axes] = drawing.figure.axes
         assert arrows(axes) == [4000, 4000]  # one median, and two upper ends
-        assert "Arrow: the end of a search was still fitted" in drawing.caption
+        words = "Arrow: a search ended with all its points fitted, or at a failure that"
+        assert words in drawing.caption and "is only a lower bound" in drawing.caption
         [legend] = drawing.figure.legends
         assert legend.get_texts()[-1].get_text() == "at least"
     calm = figures.draw(make_searches())["capacity"]
@@ -246,6 +247,14 @@ def test_a_capacity_of_0_is_seen_on_the_logarithmic_scale():
     [hollow] = [x for x in axes.lines if x.get_markerfacecolor() == "white"]
     assert hollow.get_ydata().tolist() == [0]
     assert "Hollow: at least one of the networks collapsed" in drawing.caption
+
+
+def test_a_failure_out_of_budget_makes_the_capacity_a_lower_bound():
+    rows = of_values([300, 340, 360], {340}, out_of_budget=1)
+    drawing = figures.draw(rows)["capacity"]
+    assert arrows(drawing.figure.axes[0]) == [360]  # at the interval's end
+    assert "340 is" not in drawing.caption and "out of budget" in drawing.caption
+    assert "≥340 [300-≥360]" in report.table(rows, width=200)
 
 
 def test_a_search_out_of_budget_is_half_filled():
@@ -343,10 +352,11 @@ def test_warnings_of_searches_name_pruner_sparsity_and_counts():
         "at 0.9",
         "3 of 9 searches of IMP have a training that diverged (the loss is not finite),"
         " by sparsity: 3 of 3 at 0.9",
-        "3 of 9 searches of IMP have trainings that ran out of their budget, so the "
+        "3 of 9 searches of IMP rest on trainings that ran out of budget, so the "
         "capacity may be higher, by sparsity: 3 of 3 at 0.5",
-        "1 of 9 searches of IMP end with all n points fitted, so the capacity is at "
-        "least n, by sparsity: 1 of 3 at 0.8",
+        "1 of 9 searches of IMP end with all n points fitted, or at a failure that ran "
+        "out of budget, so the capacity is only a lower bound, by sparsity: 1 of 3 at "
+        "0.8",
         "3 of 9 searches of IMP are of a sparsity whose median capacity is below that "
         "of the next higher one (the capacity does not rise with the weights kept), by "
         "sparsity: 3 of 3 at 0.5",

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from test_figures import bars, make_row
+from test_figures import make_row
+from test_figures_information import bars
 
 from nfp_jax import figures, report
 from nfp_jax.figures import robustness
@@ -24,6 +25,7 @@ def make_network(pruner="imp", sparsity=0.9, seed=0, n=1000, **changes):
     lower = 3 * excess * math.sqrt(n * 50 / kept)
     return {
         **row,
+        "train_accuracy": 1.0,
         "kept": kept,
         "dim": 50,
         "classes": 2,
@@ -92,8 +94,19 @@ def test_what_does_not_fit_below_the_noise_is_no_point_of_the_law():
     rows.loc[3, "lipschitz_lower"] = 0.0
     assert robustness.fit(rows).rows.index.tolist() == list(range(4, len(rows)))
     caption = figures.draw(rows)["law_of_robustness"].caption
-    assert "Left out: 4 networks with ε ≤ 0, or without a lower end above 0." in caption
+    assert "Left out: 4 networks with a train accuracy below 0.95, with ε ≤" in caption
     assert "Left out" not in figures.draw(make_networks())["law_of_robustness"].caption
+
+
+def test_networks_that_do_not_fit_their_labels_are_no_points_of_the_law():
+    rows = make_networks()
+    rows.loc[[0, 1], "train_accuracy"] = [0.949, 0.95]
+    assert robustness.fit(rows).rows.index.tolist() == list(range(1, len(rows)))
+    caption = figures.draw(rows)["law_of_robustness"].caption
+    assert "A point is a network that fits at least 95 % of its labels." in caption
+    assert "Left out: 1 network with a train accuracy below 0.95" in caption
+    drawing = figures.draw(rows.assign(train_accuracy=0.9))["law_of_robustness"]
+    assert drawing.figure is None and "fits at least 95 %" in drawing.caption
 
 
 # The figures
@@ -235,7 +248,7 @@ def test_networks_above_the_noise_level_are_a_warning_beside_the_others():
         "says nothing of them, by sparsity: 2 of 2 at 0.9",
     ]
     assert "3 networks have a warning; see Warnings." in report.section(rows, {})
-    assert "No warnings: every network" in report.section(make_networks(), {})
+    assert "No warnings: every training ended" in report.section(make_networks(), {})
 
 
 def test_the_page_of_robustness_is_made_from_rows_on_file(tmp_path):

@@ -205,6 +205,29 @@ def test_what_befell_a_swap_marks_its_point():
     assert "Hollow: at least one of the networks collapsed" in drawing.caption
 
 
+def test_a_gap_is_marked_for_its_own_trainings_alone():
+    """Of a row's trainings, 3 of those of another gap ran out of budget."""
+    late = {"swap_gap_out_of_budget": 0, "swap_gap_data_out_of_budget": 3}
+    rows = make_swaps(("imp",), (0.9,), out_of_budget=3, **late)
+    drawings = figures.draw(rows)
+
+    def half(axes):
+        return [x for x in axes.lines if x.get_fillstyle() == "left"]
+
+    assert not half(drawings["swap_gap"].figure.axes[0])
+    assert "budget" not in drawings["swap_gap"].caption
+    counts = {
+        re.sub(r"\s", " ", axes.get_title()): len(half(axes))
+        for axes in drawings["swap_gap_variants"].figure.axes
+    }
+    assert counts == {
+        "fresh labels": 0,
+        "fresh labels, fresh weights": 1,  # not on file, so the row's count stands
+        "new data set": 1,
+        "new data set, fresh weights": 1,
+    }
+
+
 ODD_SWAPS = {
     "one row": {"pruners": ("imp",), "sparsities": (0.9,)},
     "two rows": {"seeds": 2},
@@ -260,8 +283,8 @@ def test_warnings_of_swaps_name_pruner_sparsity_and_counts():
         "from input to output is left), by sparsity: 1 of 1 at 0.9",
         "1 of 2 data swaps of IMP have a training that diverged (the loss is not "
         "finite), by sparsity: 1 of 1 at 0.5",
-        "1 of 2 data swaps of IMP have networks that ran out of their budget, by "
-        "sparsity: 1 of 1 at 0.9",
+        "1 of 2 data swaps of IMP rest on trainings that ran out of budget, so "
+        "networks may memorize more, by sparsity: 1 of 1 at 0.9",
     ]
     assert report.warnings(rows)[0].startswith("data swaps have masks of which up to")
 

@@ -94,6 +94,17 @@ def test_a_capacity_is_a_median_at_the_middle_of_p_eff_with_a_bar_for_each_inter
     assert across[:, 0].tolist() == [500, 502]
 
 
+@pytest.mark.parametrize("conditioning", ["labels", "data"])
+def test_p_eff_says_of_which_information_it_is(conditioning):
+    title, figure, caption = capacity_against_p_eff(
+        make_lines(conditioning=conditioning)
+    )
+    name = f"p_eff ({conditioning})"
+    assert title == f"Memorization capacity against {name}" and name in caption
+    assert figure.axes[0].get_xlabel() == f"{name}, weights kept + nats"
+    assert "p_eff (labels)" in capacity_against_p_eff(make_lines()).title
+
+
 def test_the_guide_is_one_point_an_effective_parameter_from_end_to_end():
     [axes] = capacity_against_p_eff(make_lines()).figure.axes
     [guide] = [x for x in axes.lines if to_hex(x.get_color()) == "#bbbbbb"]

@@ -11,7 +11,12 @@ import pytest
 
 import nfp_jax as nfp
 from nfp_jax import ensemble, models
-from nfp_jax.training import classification_metrics, make_training, train
+from nfp_jax.training import (
+    classification_metrics,
+    make_training,
+    stop_when_still,
+    train,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,6 +32,7 @@ def setting(width):
         optax.adam(1e-3),
         metrics_fn=classification_metrics(model.apply),
         max_epochs=15,
+        stop=stop_when_still(),
     )
     return model, training
 

@@ -6,7 +6,16 @@ from test_figures import make_interval_row, make_interval_rows, make_row, make_r
 from test_figures_capacity import make_search, make_searches
 from test_figures_swap import make_swap, make_swaps
 
-from nfp_jax.joined import Part, beside_information, main_rows, read_part
+from nfp_jax.joined import (
+    Part,
+    beside_information,
+    check_rules,
+    main_rows,
+    read_part,
+    rule_of,
+    scope,
+    usual_rows,
+)
 from nfp_jax.results import ResultsError, open_results
 
 DATA = {"name": "gaussian", "dim": 50, "classes": 2}
@@ -95,6 +104,89 @@ def test_of_no_rows_there_are_no_main_rows():
     assert main_rows(make_part(make_rows(seeds=1).iloc[:0])).empty
     finetuned = make_rows(("imp",), seeds=1, resume="finetune").query("sparsity > 0")
     assert main_rows(make_part(finetuned)).empty
+
+
+def test_usual_rows_keep_ablations_and_networks_that_are_tuned_on():
+    usual = make_row("imp", noise=0.5)
+    changes = [{}, {"resume": "finetune"}, {"ablation": "shuffle"}]
+    changes += [{"select": "per_layer"}, {"noise": 0.2}]
+    rows = pd.DataFrame([usual | change for change in changes])
+    assert usual_rows(make_part(rows)).index.tolist() == [0, 1, 2]
+
+
+# Stopping rules
+
+
+def ruled(name, directory="", **train):
+    part = make_part(make_rows(seeds=1), name=name)
+    return part._replace(config=part.config | {"train": train}, directory=directory)
+
+
+SETTLED = {"stop": "settled", "settle_from": 50, "settle_rise": 0.005}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"stop": "paper"},
+        {"stop": "still", "patience": 3},
+        SETTLED | {"settle_rise": 0.01},
+        SETTLED | {"settle_steps": 1000},
+        {},
+    ],
+    ids=str,
+)
+def test_two_stopping_rules_are_refused_with_both_directories(other):
+    parts = make_parts(
+        ruled("a", "results/a-ab12", **SETTLED),
+        ruled("b", "results/b-cd34", **SETTLED),
+        ruled("c", "results/c-ef56", **other),
+    )
+    with pytest.raises(ResultsError) as error:
+        check_rules(parts)
+    words = str(error.value)
+    assert "results/a-ab12 ends trainings by 'settled' (settle_from = 50" in words
+    assert f"results/c-ef56 by {rule_of(parts['c'])}:" in words
+    assert "b-cd34" not in words
+    with pytest.raises(ResultsError, match=r"^a ends trainings by .* and c by"):
+        check_rules({x: y._replace(directory="") for x, y in parts.items()})
+
+
+def test_budgets_and_optimizers_are_no_part_of_a_stopping_rule():
+    train = SETTLED | {"max_epochs": 10, "patience": 3, "learning_rate": 0.1}
+    check_rules(make_parts(ruled("a", **SETTLED), ruled("b", **train)))
+    paper = ruled("a", stop="paper", patience=3, min_epochs=7)
+    assert rule_of(paper) == "'paper' (patience = 3)"
+    assert rule_of(make_part([])) == rule_of(ruled("a", stop="still")) == "'still'"
+    check_rules(make_parts(make_part([]), ruled("b", stop="still")))
+    check_rules({})
+
+
+# What a claim is about
+
+
+def test_a_scope_has_the_run_the_rows_and_the_training_in_words():
+    rows = make_rows(("imp",), (0.9,), seeds=1, noise=0.5)
+    train = {"max_epochs": 5000, "optimizer": "sgd", "learning_rate": 0.01}
+    part = ruled("run", **train)
+    start = "run: gaussian, d = 50, C = 2, mlp 200-200 (he_normal)"
+    assert scope(part, n=1000, sparsity=0.95, rows=rows) == (
+        f"{start}, n = 1,000, 95 % removed, selection global, noise 0.5, sgd 0.01, "
+        "budget 5,000 epochs"
+    )
+    assert scope(make_part(rows, name="run")) == start
+    several = pd.concat([rows, rows.assign(noise=1.0, select="per_layer")])
+    assert "noise" not in scope(part, rows=several)
+    assert "selection" not in scope(part, rows=several)
+    decayed = ruled("run", decay_steps=100, max_epochs=60)
+    assert scope(decayed) == f"{start}, adam 0.001, cosine decay, budget 60 epochs"
+
+
+def test_of_a_search_for_capacity_the_budget_is_in_steps():
+    part = ruled("run", max_epochs=60)
+    config = {"question": "capacity", "capacity": {"max_steps": 20_000}}
+    searching = part._replace(config=part.config | config)
+    assert scope(searching).endswith("budget 20,000 steps")
 
 
 # What is joined

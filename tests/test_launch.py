@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -104,6 +105,7 @@ def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path):
     assert kept == shards
     runs = json.loads((the_run(tmp_path) / "run.json").read_text())["runs"]
     assert [run["networks"] for run in runs] == [25, 13]
+    assert re.fullmatch(r"[1-9]\d* cores, .+", runs[0]["processor"])
     assert runs[0]["versions"]["jax"] and runs[0]["compile_seconds"] > 0
 
 
@@ -222,6 +224,7 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
         "--config.grid.pruner=('random',)",
         "--config.grid.sparsity=(0.5,)",
         "--config.train.max_epochs=100000",
+        "--config.train.stop=still",
     )
     # 10 labels are learnt in a second, 50,000 random ones in hours.
     process = subprocess.Popen(
@@ -257,6 +260,7 @@ def part(question, *pruners):
     config.data.dim = 4
     config.model.widths = (8, 8)
     config.train.max_epochs = 6
+    config.train.settle_from, config.train.settle_steps = 3, 0
     config.capacity.max_steps = 20
     config.capacity.precision = 1.0
     config.swap.pairs = 2

@@ -109,6 +109,17 @@ def test_failures_name_pruner_sparsity_and_counts():
     ]
 
 
+def test_networks_out_of_budget_are_counted_and_may_memorize_more():
+    rows = make_rows(pruners=("snip",)).assign(settled=True, out_of_budget=0)
+    rows.loc[rows["sparsity"] > 0.9, "out_of_budget"] = [0, 2, 1, 1, 1, 1]
+    [line] = report.failures(rows)
+    assert line.startswith("5 of 15 networks of SNIP ran out of budget (the training")
+    assert "so the network may memorize more)" in line
+    assert line.endswith("by sparsity: 2 of 3 at 0.95; 3 of 3 at 0.98")
+    section = report.section(rows, {})
+    assert "Of 18 networks 5 ran out of budget; see Warnings." in section
+
+
 def test_of_a_dense_network_that_fails_no_sparsity_is_told():
     rows = make_rows(pruners=("imp",))
     rows.loc[rows["pruner"] == "dense", "converged"] = False
@@ -208,7 +219,7 @@ def test_rows_that_are_nan_throughout_do_not_stop_the_page(tmp_path, epochs):
 
 def test_the_same_rows_give_the_same_bytes(run, tmp_path):
     names = ["report.html", *(f"figures/{x.name}" for x in run.glob("figures/*.svg"))]
-    assert len(names) == 5
+    assert len(names) == 9
     before = {name: (run / name).read_bytes() for name in names}
     report.write_report(run)
     assert {name: (run / name).read_bytes() for name in names} == before
@@ -216,7 +227,7 @@ def test_the_same_rows_give_the_same_bytes(run, tmp_path):
 
 def test_the_page_needs_no_other_file(run):
     page = (run / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 8
     assert not re.search(r"<(script|link|img|iframe|object)\b|@import", page)
     for target in re.findall(r"(?:src|href|data)\s*=\s*[\"']?([^\"'> ]+)", page):
         assert target.startswith("#")
@@ -243,7 +254,7 @@ def test_the_page_tells_configuration_launches_and_how_to_make_it_again(run):
     assert "&quot;note&quot;: &quot;&lt;i&gt;&quot;" in page
     assert "jax 0.10.2" in page and "cpu" in page
     assert "python -m nfp_jax.report" in page
-    assert "All converged, none collapsed or diverged." in page
+    assert "No warnings: every training ended within its budget, none" in page
 
 
 def test_a_hostile_name_is_text_everywhere(tmp_path):
@@ -345,7 +356,7 @@ def test_a_section_has_the_figures_that_it_is_given():
     some = {"memorization": images["memorization"]}
     section = report.section(rows, some)
     assert section.count("<svg") == 1 and "no figure" not in section
-    assert report.section(rows, images).count("no figure") == 1
+    assert report.section(rows, images).count("no figure") == 2  # and no controls
 
 
 def test_no_rows_have_no_section():
@@ -468,10 +479,13 @@ def test_the_page_of_information_has_its_figures_and_tables(intervals_page):
         "information_by_n",
     ]
     assert page.count("<svg") == 4 and page.count("<figure>") == 4
-    for words in figures.kind_of(make_interval_rows()).tables.values():
+    rows = make_interval_rows()
+    kind = figures.kind_of(rows)
+    for measure in kind.tables:
         for n in (12, 30):
-            title = f"{words}. n = {n}, noise = 1, global"
+            title = f"{kind.title(rows, measure)}. n = {n}, noise = 1, global"
             assert f"<caption>{title}</caption>" in page
+    assert "<caption>Effective parameters p_eff (labels), weights kept + nats" in page
     for absent in ("accuracy", "converge", "memoriz", "no figure", "nan"):
         assert absent not in page.lower(), absent
 

@@ -66,6 +66,57 @@ def test_defaults_make_a_spec_and_go_round():
             r"learning_rate is 'fast', expected float",
         ),
         ({"train": {"optimizer": 3}}, r"train\.optimizer is 3, expected str"),
+        (
+            {"train": {"max_epochs": 99}},
+            r"train\.max_epochs is 99, expected at least 100, the first doubling: 2 tr",
+        ),
+        (
+            {"question": "capacity", "train": {"stop": "still", "max_epochs": 99}},
+            r"train\.max_epochs is 99, expected at least 100, the first doubling: 2 tr",
+        ),
+        (
+            {"train": {"max_epochs": 19, "settle_from": 10}},
+            r"train\.max_epochs is 19, expected at least 20",
+        ),
+        ({"train": {"settle_from": 0}}, r"settle_from is 0, expected settle_from >= 1"),
+        (
+            {"train": {"settle_steps": -1}},
+            r"settle_steps is -1, expected 0 <= settle_st",
+        ),
+        (
+            {"train": {"settle_rise": 0.0}},
+            r"settle_rise is 0\.0, expected 0 < settle_r",
+        ),
+        (
+            {"train": {"settle_rise": 1.1}},
+            r"settle_rise is 1\.1, expected 0 < settle_r",
+        ),
+        (
+            {"train": {"settle_fall": 0.0}},
+            r"settle_fall is 0\.0, expected 0 < settle_f",
+        ),
+        (
+            {"train": {"settle_fall": 2.0}},
+            r"settle_fall is 2\.0, expected 0 < settle_f",
+        ),
+        (
+            {"train": {"decay_steps": -1}},
+            r"train\.decay_steps is -1, expected 0 <= decay",
+        ),
+        (
+            {"prune": {"round_epochs": -1}},
+            r"prune\.round_epochs is -1, expected 0 <= ro",
+        ),
+        (
+            {"prune": {"round_epochs": 5}, "grid": {"pruner": ("imp", "dense")}},
+            r"grid\.pruner\[1\] is 'dense', expected no 'dense' where prune\.round_",
+        ),
+        ({"capacity": {"tries": 0}}, r"capacity\.tries is 0, expected tries >= 1"),
+        (
+            {"swap": {"margin": -0.01}},
+            r"swap\.margin is -0\.01, expected 0 <= margin <= 1, a share of n",
+        ),
+        ({"swap": {"margin": 1.5}}, r"swap\.margin is 1\.5, expected 0 <= margin <= 1"),
         ({"model": {"widths": (200, 0)}}, r"model\.widths\[1\] is 0"),
         ({"data": {"classes": 1}}, r"data\.classes is 1, expected classes >= 2"),
         ({"data": {"dir": 3}}, r"data\.dir is 3, expected str"),
@@ -155,6 +206,13 @@ def test_a_wrong_field_is_named_with_what_was_expected(config, message):
         Spec.from_config(config)
 
 
+@pytest.mark.parametrize("stop", ["still", "paper"])
+def test_a_budget_below_the_first_doubling_does_for_the_other_rules(stop):
+    spec = Spec.from_config({"train": {"stop": stop, "max_epochs": 1}})
+    assert spec.train.max_epochs == 1
+    assert Spec.from_config({"train": {"max_epochs": 100}}).train.stop == "settled"
+
+
 def test_a_mistyped_flag_is_found_before_anything_runs():
     spec.check_field("prune.rounds.mine")
     spec.check_field("parts.swap.grid.sparsity")
@@ -194,6 +252,13 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
             {"model": {"init": "lecun_normal"}},
             {"train": {"options": {"b1": 0.8}}},
             {"train": {"min_epochs": 9}},
+            {"train": {"stop": "still"}},
+            {"train": {"settle_from": 51}},
+            {"train": {"settle_rise": 0.01}},
+            {"train": {"settle_fall": 0.1}},
+            {"train": {"settle_steps": 999}},
+            {"train": {"decay_steps": 1}},
+            {"prune": {"round_epochs": 1}, "grid": {"pruner": ("imp",)}},
             {"prune": {"rewind_step": 1}},
             {"prune": {"rounds": {"synflow": 99}}},
             ASKED,
@@ -226,10 +291,10 @@ def test_the_settings_of_a_question_are_in_its_own_hash_alone(question):
 
 def test_the_hash_is_the_one_of_before():
     """A changed default must not land in an old directory: these numbers then change,
-    and so does this test, knowingly. They are those of the version before there were
-    questions other than these two."""
-    assert Spec().digest() == "b420601e0a"
-    assert Spec.from_config(ASKED).digest() == "203efe0b17"
+    and so does this test, knowingly. They are those of the version in which trainings
+    end when they have settled under doubling."""
+    assert Spec().digest() == "4128eb2c4e"
+    assert Spec.from_config(ASKED).digest() == "6679b7157a"
 
 
 # Collections
@@ -294,7 +359,7 @@ def test_a_collection_names_what_is_wrong(config, message):
         Collection.from_config(config)
 
 
-@pytest.mark.parametrize("preset", ["", "smoke", "seed", "paper"])
+@pytest.mark.parametrize("preset", ["", "all", "quick", "smoke", "seed", "paper"])
 def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
     """Its parts are the other configurations: run alone, they have the same rows."""
     root = Path(__file__).parent.parent
@@ -310,8 +375,90 @@ def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
         asked = name.split("_")[0]
         if asked in experiments.QUESTIONS:
             assert part.question == asked
-    with pytest.raises(ValueError, match=r"preset 'tiny' of paper\.py, expected smoke"):
+    known = "expected one of all, quick, smoke, seed, paper"
+    with pytest.raises(ValueError, match=rf"preset 'tiny' of paper\.py, {known}$"):
         get_config("tiny")
+
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "start")
+)
+
+
+def presets_of(name):
+    """The specifications of a configuration by preset, as its error message lists them;
+    those of its parts where it is a collection.
+    """
+    get_config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
+    with pytest.raises(ValueError, match=rf"preset 'tiny' of {name}\.py, ") as raised:
+        get_config("tiny")
+    listed = str(raised.value).split("expected ")[1].replace(" or one of ", ", ")
+    presets = listed.replace("one of ", "").replace(" or ", ", ").split(", ")
+    found = {}
+    for preset in ["base" if name == "sensitivity" else "", *presets]:
+        config = get_config(preset)
+        if "parts" in config:
+            parts = Collection.from_config(config).parts
+            found |= {f"{preset}.{part}": spec for part, spec in parts.items()}
+        else:
+            found[preset] = Spec.from_config(config)
+    return found
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_preset_that_a_configuration_names_is_valid(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    found = presets_of(name)
+    assert len(found) >= 3
+    names = {(part.name, part.digest()) for part in found.values()}
+    for preset, part in found.items():
+        experiments.check_names(part)
+        assert experiments.all_cells(part), preset
+        if part.train.stop == "settled" and part.question != "capacity":
+            # A budget between two doublings would be used up for nothing.
+            doublings = part.train.max_epochs / part.train.settle_from
+            assert doublings >= 2 and doublings in {2**k for k in range(20)}, preset
+        if preset.startswith("smoke"):
+            assert part.train.max_epochs <= 300
+    if name != "paper":  # whose collections have parts in common
+        # The rows of seed lie in the directory of another preset, on purpose.
+        shared = name in ("capacity", "mask_information")
+        assert len(names) == len(found) - shared
+
+
+def test_a_sensitivity_changes_one_thing(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    found = presets_of("sensitivity")
+
+    def settings(spec):
+        groups = dataclasses.asdict(spec)
+        return {
+            (group, field): value
+            for group in ("data", "model", "train", "prune", "grid")
+            for field, value in groups[group].items()
+        }
+
+    base = settings(found["base"])
+    changed = {
+        preset: {
+            field for field, value in settings(spec).items() if base[field] != value
+        }
+        for preset, spec in found.items()
+    }
+    assert changed == {
+        "base": set(),
+        "rate": {("train", "learning_rate")},
+        "cosine": {("train", "decay_steps"), ("train", "max_epochs")},
+        "rounds": {("prune", "round_epochs")},
+        "late": {("train", "settle_from"), ("grid", "pruner")},
+    }
+    # The rate is 0 after half of the budget: the last doubling settles every network.
+    cosine = found["cosine"].train
+    an_epoch = -(-found["cosine"].grid.n[0] // cosine.batch_size)
+    assert 2 * cosine.decay_steps == cosine.max_epochs * an_epoch
 
 
 def test_cells_are_the_product_without_repetition():
@@ -333,6 +480,21 @@ def test_cells_are_the_product_without_repetition():
     assert count == {"dense": 2 * 2, "snip": 2 * 2 * 2 * 2, "imp": 2 * 2 * 2 * 2 * 2}
     assert tuple(found[0]) == spec.COORDINATES
     assert {c["resume"] for c in found if c["pruner"] == "snip"} == {""}
+
+
+def test_fresh_weights_resume_from_nowhere():
+    """Else the same network would be trained as rewind and as finetune."""
+    grid = GridSpec(
+        pruner=("imp", "magnitude_trained"),
+        resume=("rewind", "finetune"),
+        ablation=("", "shuffle", "reinitialize"),
+    )
+    found = spec.cells(Spec(grid=grid), in_training=TRAINED)
+    keys = [tuple(cell.values()) for cell in found]
+    assert len(set(keys)) == len(keys) == 2 * (2 + 2 + 1)
+    for cell in found:
+        fresh = cell["ablation"] == "reinitialize"
+        assert (cell["resume"] == "") == fresh
 
 
 def test_paired_seeds_advance_together():

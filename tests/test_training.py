@@ -1,3 +1,6 @@
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfp_jax import masks, models, scores, training
+from nfp_jax import ensemble, masks, models, scores, training
 from nfp_jax.training import Progress, make_training, train
 
 N, DIM, CLASSES = 20, 5, 3
@@ -203,6 +206,212 @@ def test_still_stops_at_accuracy_one_but_not_before_ten():
 def test_a_budget_that_runs_out_is_not_convergence():
     rising = [0.04 * i for i in range(20)]
     assert scripted(rising, FALLING, training.stop_when_still()) == (20, False)
+
+
+@pytest.mark.parametrize(
+    ("converged", "diverged", "expected"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
+def test_out_of_budget_is_neither_converged_nor_diverged(converged, diverged, expected):
+    flags = np.bool_(converged), np.bool_(diverged)
+    assert training.TrainResult(None, {}, {}, 1, *flags).out_of_budget == expected
+
+
+# Settled under doubling
+
+EPOCHS = 26
+
+
+@functools.lru_cache
+def of_scripts(stop, each):
+    """A training of ``each`` steps an epoch whose data hold the metrics of its epochs:
+    ``[each, EPOCHS]`` of losses and of accuracies, the same for every example."""
+
+    def metrics(params, data):
+        epoch = jnp.round(params[0, 0] / each).astype(int) - 1
+        return {
+            name: jnp.mean(jnp.take(values, epoch, axis=1))
+            for name, values in zip(("loss", "accuracy"), data, strict=True)
+        }
+
+    return make_training(
+        lambda params, batch: 0.0 * jnp.sum(params) + 0.0 * jnp.sum(batch[0]),
+        optax.stateless(lambda updates, params: jax.tree.map(jnp.ones_like, params)),
+        metrics_fn=metrics,
+        batch_size=1,
+        max_epochs=EPOCHS,
+        stop=stop,
+    )
+
+
+ZERO = np.zeros((1, 1), np.float32)
+
+
+def script(losses, accuracies, each):
+    return tuple(
+        np.tile(np.asarray(values, np.float32), (each, 1))
+        for values in (losses, accuracies)
+    )
+
+
+def end_of(losses, accuracies, stop, each):
+    """How many epochs the training of a script runs, and whether it converged."""
+    data = script(losses, accuracies, each)
+    result = train(of_scripts(stop, each), ZERO, ZERO == 0, data, KEY)
+    return int(result.epochs), bool(result.converged)
+
+
+def settled_by_hand(losses, accuracies, each, *, share, first, rise, fall, min_steps):
+    """The definition, over a list of the doublings T."""
+    doublings = {2 * first * 2**k: first * 2**k for k in range(8)}
+    for epoch in range(1, EPOCHS + 1):
+        loss, accuracy = losses[epoch - 1], accuracies[epoch - 1]
+        if accuracy >= share:
+            return epoch, True
+        if epoch in doublings and epoch * each >= min_steps:
+            before = doublings[epoch] - 1
+            rose = accuracy - accuracies[before]
+            fell = losses[before] - loss
+            if rose < rise and fell < fall * losses[before]:
+                return epoch, True
+    return EPOCHS, False
+
+
+RULES = [
+    {"share": 1.0, "first": 1, "rise": 1 / 16, "fall": 1 / 4, "min_steps": 0},
+    {"share": 1.0, "first": 3, "rise": 1 / 8, "fall": 1 / 2, "min_steps": 20},
+    {"share": 7 / 8, "first": 2, "rise": 1 / 4, "fall": 1 / 8, "min_steps": 8},
+]
+STOPS = [training.stop_when_settled(**rule) for rule in RULES]
+
+
+@st.composite
+def scripts(draw):
+    """Losses and accuracies that move seldom: in sixteenths, so that float32 is exact
+    and the bounds of the rules are met."""
+    losses, accuracies = [8.0], [0.5]
+    for _ in range(EPOCHS - 1):
+        losses.append(max(losses[-1] - draw(st.sampled_from([0, 0, 0, 0.5, 2])), 0.5))
+        step = draw(st.sampled_from([0, 0, 0, 0, 1, 1, -1, 2])) / 16
+        accuracies.append(min(max(accuracies[-1] + step, 0.0), 1.0))
+    return losses, accuracies
+
+
+@pytest.mark.parametrize("rule", range(len(RULES)))
+@pytest.mark.parametrize("each", [1, 2])
+@given(history=scripts())
+def test_settled_ends_where_the_definition_says(rule, each, history):
+    expected = settled_by_hand(*history, each, **RULES[rule])
+    assert end_of(*history, STOPS[rule], each) == expected
+
+
+def test_settled_ends_at_every_doubling_and_nowhere_else():
+    """A rise in each octave but the last: 3, 6, 12 are passed, at 24 it has settled."""
+    settled = training.stop_when_settled(first=3, min_steps=0)
+    rising = [0.1] * 4 + [0.2] * 4 + [0.3] * 18
+    assert end_of([1.0] * EPOCHS, rising, settled, 1) == (24, True)
+    falling = [4.0] * 3 + [2.0] * 6 + [1.0] * 17
+    assert end_of(falling, [0.5] * EPOCHS, settled, 1) == (24, True)
+    assert end_of([1.0] * EPOCHS, [0.5] * EPOCHS, settled, 1) == (6, True)
+
+
+def test_settled_ends_at_accuracy_one_however_early():
+    fitted = [0.5, 0.5, 1.0] + [0.5] * 23
+    stop = training.stop_when_settled()
+    assert end_of([1.0] * EPOCHS, fitted, stop, 1) == (3, True)
+
+
+def test_settled_is_not_looked_at_before_so_many_steps():
+    """Doublings at 2, 4, 8, 16: of two steps an epoch, the 8th step ends the 4th."""
+    flat = [1.0] * EPOCHS, [0.5] * EPOCHS
+    for least, each, expected in ((8, 1, 8), (9, 1, 16), (8, 2, 4), (9, 2, 8)):
+        stop = training.stop_when_settled(first=1, min_steps=least)
+        assert end_of(*flat, stop, each) == (expected, True)
+
+
+def doubled(accuracy=0.7, half_accuracy=0.7, loss=0.6, half_loss=0.6):
+    """Whether a training of 100 epochs has settled by the rule of the claims."""
+    progress = Progress(
+        100, loss, loss, accuracy, 0, half_loss, half_accuracy, step=1600
+    )
+    return bool(training.stop_when_settled()(progress))
+
+
+def test_settled_wants_a_rise_below_half_a_percent_and_a_fall_below_five():
+    assert doubled() and doubled(accuracy=0.7049) and doubled(loss=0.5705)
+    assert not doubled(accuracy=0.7051) and not doubled(loss=0.5695)
+    # What falls in accuracy, or rises in loss, does not climb.
+    assert doubled(accuracy=0.6, loss=0.7)
+    assert not doubled(accuracy=0.6, loss=0.5695)
+    # At the bound itself it still climbs: powers of 2 have no rounding.
+    stop = training.stop_when_settled(rise=1 / 8, fall=1 / 4, min_steps=0)
+    at = Progress(100, 4.0, 4.0, 0.75, 0, 4.0, 0.625)
+    assert not bool(stop(at)) and bool(stop(at._replace(half_accuracy=0.6875)))
+    assert not bool(stop(at._replace(half_accuracy=0.75, loss=3.0)))
+
+
+def test_settled_is_the_rule_unless_another_is_given():
+    """One step an epoch: 1000 steps end before the doubling at 1600 epochs."""
+    flat = [0.5] * 1700, [1.0] * 1700
+    assert scripted(*flat, None, max_epochs=1700) == (1600, True)
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_rule_sees_the_metrics_of_half_as_many_epochs_and_the_steps(each):
+    losses = [100.0 - epoch for epoch in range(1, EPOCHS + 1)]
+    accuracies = [epoch / 64 for epoch in range(1, EPOCHS + 1)]
+
+    def differs(progress):
+        half = progress.epoch // 2
+        wrong = (progress.half_accuracy != half / 64) | (
+            progress.half_loss != 100.0 - half
+        )
+        unknown = jnp.isnan(progress.half_loss) & jnp.isnan(progress.half_accuracy)
+        wrong = jnp.where(progress.epoch == 1, ~unknown, wrong)
+        return wrong | (progress.step != each * progress.epoch)
+
+    assert end_of(losses, accuracies, differs, each) == (EPOCHS, False)
+
+
+def test_settled_under_vmap_and_in_lanes_is_settled_one_by_one():
+    # Each climbs for some epochs, by 1/32 in each, and settles at a later doubling.
+    histories = [
+        script([8.0] * EPOCHS, 0.125 + np.minimum(range(EPOCHS), climbs) / 32, 2)
+        for climbs in (0, 9, 3, 1, 25, 0, 5)
+    ]
+    own = of_scripts(training.stop_when_settled(first=2, rise=1 / 32, min_steps=0), 2)
+    alone = [train(own, ZERO, ZERO == 0, data, KEY) for data in histories]
+    ends = [int(result.epochs) for result in alone]
+    assert ends == [4, 26, 8, 4, 26, 4, 16]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *histories)
+    both = jax.vmap(lambda data: train(own, ZERO, ZERO == 0, data, KEY))(stacked)
+    jobs = [ensemble.Job(ZERO, ZERO == 0, data, KEY) for data in histories]
+    lanes, _ = ensemble.run(own, jobs, lanes=3)
+    for results in (
+        [jax.tree.map(operator.itemgetter(i), both) for i in range(len(alone))],
+        lanes,
+    ):
+        for one, result in zip(alone, results, strict=True):
+            assert int(result.epochs) == int(one.epochs)
+            assert bool(result.converged) == bool(one.converged)
+            jax.tree.map(np.testing.assert_array_equal, result.history, one.history)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"share": 0.0}, "share is 0.0, expected 0 < share <= 1"),
+        ({"share": 1.01}, "share is 1.01, expected 0 < share <= 1"),
+        ({"rise": 0.0}, "rise is 0.0, expected 0 < rise <= 1"),
+        ({"rise": float("nan")}, "rise is nan, expected 0 < rise <= 1"),
+        ({"fall": -0.1}, "fall is -0.1, expected 0 < fall <= 1"),
+        ({"fall": 1.5}, "fall is 1.5, expected 0 < fall <= 1"),
+        ({"first": 0}, "first is 0, expected at least 1"),
+    ],
+)
+def test_settled_refuses_what_makes_no_sense(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training.stop_when_settled(**arguments)
 
 
 def test_fitted_stops_at_the_first_epoch_with_the_share_whatever_else():

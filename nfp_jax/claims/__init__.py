@@ -1,12 +1,12 @@
 """What the paper claims, held against rows: a number, its interval and a verdict.
 
 ``claims(parts)`` goes through the runs of a collection and returns a line for each
-claim that their rows can speak to. A claim is put as an inequality; it *holds* where
-all of the interval is on its side, *does not hold* where all is on the other, and is
-*undecided* else. A file a question, and ``together`` for runs read together, over
-``claim``, ``paired`` and ``bootstrap``. Depends on `nfp_jax.joined`, `estimates` and
-`figures`. The surprise: where a run has several sparsities, a claim about pruners is
-judged at the one where their means differ most, in whatever direction, and says so.
+claim that their rows can speak to, every sparsity for itself. A claim is put as an
+inequality or as an equivalence; it *holds* or *does not hold* where its p-value says
+so, corrected by Holm over all claims of the page, and is *undecided* else, and wherever
+a training that it compares used up its budget. A file a question, and ``together`` for
+runs read together, over ``claim``, ``paired`` and ``bootstrap``. Depends on
+`nfp_jax.joined`, `estimates` and `figures`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nfp_jax.claims import (
     swap,
     together,
 )
-from nfp_jax.claims.claim import HOLDS, NOT, UNDECIDED, Claim
-from nfp_jax.joined import Part
+from nfp_jax.claims.claim import HOLDS, LEVEL, NOT, SHOWN, UNDECIDED, Claim, judge
+from nfp_jax.joined import Part, check_rules
 
 OF_QUESTION: dict[str, Callable[[Part], Iterator[Claim]]] = {
     "memorization": memorization.claims,
@@ -32,13 +32,18 @@ OF_QUESTION: dict[str, Callable[[Part], Iterator[Claim]]] = {
     "robustness": robustness.claims,
 }
 
-__all__ = ["HOLDS", "NOT", "UNDECIDED", "Claim", "claims"]
+__all__ = ["HOLDS", "LEVEL", "NOT", "SHOWN", "UNDECIDED", "Claim", "claims"]
 
 
 def claims(parts: Mapping[str, Part]) -> list[Claim]:
-    """Returns the claims that the rows of these runs speak to, judged."""
-    found: list[Claim] = []
-    for part in parts.values():
-        if not part.rows.empty:
-            found += OF_QUESTION[part.question](part)
-    return found + list(together.claims(parts))
+    """Returns the claims that the rows of these runs speak to, judged together.
+
+    Raises:
+      ResultsError: two runs ended their trainings by different rules; names both.
+    """
+    with_rows = {name: part for name, part in parts.items() if not part.rows.empty}
+    check_rules(with_rows)
+    drafts: list[Claim] = []
+    for part in with_rows.values():
+        drafts += OF_QUESTION[part.question](part)
+    return judge([*drafts, *together.claims(with_rows)])

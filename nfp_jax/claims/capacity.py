@@ -1,8 +1,9 @@
 """Capacity: whether networks under masks from training fit more points.
 
-Depends on `nfp_jax.joined`, `figures` and ``paired``. What would surprise: capacities
-are compared by their ratio, where 0 counts as 1; and a sparsity where any search ended
-at its end is left out.
+Capacities are compared by their ratio, where 0 counts as 1; what varies by less than
+the precision of a search is taken to vary by that. A search of which only "at
+least" is known, for it ended at its end or a deciding failure used up its budget, is
+counted with the trainings out of budget: the claim is undecided.
 """
 
 from __future__ import annotations
@@ -12,33 +13,47 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from nfp_jax.claims.claim import Claim, numbers, verdict
-from nfp_jax.claims.paired import against_the_best
+from nfp_jax.claims.claim import TRAINED, Claim, groups, numbers
+from nfp_jax.claims.paired import against_all, by_seed, mean_of
 from nfp_jax.figures import label_of
-from nfp_jax.joined import Part, main_rows
+from nfp_jax.joined import Part, main_rows, scope
 
 
 def claims(part: Part) -> Iterator[Claim]:
     """What the rows of such a run say of capacity."""
-    rows = within_search(main_rows(part))
+    rows = main_rows(part)
+    rows = rows[rows["pruner"] != "dense"]
     rows = rows.assign(logarithm=np.log(rows["capacity"].astype(float).clip(lower=1)))
-    for pair in against_the_best(rows, "logarithm"):
-        ratio = numbers(*np.exp(pair.difference))
-        yield Claim(
-            f"Networks under masks of {label_of(pair.trained)} have a larger capacity "
-            "than those of every pruner at initialization",
-            f"{part.name}: {part.where}, {100 * pair.sparsity:g} % removed",
-            f"ratio to {label_of(pair.best)}, the best of them; paired, {pair.seeds} "
-            "seeds",
-            *ratio,
-            verdict(*ratio[1:], 1.0),
-        )
+    for sparsity, group in groups(rows, "sparsity"):
+        rivals = group[~group["pruner"].isin(TRAINED)]
+        for trained in (x for x in TRAINED if (group["pruner"] == x).any()):
+            both = pd.concat([group[group["pruner"] == trained], rivals])
+            wide = by_seed(both, "logarithm")
+            if trained not in wide or len(wide.columns) < 2:
+                continue
+            differences = {
+                str(name): (wide[trained] - wide[name]).to_numpy()
+                for name in wide
+                if name != trained
+            }
+            step = np.log1p(part.config["capacity"]["precision"])
+            found = against_all(differences, mean_of(step))
+            ratio = np.exp(np.array(found.numbers))
+            yield Claim(
+                f"Networks under masks of {label_of(trained)} have a larger capacity "
+                "than those of every pruner at initialization",
+                scope(part, sparsity=sparsity, rows=both),
+                f"ratio to the closest, {label_of(found.closest)}; least over "
+                f"{len(differences)} rivals, paired, {len(wide)} seeds; undecided "
+                "where a search gives only at least",
+                *numbers(ratio),
+                p_holds=found.p_holds,
+                p_not=found.p_not,
+                out_of_budget=at_least(both),
+                key=f"{part.name}/capacity/{trained}/{sparsity:g}",
+            )
 
 
-def within_search(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of sparsities where no search ended at its end.
-
-    There it says only "at least", which compares with nothing.
-    """
-    at_least = rows["capacity_at_least"].astype("boolean").fillna(False).astype(bool)
-    return rows[~rows["sparsity"].isin(rows.loc[at_least, "sparsity"])]
+def at_least(rows: pd.DataFrame) -> int:
+    """How many searches tell only a lower bound of the capacity."""
+    return int(rows["capacity_at_least"].astype("boolean").fillna(False).sum())

@@ -1,7 +1,10 @@
-"""Memorization and noise: whether masks from training make networks learn more of both.
+"""How much and how fast: masks from training against those at initialization.
 
-Depends on `nfp_jax.joined`, `figures` and ``paired``. What would surprise: of data
-without label noise nothing is claimed of it.
+For every n and sparsity: points memorized at settled, the correlation with the label
+noise at equal training loss, and the epochs until 99 % of the labels are fitted. The
+correlation where each training ended is shown and not judged: networks end at different
+confidence. Both ways to go on from a trained mask are judged. Then what a mask is
+besides its layers' densities and its initial weights, where a run has the ablations.
 """
 
 from __future__ import annotations
@@ -9,42 +12,329 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from nfp_jax.claims.claim import Claim, groups, verdict
-from nfp_jax.claims.paired import against_the_best
+from nfp_jax.claims.claim import (
+    MARGIN,
+    RESOLUTION,
+    SHOWN,
+    TRAINED,
+    UNDECIDED,
+    Claim,
+    groups,
+    late,
+    numbers,
+)
+from nfp_jax.claims.paired import AgainstAll, against_all, by_seed, mean_of
+from nfp_jax.estimates import equivalence_test
 from nfp_jax.figures import label_of
-from nfp_jax.joined import Part, main_rows
+from nfp_jax.joined import SEEDS, Part, scope, usual_rows
+
+POINTS, NOISE = "memorized_points", "noise_correlation_normalized"
+# Logarithms of epochs that vary by less from seed to seed are taken to vary by that.
+SAME_TIME = 0.05
+# Ablations by what stays the same where the claim holds.
+SAME = {
+    "shuffle": "{label}: networks memorize as much when the mask is shuffled within "
+    "its layers (a random mask of its layers' densities)",
+    "reinitialize": "{label}: networks memorize as much from fresh initial weights",
+}
 
 
 def claims(part: Part) -> Iterator[Claim]:
-    """What the rows of such a run say of memorization and noise."""
-    rows = main_rows(part)
-    for n, of_n in groups(rows, "n"):
-        yield from _more(
-            part, of_n, n, "memorized_points", "memorize more points than", "points"
+    """What the rows of such a run say."""
+    rows = usual_rows(part)
+    rows = rows[rows["ablation"] == ""]
+    for (n, sparsity), group in groups(rows, ["n", "sparsity"]):
+        at_init = group[~group["pruner"].isin((*TRAINED, "dense"))]
+        if at_init.empty:
+            continue
+        for trained in (x for x in TRAINED if (group["pruner"] == x).any()):
+            own = group[group["pruner"] == trained]
+            for resume, resumed in groups(own, "resume"):
+                yield from _against_rivals(part, resumed, at_init, n, sparsity, resume)
+    yield from _ablated(part)
+
+
+def _against_rivals(
+    part: Part,
+    own: pd.DataFrame,
+    rivals: pd.DataFrame,
+    n: int,
+    sparsity: float,
+    way: str,
+) -> Iterator[Claim]:
+    trained = str(own["pruner"].iloc[0])
+    both = pd.concat([own, rivals])
+    label = f"{label_of(trained)} ({way})"
+    unsure = _late_rivals(rivals)
+    fixed: dict[str, Any] = {
+        "where": scope(part, n=n, sparsity=sparsity, rows=both),
+        "out_of_budget": late(own),
+        "left_out": sum(unsure.values()),
+    }
+    key = f"{part.name}/{{}}/{trained}-{way}/n={n}/{sparsity:g}"
+    points = _differences(both, trained, POINTS)
+    if points:
+        found = against_all(points, mean_of(RESOLUTION * n), unsure)
+        yield _claim(
+            f"Networks under masks of {label} memorize more points than those of "
+            "every pruner at initialization",
+            f"points at settled, less those of the closest, {{}}; {_paired(points)}"
+            f"{_named(unsure)}",
+            found,
+            key=key.format("points"),
+            **fixed,
         )
-        if of_n["noise"].iloc[0] > 0:
-            yield from _more(
-                part,
-                of_n,
-                n,
-                "noise_correlation_normalized",
-                "correlate more with the label noise than",
-                "correlation, 1 = all noise learned",
+    if points and way == "rewind":
+        yield _within_margin(points, unsure, label, n, key.format("within"), fixed)
+    if way == "finetune":
+        return  # its trainings begin where others end
+    noisy = both["noise"].iloc[0] > 0
+    ended, equal = _differences(both, trained, NOISE), _at_equal_loss(both, trained)
+    claim = (
+        f"Networks under masks of {label} correlate more with the label noise than "
+        "those of every pruner at initialization, "
+    )
+    what = "correlation, 1 = all noise learned, less that of the closest, {}; "
+    if noisy and ended:
+        found = against_all(ended, mean_of(0.0))
+        yield _claim(
+            f"{claim}where each training ended",
+            f"{what}{_paired(ended)}; at different confidence",
+            found,
+            key=key.format("noise"),
+            **{**fixed, "verdict": SHOWN},
+        )
+    if noisy and equal:
+        yield _claim(
+            f"{claim}at the least training loss that both reach",
+            f"{what}{_paired(equal)}{_named(unsure)}; those that never have a loss in "
+            "common with it are left out",
+            against_all(equal, mean_of(0.0), unsure),
+            key=key.format("noise-at-loss"),
+            **fixed,
+        )
+    yield from _sooner(_times(part, both), trained, label, key.format("epochs"), fixed)
+
+
+def _within_margin(
+    points: dict[str, np.ndarray],
+    unsure: dict[str, int],
+    label: str,
+    n: int,
+    key: str,
+    fixed: dict[str, Any],
+) -> Claim:
+    """Whether some rival memorizes nearly as much: that of IMP's lead no more is left.
+
+    It holds where one rival is certainly less than the margin behind, and does not
+    where all are certainly more.
+    """
+    margin = MARGIN * n
+    found = against_all(points, mean_of(RESOLUTION * n, margin), unsure)
+    return Claim(
+        claim=f"Some pruner at initialization memorizes as much as {label}, to within "
+        f"{MARGIN:.0%} of n",
+        what=f"points at settled, less those of the closest, "
+        f"{label_of(found.closest)}; the margin is {margin:g}; {_paired(points)}"
+        f"{_named(unsure)}",
+        measured=found.estimate,
+        lower=found.lower,
+        upper=found.upper,
+        p_holds=found.p_not,
+        p_not=found.p_holds,
+        key=key,
+        **fixed,
+    )
+
+
+def _late_rivals(rivals: pd.DataFrame) -> dict[str, int]:
+    """The pruners of which trainings used up their budget, and how many of them."""
+    counts = {str(name): late(rows) for name, rows in groups(rivals, "pruner")}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _named(unsure: dict[str, int]) -> str:
+    """Which rivals no verdict rests on."""
+    names = ", ".join(f"{label_of(name)} ({x})" for name, x in unsure.items())
+    return f"; some trainings used up their budget: {names}" if names else ""
+
+
+def _claim(claim: str, what: str, found: AgainstAll, **more: Any) -> Claim:
+    return Claim(
+        claim=claim,
+        what=what.format(label_of(found.closest)),
+        measured=found.estimate,
+        lower=found.lower,
+        upper=found.upper,
+        p_holds=found.p_holds,
+        p_not=found.p_not,
+        **more,
+    )
+
+
+def _paired(differences: dict[str, np.ndarray]) -> str:
+    count = len(next(iter(differences.values())))
+    return f"least over {len(differences)} rivals, paired, {count} seeds"
+
+
+def _differences(
+    both: pd.DataFrame, trained: str, column: str
+) -> dict[str, np.ndarray]:
+    """A column of the trained pruner less that of each rival, seed by seed."""
+    wide = by_seed(both, column)
+    if trained not in wide or len(wide.columns) < 2:
+        return {}
+    own = wide[trained]
+    return {
+        str(name): (own - wide[name]).to_numpy() for name in wide if name != trained
+    }
+
+
+def _at_equal_loss(both: pd.DataFrame, trained: str) -> dict[str, np.ndarray]:
+    """The differences in correlation where both first have the least common loss."""
+    found: dict[str, list[float]] = {}
+    for _, seed in groups(both, SEEDS):
+        curves = {row["pruner"]: _curve(row) for _, row in seed.iterrows()}
+        if trained not in curves:
+            continue
+        for name in curves.keys() - {trained}:
+            found.setdefault(str(name), []).append(
+                _compared(curves[trained], curves[name])
+            )
+    known = {name: np.array(values) for name, values in sorted(found.items())}
+    return {name: x for name, x in known.items() if np.isfinite(x).all()}
+
+
+def _curve(row: pd.Series[Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Loss and normalized correlation at the epochs on file; None without them."""
+    loss, noise = row.get("loss_by_epoch"), row.get("noise_correlation_by_epoch")
+    last, whole = row["noise_correlation"], row[NOISE]
+    if loss is None or noise is None or pd.isna(whole) or not last:
+        return None
+    loss = np.asarray(loss, float)
+    if not np.isfinite(loss).any():
+        return None  # it diverged before the first epoch ended
+    return loss, np.asarray(noise, float) * (whole / last)
+
+
+def _compared(own: Any, other: Any) -> float:
+    if own is None or other is None:
+        return np.nan
+    loss = max(np.nanmin(own[0]), np.nanmin(other[0]))
+    return at_loss(own[0], own[1], loss) - at_loss(other[0], other[1], loss)
+
+
+def at_loss(loss: np.ndarray, values: np.ndarray, target: float) -> float:
+    """Returns a value where the loss first falls to a target, linear between epochs.
+
+    NaN where the loss never falls so far, or is below the target from the first epoch.
+
+    >>> round(at_loss(np.array([0.8, 0.6]), np.array([0.0, 1.0]), 0.7), 6)
+    0.5
+    """
+    first = int(np.argmax(loss <= target))
+    if loss[first] > target or (first == 0 and loss[0] < target):
+        return np.nan  # it never has that loss, or begins below it
+    if first == 0:
+        return float(values[0])
+    before, after = loss[first - 1], loss[first]
+    share = (before - target) / (before - after)
+    return float(values[first - 1] + share * (values[first] - values[first - 1]))
+
+
+def _times(part: Part, both: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the logarithm of the epochs until 99 % are fitted.
+
+    Of a network that never fits them, or not within its budget, that of the budget,
+    which is less than its time.
+    """
+    if "epochs_to_99" not in both:
+        return both.iloc[:0]
+    epochs = both["epochs_to_99"].astype("Float64")
+    never = float(part.config["train"]["max_epochs"])
+    return both.assign(
+        log_epochs=np.log(epochs.fillna(never).to_numpy(float)), fitted=epochs.notna()
+    )
+
+
+def _sooner(
+    both: pd.DataFrame, trained: str, label: str, key: str, fixed: dict[str, Any]
+) -> Iterator[Claim]:
+    """Whether 99 % are fitted in fewer epochs than under any rival's masks.
+
+    A network that had fitted them when its budget ended tells its time all the same. A
+    rival whose networks used it up before is left out, though it is no faster.
+    """
+    if both.empty or not both["fitted"].any():
+        return
+    slow = _late_rivals(both[~both["fitted"]])
+    own = slow.pop(trained, 0)
+    known = both[~both["pruner"].isin(slow)]
+    differences = {
+        name: -values
+        for name, values in _differences(known, trained, "log_epochs").items()
+    }
+    if not differences:
+        return
+    found = against_all(differences, mean_of(SAME_TIME))
+    ratio = np.exp(np.array(found.numbers))
+    yield Claim(
+        claim=f"Networks under masks of {label} fit 99 % of the labels in fewer epochs "
+        "of the last training than those of every pruner at initialization",
+        what=f"epochs of the closest, {label_of(found.closest)}, ÷ its epochs, "
+        f"{_paired(differences)}; one that never fits them counts with its budget"
+        + (f"; left out, for they used it up: {', '.join(slow)}" if slow else ""),
+        measured=float(ratio[0]),
+        lower=float(ratio[1]),
+        upper=float(ratio[2]),
+        p_holds=found.p_holds,
+        p_not=found.p_not,
+        key=key,
+        **{**fixed, "out_of_budget": own, "left_out": sum(slow.values())},
+    )
+
+
+def _ablated(part: Part) -> Iterator[Claim]:
+    """Whether something beside densities, and beside the initial weights, matters."""
+    rows = usual_rows(part)
+    rows = rows[(rows["pruner"] != "dense") & (rows["resume"] != "finetune")]
+    plain = rows[rows["ablation"] == ""]
+    for (n, sparsity, pruner), own in groups(plain, ["n", "sparsity", "pruner"]):
+        if pruner == "random":
+            continue  # a random mask shuffled is another random mask
+        for ablation, claim in SAME.items():
+            here = (rows["pruner"] == pruner) & (rows["sparsity"] == sparsity)
+            here &= (rows["n"] == n) & (rows["ablation"] == ablation)
+            both = own.merge(rows[here], on=SEEDS, suffixes=("", "_ablated"))
+            if both.empty:
+                continue
+            gap = (both[POINTS] - both[f"{POINTS}_ablated"]).astype(float)
+            margin = MARGIN * n
+            tested = equivalence_test(gap, margin, least_deviation=RESOLUTION * n)
+            why = _says_nothing(both, n)
+            yield Claim(
+                claim.format(label=label_of(str(pruner))),
+                scope(part, n=n, sparsity=sparsity, rows=own),
+                f"points at settled with the mask as it is, less those without; within "
+                f"{margin:g} is as much; paired, {len(both)} seeds{why}",
+                *numbers(tested),
+                p_holds=tested.p_less,
+                p_not=tested.p_more,
+                out_of_budget=late(own) + late(rows[here]),
+                verdict=SHOWN if why else UNDECIDED,
+                key=f"{part.name}/{ablation}/{pruner}/n={n}/{sparsity:g}",
             )
 
 
-def _more(
-    part: Part, rows: pd.DataFrame, n: Any, column: str, more: str, unit: str
-) -> Iterator[Claim]:
-    for pair in against_the_best(rows, column):
-        yield Claim(
-            f"Networks under masks of {label_of(pair.trained)} {more} those of every "
-            "pruner at initialization",
-            f"{part.name}: {part.where}, n = {n:,}, {100 * pair.sparsity:g} % removed",
-            f"difference to {label_of(pair.best)}, the best of them, in {unit}; "
-            f"paired, {pair.seeds} seeds",
-            *pair.difference,
-            verdict(*pair.difference[1:]),
-        )
+def _says_nothing(both: pd.DataFrame, n: int) -> str:
+    """Why an ablation can't show anything; empty where it can."""
+    columns = (POINTS, f"{POINTS}_ablated")
+    if all((both[name].astype(float) >= n).all() for name in columns):
+        return "; not judged, for both fit all points: capacity does not bind"
+    broken = both[["collapsed", "collapsed_ablated"]].astype("boolean").fillna(False)
+    if broken.any(axis=None):
+        return "; not judged, for networks collapsed"
+    return ""

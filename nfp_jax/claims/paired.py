@@ -1,65 +1,110 @@
-"""Each trained pruner against the best pruner at initialization, paired by seed.
+"""One pruner against several rivals, paired by seed, with no rival chosen.
 
-Depends on `nfp_jax.joined` and `estimates`. What would surprise: of several sparsities
-it takes the one where the pruners' means differ most, whoever is ahead; and the best is
-chosen by the same rows that it is then compared in.
+"More than every rival" is tested against each of them: it holds where it holds against
+all (an intersection-union test, whose p-value is the largest), and does not hold where
+one rival is certainly as good (the smallest p-value, times the number of rivals).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from nfp_jax.claims.claim import TRAINED
-from nfp_jax.estimates import mean_ends
+from nfp_jax.estimates import Estimate, mean_test
 from nfp_jax.joined import SEEDS
 
 
-class Paired(NamedTuple):
-    """A trained pruner against the best at initialization.
+class AgainstAll(NamedTuple):
+    """One against all of several rivals.
 
     Attributes:
-      trained: the one.
-      best: the other.
-      sparsity: where they are compared.
-      seeds: how many pairs there are.
-      difference: trained less best: the mean, and its interval's ends.
+      closest: the rival with the smallest difference, to be told; no test rests on it.
+      estimate: the smallest difference.
+      lower: the least of the lower ends.
+      upper: the least of the upper ends, each at the level divided by the rivals.
+      p_holds: p-value of "not more than every rival".
+      p_not: p-value of "more than every rival".
     """
 
-    trained: str
-    best: str
-    sparsity: float
-    seeds: int
-    difference: tuple[float, float, float]
+    closest: str
+    estimate: float
+    lower: float
+    upper: float
+    p_holds: float
+    p_not: float
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """The estimate and its ends."""
+        return self.estimate, self.lower, self.upper
 
 
-def against_the_best(rows: pd.DataFrame, column: str) -> Iterator[Paired]:
-    """Compares a column's values; nothing where there is nobody to compare."""
-    table = _by_seed(rows, column)
-    if table is None:
-        return
-    sparsity, wide = table
-    at_init = [str(name) for name in wide if name not in TRAINED]
-    if not at_init:
-        return
-    best = max(at_init, key=lambda name: wide[name].mean())
-    for trained in (name for name in TRAINED if name in wide):
-        difference = mean_ends(wide[trained] - wide[best])
-        yield Paired(trained, best, sparsity, len(wide), difference)
+TestFn = Callable[[Any, float], Estimate]
 
 
-def _by_seed(rows: pd.DataFrame, column: str) -> tuple[float, pd.DataFrame] | None:
-    """A column by seed and pruner, at the sparsity where pruners differ most."""
-    rows = rows[(rows["pruner"] != "dense") & rows[column].notna()]
-    if rows.empty:
-        return None
-    rows = rows.assign(value=rows[column].astype(float))
-    means = rows.groupby(["sparsity", "pruner"])["value"].mean()
-    sparsity: Any = means.groupby("sparsity").std().fillna(0.0).idxmax()
-    wide = rows[rows["sparsity"] == sparsity].pivot_table(
-        index=SEEDS, columns="pruner", values="value"
+def against_all(
+    differences: Mapping[str, Any], test: TestFn, unsure: Collection[str] = ()
+) -> AgainstAll:
+    """Returns how one compares with every rival.
+
+    Args:
+      differences: by rival: what ``test`` takes.
+      test: ``test(differences of a rival, confidence)``.
+      unsure: rivals that no verdict may rest on, for they might do better: then "more
+        than every rival" can't hold, and does not hold where a sure one is as good.
+
+    >>> found = against_all({"a": [3.0, 4.0, 5.0], "b": [1.0, 2.0, 3.0]}, mean_of(0.0))
+    >>> found.closest, found.estimate, round(found.p_holds, 3)
+    ('b', 2.0, 0.037)
+
+    Reference: Berger 1982, https://doi.org/10.1080/00401706.1982.10487790.
+    """
+    count = len(differences)
+    usual = {name: test(values, 0.95) for name, values in differences.items()}
+    wide = [test(values, 1 - 0.05 / count) for values in differences.values()]
+    better = [_or_one(usual[name].p_less) for name in usual.keys() - set(unsure)]
+    closest = min(usual, key=lambda name: _or_inf(usual[name].estimate))
+    return AgainstAll(
+        closest,
+        usual[closest].estimate,
+        _least(one.lower for one in usual.values()),
+        _least(one.upper for one in wide),
+        1.0 if unsure else max(_or_one(one.p_more) for one in usual.values()),
+        min(1.0, count * min(better, default=1.0)),
     )
-    wide = wide.dropna()
-    return (float(sparsity), wide) if len(wide) else None
+
+
+def mean_of(least_deviation: float, than: float = 0.0) -> TestFn:
+    """Returns the t test of a mean against ``than``, as ``against_all`` takes it."""
+
+    def test(values: Any, confidence: float) -> Estimate:
+        return mean_test(
+            values, than, least_deviation=least_deviation, confidence=confidence
+        )
+
+    return test
+
+
+def by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Returns a column by seed (down) and pruner (across); seeds that lack one go."""
+    rows = rows[rows[column].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.assign(value=rows[column].astype(float))
+    return rows.pivot_table(index=SEEDS, columns="pruner", values="value").dropna()
+
+
+def _least(values: Any) -> float:
+    """The least; NaN where one is."""
+    return float(np.min(list(values)))
+
+
+def _or_one(p: float) -> float:
+    return 1.0 if np.isnan(p) else p
+
+
+def _or_inf(x: float) -> float:
+    return np.inf if np.isnan(x) else x

@@ -1,9 +1,9 @@
 """What runs say together: capacity, gaps and steepness beside what masks know.
 
 From lines of `nfp_jax.joined`, each a pruner at a sparsity of some data and network.
-Depends on `estimates` and `figures` too, and on ``bootstrap``, ``capacity`` and
-``robustness``. What would surprise: information is an interval; a correlation is drawn
-from all of it, and the law of robustness judged at either end.
+Information is an interval, here of labels with the inputs known, so that it is a lower
+bound of the paper's quantity: p_eff (labels). A correlation is bounded over all values
+within the intervals, and the law of robustness shown at either end.
 """
 
 from __future__ import annotations
@@ -13,83 +13,102 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from nfp_jax.claims.bootstrap import correlation
-from nfp_jax.claims.capacity import within_search
-from nfp_jax.claims.claim import DATA_FREE, TRAINED, Claim, groups, numbers, verdict
-from nfp_jax.claims.robustness import exponent, steepness_of
-from nfp_jax.estimates import welch_interval
+from nfp_jax.claims.bootstrap import Range, correlation
+from nfp_jax.claims.claim import DATA_FREE, RESOLUTION, TRAINED, Claim, groups, numbers
+from nfp_jax.claims.robustness import clusters_of, exponents, fitting
+from nfp_jax.estimates import welch_test
 from nfp_jax.figures import label_of
 from nfp_jax.joined import GROUP, Part, beside_information, main_rows
+
+HOW = (
+    "Kendall's, from its least to its greatest over the box of certified intervals, "
+    "each end bootstrapped by pruner and seed; the number is the middle of the two"
+)
 
 
 def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
     """What the rows of several runs say that none of them says alone."""
-    searched = {
-        name: part._replace(rows=within_search(main_rows(part)))
-        if part.question == "capacity"
-        else part
-        for name, part in parts.items()
-    }
-    capacities = beside_information(searched, "capacity", "capacity")
+    capacities = beside_information(parts, "capacity", "capacity")
     yield from _capacity_follows(capacities)
     gaps = beside_information(parts, "swap", "swap_gaps")
-    yield from _at_equal_weights(gaps, "the swap gap", "Masks that hold more gain more")
     yield from _at_equal_weights(
-        capacities, "the capacity", "Networks whose masks hold more fit more"
+        gaps, "the swap gap", "Masks that hold more gain more", "gap"
+    )
+    yield from _at_equal_weights(
+        capacities,
+        "the capacity",
+        "Networks whose masks hold more fit more",
+        "capacity",
     )
     yield from _robustness_of_p_eff(parts)
 
 
-def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
-    fitted = cells[cells["value"] > 0]
-    if len(fitted) < 3:
-        return
-    where = f"{len(fitted)} cells: {'; '.join(sorted(set(fitted['where'])))}"
-    how = "bootstrap over cells and seeds, information anywhere in its interval"
-    kinds = {"rank correlation": True, "linear correlation of logarithms": False}
-    for kind, ranked in kinds.items():
-        found = correlation(fitted, "p_eff", ranked=ranked)
-        yield Claim(
-            "Capacity follows the effective parameter count",
-            where,
-            f"{kind}; {how}",
-            *found,
-            verdict(*found[1:]),
-        )
-    better = correlation(fitted, "p_eff", ranked=True, less="kept")
-    yield Claim(
-        "The effective parameter count tells capacity better than the weights kept",
-        where,
-        f"rank correlation with p_eff less that with ‖m‖₁; {how}",
-        *better,
-        verdict(*better[1:]),
+def _correlated(
+    claim: str, what: str, cells: pd.DataFrame, found: Range, key: str
+) -> Claim:
+    """A claim of a correlation; that an interval misses counts against it."""
+    missed = float(cells["missed"].sum())
+    at = sorted({f"{n:,.0f}" for n in cells["information_n"]})
+    places = "; ".join(sorted(set(cells["where"])))
+    return Claim(
+        claim,
+        f"{len(cells)} cells: {places}; information of masks at n = {', '.join(at)}",
+        f"{what}; {HOW}",
+        *((found.least + found.greatest) / 2, found.lower, found.upper),
+        p_holds=min(1.0, found.p_more + missed),
+        p_not=min(1.0, found.p_less + missed),
+        out_of_budget=int(cells["late"].sum()),
+        key=key,
     )
 
 
-def _at_equal_weights(cells: pd.DataFrame, what: str, claim: str) -> Iterator[Claim]:
+def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
+    if len(cells) < 3:
+        return
+    yield _correlated(
+        "Capacity follows the effective parameter count (labels)",
+        "rank correlation of capacity and p_eff (labels); of a capacity that is at "
+        "least a number, no more is taken to be known",
+        cells,
+        correlation(cells, "p_eff"),
+        "together/capacity/p_eff",
+    )
+    yield _correlated(
+        "The effective parameter count (labels) tells capacity better than the "
+        "weights kept",
+        "rank correlation with p_eff (labels) less that with ‖m‖₁, pair by pair",
+        cells,
+        correlation(cells, "p_eff", less="kept"),
+        "together/capacity/better-than-kept",
+    )
+
+
+def _at_equal_weights(
+    cells: pd.DataFrame, what: str, claim: str, name: str
+) -> Iterator[Claim]:
     """Whether information tells a value among pruners that keep as many weights."""
     sizes = cells.groupby(GROUP)["pruner"].transform("size")
     cells = cells[sizes >= 3] if len(cells) else cells
     if cells.empty:
         return
-    found = correlation(cells, "information", ranked=True, within=True)
-    yield Claim(
+    yield _correlated(
         f"{claim}, at equal ‖m‖₁",
-        f"{len(cells)} cells: {'; '.join(sorted(set(cells['where'])))}",
-        f"rank correlation of information and {what} among pruners at one sparsity; "
-        "bootstrap over pruners and seeds, information anywhere in its interval",
-        *found,
-        verdict(*found[1:]),
+        f"rank correlation of information (labels) and {what} among pruners at one "
+        "sparsity",
+        cells,
+        correlation(cells, "information", within=True),
+        f"together/{name}/information",
     )
-    yield from _trained_at_equal(cells, what)
+    yield from _trained_at_equal(cells, what, name)
 
 
-def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
+def _trained_at_equal(cells: pd.DataFrame, what: str, name: str) -> Iterator[Claim]:
     """Whether IMP's value is larger than that of masks that know nearly as much.
 
-    Where it is, it is not the information alone that makes it.
+    Where it is, it is not the information alone that makes it. The other is chosen by
+    its information, of masks from another run.
     """
-    for (where, _, sparsity, *_), group in groups(cells, GROUP):
+    for (where, n, sparsity, select, noise), group in groups(cells, GROUP):
         of = {row["pruner"]: row for _, row in group.iterrows()}
         seeing = [x for x in of if x not in (*DATA_FREE, *TRAINED)]
         if "imp" not in of or not seeing:
@@ -98,39 +117,72 @@ def _trained_at_equal(cells: pd.DataFrame, what: str) -> Iterator[Claim]:
         apart = of["imp"]["information_upper"] - of[other]["information_lower"]
         if apart > 0.2 * of["imp"]["information_upper"]:
             continue  # the other is not certain to hold nearly as much
-        own, others = of["imp"]["values"], of[other]["values"]
-        if len(own) < 2 or len(others) < 2:
+        values = of["imp"]["values"], of[other]["values"]
+        open_ = [*of["imp"]["values_upper"], *of[other]["values_upper"]]
+        if min(map(len, values)) < 2:
             continue
-        gap, low, high = welch_interval(own, others)
+        # Gaps are known to the stopping rule's share of n, capacities to a search step.
+        least = RESOLUTION * n if name == "gap" else 0.1 * float(np.mean(values[1]))
+        tested = welch_test(*values, least_deviation=least)
+        missed = of["imp"]["missed"] + of[other]["missed"]
+        late = of["imp"]["late"] + of[other]["late"]
         yield Claim(
             f"IMP exceeds {label_of(other)}, whose masks hold nearly as much "
             f"information or more, in {what}",
-            f"{where}, information at n = {of['imp']['information_n']:,.0f}, "
+            f"{where}, information (labels) at n = {of['imp']['information_n']:,.0f}, "
             f"{100 * sparsity:g} % removed",
             f"difference of means, IMP less {label_of(other)}; Welch",
-            *numbers(gap, low, high),
-            verdict(low, high),
+            *numbers(tested),
+            p_holds=min(1.0, tested.p_more + missed),
+            p_not=min(1.0, tested.p_less + missed),
+            out_of_budget=int(late) + int(np.isinf(open_).sum()),
+            key=f"together/{name}/imp-{other}/{where}/{select}/noise={noise:g}/n={n}/"
+            f"{sparsity:g}",
         )
 
 
 def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:
     """The law with the effective count for p, at either end of its interval."""
-    steep = {
-        name: part._replace(rows=part.rows.assign(steepness=steepness_of(part.rows)))
-        for name, part in parts.items()
-        if part.question == "robustness" and not part.rows.empty
-    }
-    dims = {part.rows["dim"].astype(float).iloc[0] for part in steep.values()}
-    cells = beside_information({**parts, **steep}, "robustness", "steepness")
-    cells = cells[cells["n"] == cells["information_n"]]
-    if len(cells) < 3 or len(dims) != 1:
-        return
-    for end in ("lower", "upper"):
-        demanded = np.sqrt(cells["n"] * min(dims) / cells[f"p_eff_{end}"].astype(float))
-        yield from exponent(
-            "The steepness of networks that fit noise grows with sqrt(n d / p_eff)",
-            f"{len(cells)} cells with information at the same n; p_eff at its {end} "
-            "end",
-            demanded.to_numpy(float),
-            cells["value"].to_numpy(float),
+    for part in parts.values():
+        if part.question != "robustness" or part.rows.empty:
+            continue
+        rows = fitting(main_rows(part))
+        known = _with_p_eff(rows, parts, part)
+        if len(known) < 3:
+            continue
+        clusters = clusters_of(known)
+        lip, excess = (
+            known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
         )
+        for end in ("lower", "upper"):
+            n, dim, p_eff = (
+                known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
+            )
+            demanded = n * dim / p_eff
+            yield from exponents(
+                np.log(demanded)[:, None] / 2,
+                np.log(lip / excess),
+                clusters,
+                (f"n d / p_eff (labels) at its {end} end",),
+                "Lip/ε",
+                f"{part.name}: {part.where}, {len(known)} networks with information "
+                "at the same n",
+                f"{part.name}/exponents/p_eff-{end}",
+            )
+
+
+def _with_p_eff(
+    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part
+) -> pd.DataFrame:
+    """The rows of networks beside p_eff (labels) of masks at the same n."""
+    slopes = {**parts, part.name: part._replace(rows=rows)}
+    cells = beside_information(slopes, "robustness", "lipschitz_lower")
+    cells = cells[
+        (cells["n"] == cells["information_n"]) & (cells["where"] == part.where)
+    ]
+    if cells.empty:
+        return rows.iloc[:0]
+    by = ["pruner", "sparsity", "select", "noise", "n"]
+    ends = cells[[*by, "p_eff_lower", "p_eff_upper"]]
+    rows = rows.drop(columns=["p_eff_lower", "p_eff_upper"], errors="ignore")
+    return rows.merge(ends, on=by)

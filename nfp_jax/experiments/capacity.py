@@ -91,36 +91,45 @@ class Searched:
         return self.lab.dense_job(draw, [cell], self.train)
 
     def train(
-        self, draw: Draw, cell: Cell, mask: Mask, start: Params, failed: int = 0
+        self,
+        draw: Draw,
+        cell: Cell,
+        mask: Mask,
+        start: Params,
+        failed: int = 0,
+        spent: float = 0.0,
     ) -> list[ensemble.Job]:
         """The training under the mask that was found; ``failed`` of them have not
-        fitted the points, and this one sees batches in another order.
+        fitted the points in ``spent`` seconds, and this one sees batches in another
+        order.
         """
         key = (
             draw.train_key if not failed else jax.random.fold_in(draw.train_key, failed)
         )
 
-        def again(draw: Draw) -> list[ensemble.Job]:
-            return self.train(draw, cell, mask, start, failed + 1)
+        def again(draw: Draw, spent: float) -> list[ensemble.Job]:
+            return self.train(draw, cell, mask, start, failed + 1, spent)
 
-        then = functools.partial(self.judge, draw, failed, again)
+        then = functools.partial(self.judge, draw, failed, spent, again)
         return self.lab.job(draw._replace(train_key=key), cell, mask, start, then)
 
     def judge(
         self,
         draw: Draw,
         failed: int,
-        again: Callable[[Draw], list[ensemble.Job]],
+        spent: float,
+        again: Callable[[Draw, float], list[ensemble.Job]],
         mask: Mask,
         result: training.TrainResult,
     ) -> list[ensemble.Job]:
         """Whether the points are fitted, and the jobs that follow from it."""
         n, accuracy = len(draw.data[1]), float(result.metrics["accuracy"])
-        fitted = capacity.fits(accuracy, n, self.lab.spec.capacity.share)
+        share = self.lab.spec.capacity.share
+        fitted = not result.diverged and capacity.fits(accuracy, n, share)
         late = draw.late + (not fitted and result.out_of_budget)
-        tries = failed + 1
+        tries, spent = failed + 1, spent + result.seconds
         if not fitted and tries < self.lab.spec.capacity.tries:
-            return again(draw._replace(late=late))
+            return again(draw._replace(late=late), spent)
         derived = self.lab.derived(draw, mask, result)
         one = {
             "n": n,
@@ -132,7 +141,7 @@ class Searched:
             "out_of_budget": late,
             "diverged": bool(result.diverged),
             "kept": self.lab.kept(mask),
-            "seconds": result.seconds,
+            "seconds": spent,
         }
         self.take(one)
         keep_network(self.store, self.cell, one)

@@ -219,7 +219,8 @@ class Memorization:
                     for percent in (50, 90, 99, 100)
                 },
                 "memorization_area": capacity.memorization_area(
-                    accuracy, train.max_epochs
+                    accuracy,
+                    max(train.max_epochs, 2),  # the log of 1 epoch is 0
                 ),
                 "kept": sum(kept),
                 "seconds": result.seconds,

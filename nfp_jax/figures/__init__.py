@@ -2,9 +2,9 @@
 
 Depends on `nfp_jax.results`, `estimates` and `joined`; never on arrays or JAX. A file a
 kind of rows, which ends with its `Kind`: all that a page needs to know of it.
-``words``, ``looks``, ``common``, ``points`` and ``bars`` are what they share. What
-would surprise: nobody says of which kind rows are; their columns do. A new kind is a
-new file and its place in `KINDS`.
+``words``, ``looks``, ``common``, ``points`` and ``bars`` are what they share;
+``networks``, ``curves``, ``speed`` and ``controls`` belong to memorization. The columns
+of rows say of which kind they are. A new kind is a new file and its place in `KINDS`.
 """
 
 import matplotlib.style
@@ -15,7 +15,8 @@ from nfp_jax.figures.common import Drawing, svg
 from nfp_jax.figures.information import INFORMATION, about, intervals, measured
 from nfp_jax.figures.kind import Grid, Kind, Line
 from nfp_jax.figures.looks import LOOKS, RC, Look
-from nfp_jax.figures.memorization import MEMORIZATION, METRICS, flagged, summary
+from nfp_jax.figures.memorization import MEMORIZATION
+from nfp_jax.figures.networks import METRICS, flagged, summary
 from nfp_jax.figures.robustness import ROBUSTNESS
 from nfp_jax.figures.swap import SWAP
 from nfp_jax.figures.together import capacity_against_p_eff, gap_against_information

@@ -1,7 +1,7 @@
 """Bars from a lower to an upper end, moved sideways so that none hides another.
 
-A cell's line has ``<measure>_lower`` and ``<measure>_upper``. What would surprise: an
-upper end may be infinite; then an arrow goes up from the lower one.
+A cell's line has ``<measure>_lower`` and ``<measure>_upper``. Where the upper end is
+infinite, an arrow goes up from the lower one.
 """
 
 from __future__ import annotations

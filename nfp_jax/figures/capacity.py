@@ -1,9 +1,10 @@
 """Memorization capacity: its searches summed up by medians, and their figures.
 
-A row is one search for the largest n that a pruner's networks fit. What would surprise:
-where the end of a search is still fitted, its capacity is that end *or more*. Such a
-value takes part in medians as it is; the median, or the end of its interval, that would
-move if it were larger is then marked as "at least".
+A row is one search for the largest n that a pruner's networks fit. Where the end of a
+search is still fitted, or a training of the failure that ended it ran out of budget,
+the capacity is only a lower bound. Such a value takes part in medians as it is; the
+median, or the end of its interval, that would move if it were larger is then marked as
+"at least".
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ from nfp_jax.figures.words import (
     axes_of,
     counted,
     in_order,
+    medians_shown,
     networks_of,
     number,
     numbers,
     pruned,
     pruned_by,
-    seeds_of,
     truth,
     values_of,
 )
@@ -61,9 +62,10 @@ TROUBLES = {
     "collapsed": "end at a collapsed mask (no path from input to output is left, so "
     "the capacity is that of a constant function)",
     "diverged": "have a training that diverged (the loss is not finite)",
-    "out_of_budget": "have trainings that ran out of their budget, so the capacity may "
-    "be higher",
-    "at_least": "end with all n points fitted, so the capacity is at least n",
+    "out_of_budget": "rest on trainings that ran out of budget, so the capacity may be "
+    "higher",
+    "at_least": "end with all n points fitted, or at a failure that ran out of budget, "
+    "so the capacity is only a lower bound",
     "not_rising": "are of a sparsity whose median capacity is below that of the next "
     "higher one (the capacity does not rise with the weights kept)",
 }
@@ -75,7 +77,6 @@ MARKS = (
     Mark.hollow("collapsed or diverged", "collapsed", "diverged"),
     Mark.half("ran out of budget", "out_of_budget"),
 )
-ENOUGH = 6  # values, for an order-statistic interval of 95 %
 
 
 def flagged(rows: pd.DataFrame) -> pd.DataFrame:
@@ -112,25 +113,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def shown(rows: pd.DataFrame) -> str:
     """What a number stands for: how many searches, and what the interval is."""
-    sizes = rows.groupby(list(CELL)).size()
-    few, many = int(sizes.min()), int(sizes.max())
-    if many == 1:
-        return "one search each (a single seed), so there is no interval"
-    over = f"over {networks_of(rows)[0]} searches ({seeds_of(rows)})"
-    statistics = "order-statistic interval for it, of confidence 95 % at least"
-    if few >= ENOUGH:
-        return f"median and {statistics}, {over}"
-    # The smallest and the largest of k values are on one side of the median with
-    # probability 2 / 2^k.
-    levels = [
-        f"{100 * (1 - 2 ** (1 - k)):.4g} % with {k}"
-        for k in sorted(set(sizes))
-        if 1 < k < ENOUGH
-    ]
-    text = "median and range, smallest to largest, "
-    text += f"{over}; as an interval for the median its confidence is "
-    text += ", ".join(levels)
-    return text + (f"; with {ENOUGH} or more, the {statistics}" if many >= 6 else "")
+    return medians_shown(rows, "searches")
 
 
 def draw_capacity(rows: pd.DataFrame) -> dict[str, Drawing]:
@@ -156,7 +139,8 @@ def _median(measure: str, group: pd.DataFrame) -> dict[str, Any]:
     values, open_ = group[measure].to_numpy(), group["at_least"].to_numpy()
     names = (measure, f"{measure}_low", f"{measure}_high")
     ends = median_interval(values)
-    moved = median_interval(values + open_)  # were those larger of which more may be
+    # Were those as large as can be of which only a lower bound is known.
+    moved = median_interval(np.where(open_, 1e300, values))
     line: dict[str, Any] = dict(zip(names, ends, strict=True))
     for name, end, after in zip(names, ends, moved, strict=True):
         line[f"{name}_open"] = bool(after > end)
@@ -278,11 +262,16 @@ def _ends(cells: pd.DataFrame, measure: str) -> Any:
     return cells[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy()
 
 
+_AT_LEAST = (
+    "a search ended with all its points fitted, or at a failure that ran out of budget"
+)
+
+
 def _notes(cells: pd.DataFrame, measure: str) -> str:
     text = marks_in_words(cells, MARKS)
     if opened(cells, measure).any():
-        text += " Arrow: the end of a search was still fitted, so the value where the "
-        text += "arrow begins is at least that."
+        text += f" Arrow: {_AT_LEAST}, so the value where the arrow begins is only a "
+        text += "lower bound."
     return text
 
 
@@ -353,7 +342,7 @@ CAPACITY = Kind(
     ),
     headline=_headline,
     entries=lambda rows: (
-        f"{shown(rows)}{_in_brackets(rows)}; ≥: the end of a search was still fitted"
+        f"{shown(rows)}{_in_brackets(rows)}; ≥: a lower bound, since {_AT_LEAST}"
     ),
     subject="searches ",
 )

@@ -1,8 +1,8 @@
 """What every figure shares: panels, legends, scales and the SVG.
 
 Depends on `nfp_jax.results` alone. Of rows it knows their coordinates and nothing that
-only one kind of rows has. What would surprise: sparsities lie on a logarithmic scale of
-the share *kept*, since 0.9 to 0.98 is a factor of 5 in weights.
+only one kind of rows has. Sparsities lie on a logarithmic scale of the share *kept*,
+since 0.9 to 0.98 is a factor of 5 in weights.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.style
@@ -66,6 +66,7 @@ class Plan(NamedTuple):
     panels: list[str]  # axes with a panel for each value
     lines: str | None  # the axis that the line style tells
     over: str
+    styles: Mapping[str, str] = LINES  # by value; all others are solid
 
 
 def plan_of(rows: pd.DataFrame) -> Plan:
@@ -130,7 +131,7 @@ def series_of(
             yield plan.looks[pruner], "--" if pruner == "dense" else "-", mine
         else:
             for value, group in mine.groupby(plan.lines):
-                yield plan.looks[pruner], LINES.get(str(value), "-"), group
+                yield plan.looks[pruner], plan.styles.get(str(value), "-"), group
 
 
 def empty_grid(
@@ -162,6 +163,20 @@ def finish(
     ``entries`` are the legend's last ones, each a label and its line's options. With
     ``dots``, pruners have markers that no line joins.
     """
+    label_outer(figure, xlabel, ylabel)
+    legend = []
+    for pruner in pruners_of(rows):
+        look = plan.looks[pruner]
+        style = look.style("--" if pruner == "dense" else "-")
+        legend.append((look.label, look.dot() if dots else style))
+    for value in sorted(set(pruned(rows)[plan.lines])) if plan.lines else []:
+        style = {"color": "#555555", "ls": plan.styles.get(str(value), "-")}
+        legend.append((in_words(str(plan.lines), value), style))
+    return explain(figure, [*legend, *entries])
+
+
+def label_outer(figure: Figure, xlabel: str, ylabel: str) -> None:
+    """Labels the outer axes, and breaks titles that are long."""
     for axes in figure.axes:
         spec: Any = axes.get_subplotspec()  # never None: `empty_grid` made it
         if spec.is_first_col():
@@ -169,15 +184,11 @@ def finish(
         if spec.num1 + spec.get_gridspec().ncols >= len(figure.axes):
             axes.set_xlabel(xlabel)
         axes.set_title(textwrap.fill(axes.get_title(), 30))
-    legend = []
-    for pruner in pruners_of(rows):
-        look = plan.looks[pruner]
-        style = look.style("--" if pruner == "dense" else "-")
-        legend.append((look.label, look.dot() if dots else style))
-    for value in sorted(set(pruned(rows)[plan.lines])) if plan.lines else []:
-        style = {"color": "#555555", "ls": LINES.get(value, "-")}
-        legend.append((in_words(str(plan.lines), value), style))
-    legend = [(label, style) for label, style in [*legend, *entries] if label]
+
+
+def explain(figure: Figure, entries: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
+    """Writes the legend beside the panels: labels, and options of their lines."""
+    legend = [(label, style) for label, style in entries if label]
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, max(height, 0.205 * len(legend) + 0.1))
     figure.legend(
@@ -212,6 +223,16 @@ def ticks(axes: Axes, places: Any, labels: Sequence[str], room: float) -> None:
     axes.set_xticks(places, texts[::-1])
 
 
+def log_x(axes: Axes, values: Any, *, room: float) -> None:
+    """A logarithmic scale of x from end to end of the values; ``room``: `decades`."""
+    values = _finite(values, above=0)
+    low, high = values.min(), values.max()
+    wider = max(1.1, (high / low) ** 0.05)
+    axes.set_xlim(low / wider, high * wider)  # first: curves may be NaN throughout
+    axes.set_xscale("log")
+    decades(axes.xaxis, values, room=room)
+
+
 def decades(axis: Axis, values: Any, *, room: float = 3) -> None:
     """Ticks of a logarithmic axis, at 1, 2 and 5; beyond so many decades at 1 alone."""
     values = _finite(values, above=0)
@@ -219,6 +240,20 @@ def decades(axis: Axis, values: Any, *, room: float = 3) -> None:
     axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axis.set_major_formatter("{x:,g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+def ticks_within(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two numbers; 1 alone beyond 3 decades.
+
+    >>> ticks_within(8, 120)
+    [10.0, 20.0, 50.0, 100.0]
+    """
+    first, last = np.floor(np.log10([low, high])).astype(int)
+    steps = (1, 2, 5) if high <= 1000 * low else (1,)
+    places = [
+        step * 10.0 ** int(power) for power in range(first, last + 1) for step in steps
+    ]
+    return [place for place in places if low <= place <= high]
 
 
 def zero_and_decades(axes: Axes, values: Any) -> np.ndarray:

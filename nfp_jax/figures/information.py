@@ -1,10 +1,10 @@
 """Information: intervals of what a mask knows, summed up, and their figures.
 
 A row is one network's interval, in nats, from a lower to an upper end that hold
-together at the row's confidence. What would surprise: nothing here is a point estimate.
-Where several networks stand for a cell, its ends are the mean of the lower and the mean
-of the upper ends, which hold the average over these networks and no other; and an exact
-value is told where every network of the cell has one.
+together at the row's confidence; nothing here is a point estimate. Where several
+networks stand for a cell, its ends are the mean of the lower and the mean of the upper
+ends, which hold the average over these networks and no other; and an exact value is
+told where every network of the cell has one.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from nfp_jax.figures.words import (
     networks_of,
     number,
     numbers,
+    p_eff_in_words,
     pruned,
     pruned_by,
     values_of,
@@ -75,8 +76,8 @@ MARKS = (Mark.hollow("contradictory", "contradictory"),)
 TABLES = {
     "information": "Information of the mask in nats, lower-upper end",
     "bits": "Bits a kept weight, information / (log 2 × weights kept)",
-    "p_eff": "Effective parameters, weights kept + nats",
-    "share": "Share of the effective parameters that is information, in %",
+    "p_eff": "Effective parameters {p_eff}, weights kept + nats",
+    "share": "Share of {p_eff} that is information, in %",
     "by": "The bounds that gave the lower | the upper end",
 }
 
@@ -250,16 +251,17 @@ def _effective_parameters(rows: pd.DataFrame, plan: Plan) -> Drawing:
         decades(axes.yaxis, cells[["kept", "p_eff_lower", "p_eff_upper"]])
 
     kept = Behind("kept", "weights kept", LEVEL)
-    bars = Bars("p_eff", "effective parameters", scale, kept, marks=MARKS)
+    name = p_eff_in_words(rows)
+    bars = Bars("p_eff", name, scale, kept, marks=MARKS)
     panels = panels_of(cells, plan)
     figure = draw_bars(cells, plan, panels, BY_SPARSITY, bars)
     caption = (
-        "Effective parameters: the weights that the mask keeps plus its information in "
-        f"nats. {_CAPTION}Gray: the weights kept, where a mask without information "
-        f"lies. Shown: {about(rows)}. Both scales are logarithmic; bars are moved "
-        f"sideways, so as not to hide each other.{_notes(cells)}"
+        f"Effective parameters, {name}: the weights that the mask keeps plus its "
+        f"information in nats. {_CAPTION}Gray: the weights kept, where a mask "
+        f"without information lies. Shown: {about(rows)}. Both scales are logarithmic; "
+        f"bars are moved sideways, so as not to hide each other.{_notes(cells)}"
     )
-    return Drawing("Effective parameters against sparsity", figure, caption)
+    return Drawing(f"{name} against sparsity", figure, caption)
 
 
 def _nats() -> Bars:
@@ -345,4 +347,5 @@ INFORMATION = Kind(
     ),
     subject="intervals ",
     shares=("irreproducible", "collapsed_share"),
+    names=lambda rows: {"p_eff": p_eff_in_words(rows)},
 )

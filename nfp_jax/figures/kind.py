@@ -1,8 +1,8 @@
 """What a kind of rows has to say for itself, and how its tables are laid out.
 
 A `Kind` is all that a page or a terminal needs to know of rows: one a file beside this
-one, all of them in `KINDS`. What would surprise: a kind's troubles are columns, of its
-flagged rows (booleans) and of its summary (how many networks of the cell).
+one, all of them in `KINDS`. A kind's troubles are columns, of its flagged rows
+(booleans) and of its summary (how many networks of the cell).
 """
 
 from __future__ import annotations
@@ -36,17 +36,24 @@ class Kind(NamedTuple):
     flagged: Callable[[pd.DataFrame], pd.DataFrame]  # a boolean for each trouble
     summary: Callable[[pd.DataFrame], pd.DataFrame]  # a line a cell, and ``networks``
     draw: Callable[[pd.DataFrame], dict[str, Drawing]]  # the figures by name
-    tables: Mapping[str, str]  # titles by measure; a terminal has the first
+    tables: Mapping[
+        str, str
+    ]  # titles by measure, see `title`; a terminal has the first
     grids: Callable[[pd.DataFrame, str], Iterator[Grid]]  # the tables of a measure
     heading: Callable[[pd.DataFrame], str]  # above a terminal's table
     headline: Callable[[pd.DataFrame], str]  # the first sentences of a page
     entries: Callable[[pd.DataFrame], str]  # what the tables' entries are
     subject: str = ""  # what a terminal's warnings begin with
     shares: tuple[str, ...] = ()  # columns whose largest values, in %, troubles tell
+    names: Callable[[pd.DataFrame], Mapping[str, str]] = lambda rows: {}  # in titles
 
     def has(self, rows: pd.DataFrame) -> bool:
         """Whether the rows are of this kind, if they are of none before it."""
         return self.column in rows and bool(rows[self.column].notna().any())
+
+    def title(self, rows: pd.DataFrame, measure: str) -> str:
+        """The title of a measure's tables, with the names that the rows give it."""
+        return self.tables[measure].format_map(self.names(rows))
 
     def words(self, rows: pd.DataFrame, trouble: str) -> str:
         """What is wrong, with the largest shares among these rows."""

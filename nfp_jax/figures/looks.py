@@ -1,7 +1,7 @@
 """How pruners and their variants look, in every figure, and in which order they come.
 
-Nothing here depends on rows or draws. What would surprise: the order of `LOOKS` is the
-order of pruners in legends, tables and sentences alike.
+Nothing here depends on rows or draws. The order of `LOOKS` is the order of pruners in
+legends, tables and sentences alike.
 """
 
 from __future__ import annotations

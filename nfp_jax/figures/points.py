@@ -1,9 +1,9 @@
 """Points with their intervals, the marks of what befell them, and their figures.
 
 A cell's line has ``<measure>``, ``<measure>_low`` and ``<measure>_high`` (NaN: no
-interval), and perhaps ``<measure>_open`` and ``<measure>_high_open``: whether of the
-value, and of its interval's upper end, only is known that it is at least that. What
-would surprise: of several marks a cell has the worst alone.
+interval), and perhaps ``<measure>_open`` and ``<measure>_high_open``: True where the
+value, or the interval's upper end, is only a lower bound. Of several marks a cell has
+the worst alone.
 """
 
 from __future__ import annotations
@@ -115,8 +115,9 @@ def draw_points(
     y, low, high = (cells[name].to_numpy(dtype=float) for name in columns)
     axes.errorbar(x, y, np.maximum([y - low, high - y], 0), **BARS, **style)
     for mark, here in marked(cells, marks):
-        options = {**style, "ls": ""} | mark.style
-        axes.plot(x[here], y[here], zorder=3, **options)
+        if here.any():
+            options = {**style, "ls": ""} | mark.style
+            axes.plot(x[here], y[here], zorder=3, **options)
     here = opened(cells, measure)
     if here.any():
         axes.plot(x[here], np.fmax(y, high)[here], color=style["color"], **OPEN)

@@ -2,9 +2,9 @@
 
 Rows have all columns of memorization, and beside them a lower and an upper end of the
 Lipschitz constant and how far the squared error is below the noise (``excess``, the ε
-of ``Lip >= ε sqrt(n d / p_eff)``, up to constants and logarithms). What would surprise:
-an upper end may be infinite, and a mean with it; a diverged network has no ends and is
-left out of means.
+of ``Lip >= ε sqrt(n d / p_eff)``, up to constants and logarithms). An upper end may be
+infinite, and a mean with it; a diverged network has no ends and is left out of means.
+The law is about networks that fit their labels: figures of it leave out all others.
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ from nfp_jax.figures.common import (
 )
 from nfp_jax.figures.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.figures.looks import BOUND
-from nfp_jax.figures.memorization import MARKS, networks_in_words
-from nfp_jax.figures.points import marks_in_words
-from nfp_jax.figures.words import CELL, networks_of, number, numbers, pruned, varying
+from nfp_jax.figures.memorization import networks_in_words
+from nfp_jax.figures.networks import FAILURES, MARKS, marks_told
+from nfp_jax.figures.words import (
+    CELL,
+    counted,
+    networks_of,
+    number,
+    numbers,
+    pruned,
+    varying,
+)
 
-TROUBLES = memorization.FAILURES | {
+FITTED = 0.95  # train accuracy from which on the law is looked at
+TROUBLES = FAILURES | {
     "unfit": "do not fit below the noise level (ε ≤ 0), so the law says nothing of them"
 }
 TABLES = {
@@ -76,7 +85,7 @@ def draw_robustness(rows: pd.DataFrame) -> dict[str, Drawing]:
     return {
         "lipschitz": _lipschitz(rows, plan),
         "law_of_robustness": _law(rows, plan),
-        "memorization": memorization.memorized(rows, plan),
+        "memorization": memorization.memorized(rows),
     }
 
 
@@ -89,14 +98,16 @@ class Fit(NamedTuple):
 
 
 def fit(rows: pd.DataFrame) -> Fit:
-    """The networks with ε > 0 and a lower end above 0, and the exponent fitted to them.
+    """The networks of the law, and the exponent fitted to them.
 
-    The exponent is that of ``n d / weights kept``: the law has 1/2.
+    They have a train accuracy of at least `FITTED`, ε > 0 and a lower end above 0; the
+    exponent is that of ``n d / weights kept``: the law has 1/2.
     """
     with np.errstate(divide="ignore"):
         ratio = numbers(rows, "n") * numbers(rows, "dim") / numbers(rows, "kept")
     lower, excess = numbers(rows, "lipschitz_lower"), numbers(rows, "excess")
     here = (excess > 0) & (lower > 0) & np.isfinite(lower) & np.isfinite(ratio)
+    here &= numbers(rows, "train_accuracy") >= FITTED
     rows = rows[here].assign(x=np.sqrt(ratio[here]), y=lower[here] / excess[here])
     x, y = np.log(rows["x"].to_numpy()), np.log(rows["y"].to_numpy())
     constant = float(np.exp(np.mean(y - x))) if len(rows) else np.nan
@@ -134,10 +145,13 @@ def _lipschitz(rows: pd.DataFrame, plan: Plan) -> Drawing:
         "found) to an upper end that holds everywhere: the constant lies anywhere "
         f"between. Shown: {_over(rows)}. "
         f"{BOTH_LOGARITHMIC}"
-        f"{marks_in_words(pruned(cells), MARKS)}"
+        f"{marks_told(rows)}"
         f"{' Dashed: both ends of the dense network.' if dense else ''}"
     )
     return Drawing(title, figure, caption)
+
+
+_SHARE = f"at least {100 * FITTED:g} %"
 
 
 def _law(rows: pd.DataFrame, plan: Plan) -> Drawing:
@@ -145,7 +159,8 @@ def _law(rows: pd.DataFrame, plan: Plan) -> Drawing:
     fitted = fit(rows)
     some = fitted.rows
     if some.empty:
-        why = "No network fits below the noise level (ε > 0) with a lower end above 0."
+        why = f"No network fits {_SHARE} of its labels, and below the noise level "
+        why += "(ε > 0), with a lower end above 0."
         return Drawing(title, None, why)
     figure, [axes] = empty_grid(1, sharey=True)
     for look, _, group in series_of(some, plan._replace(lines=None)):
@@ -162,7 +177,8 @@ def _law(rows: pd.DataFrame, plan: Plan) -> Drawing:
     finish(figure, some, plan, "√(n d / weights kept)", label, entries, dots=True)
     left = len(rows) - len(some)
     out = (
-        f" Left out: {left:,} networks with ε ≤ 0, or without a lower end above 0."
+        f" Left out: {counted(left, 'networks')} with a train accuracy below "
+        f"{FITTED:g}, with ε ≤ 0, or without a lower end above 0."
         if left
         else ""
     )
@@ -170,8 +186,8 @@ def _law(rows: pd.DataFrame, plan: Plan) -> Drawing:
         "Lower end of the Lipschitz constant divided by ε, the noise variance less the "
         "squared error, against √(n d / weights kept): the law has p_eff, weights kept "
         "plus information, in their place, so points may belong further left. A point "
-        f"is a network. {_exponent(fitted)} Dashed: the law, exponent 1/2, its "
-        f"constant fitted. Both scales are logarithmic.{out}"
+        f"is a network that fits {_SHARE} of its labels. {_exponent(fitted)} Dashed: "
+        f"the law, exponent 1/2, its constant fitted. Both scales are logarithmic.{out}"
     )
     return Drawing(title, figure, caption)
 
@@ -219,7 +235,8 @@ def _headline(rows: pd.DataFrame) -> str:
 
 
 _FINE = (
-    "every network converged and fits below the noise level, none collapsed or diverged"
+    "every training ended within its budget and every network fits below the noise "
+    "level, none collapsed or diverged"
 )
 ROBUSTNESS = Kind(
     column="lipschitz_lower",

@@ -1,9 +1,10 @@
 """Data-swap control: what a mask's network fits more of its own data than of others'.
 
 A row has means over independent pairs of data sets, and gaps between them with paired
-Student-t intervals. What would surprise: where several rows (seeds) stand for a cell,
-its gap is the mean of their gaps and its interval is over the rows, each of them one
-value; the rows' own intervals are then not used.
+Student-t intervals. Where several rows (seeds) stand for a cell, its gap is the mean of
+their gaps and its interval is over the rows, each of them one value; the rows' own
+intervals are then not used. A gap is marked where one of its own networks, or a
+training that their masks come from, ran out of budget.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -48,6 +50,7 @@ VARIANTS = {
     "swap_gap_data": "new data set",
     "swap_gap_data_reinit": "new data set, fresh weights",
 }
+_PREFIX = {words: prefix for prefix, words in VARIANTS.items()}
 GAPS = (*(f"{variant}_points" for variant in VARIANTS), "swap_gap_bits")
 MEMORIZED = {
     "memorized_points": "own labels",
@@ -57,7 +60,8 @@ TROUBLES = {
     "collapsed": "have masks of which up to {collapsed_share:.3g} % collapsed (no path "
     "from input to output is left)",
     "diverged": "have a training that diverged (the loss is not finite)",
-    "out_of_budget": "have networks that ran out of their budget",
+    "out_of_budget": "rest on trainings that ran out of budget, so networks may "
+    "memorize more",
 }
 TABLES = {
     "swap_gap_points": "Gap in points: own labels less fresh labels, same initial "
@@ -91,15 +95,21 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a cell (`CELL`): each gap, and what was memorized, with intervals.
 
     Columns: the cell, ``networks`` (how many rows), the number of them in each of
-    `TROUBLES`, and for each of `GAPS` and `MEMORIZED` the value under its own name,
-    ``<name>_low`` and ``<name>_high``: of one row its own, of several their mean and
-    its Student-t interval.
+    `TROUBLES`, for each of `VARIANTS` the number whose gap rests on trainings out of
+    budget (``<variant>_out_of_budget``), and for each of `GAPS` and `MEMORIZED` the
+    value under its own name, ``<name>_low`` and ``<name>_high``: of one row its own, of
+    several their mean and its Student-t interval.
     """
     lines = []
     for cell, group in flagged(rows).groupby(list(CELL), dropna=False):
         line = dict(zip(CELL, cell, strict=True))
         line["networks"] = len(group)
         line |= {trouble: int(group[trouble].sum()) for trouble in TROUBLES}
+        for variant in VARIANTS:
+            late = numbers(group, f"{variant}_out_of_budget")
+            unknown = np.isnan(late) & group["out_of_budget"].to_numpy()
+            count = int(((late > 0) | unknown).sum())
+            line[f"{variant}_out_of_budget"] = count
         for name in (*GAPS, *MEMORIZED):
             line |= _estimate(name, group)
         lines.append(line)
@@ -183,6 +193,7 @@ _GAP = (
 
 def _gap(cells: pd.DataFrame, plan: Plan) -> Drawing:
     measure = "swap_gap_points"
+    cells = cells.assign(out_of_budget=cells["swap_gap_out_of_budget"])
     figure = against_sparsity(
         cells, plan, measure, "gap in points", MARKS, finally_=_zero
     )
@@ -197,6 +208,10 @@ def _gap(cells: pd.DataFrame, plan: Plan) -> Drawing:
 def _variants(cells: pd.DataFrame, plan: Plan) -> Drawing:
     names = {f"{variant}_points": words for variant, words in VARIANTS.items()}
     cells = _long(cells, "variant", names, "gap")
+    cells["out_of_budget"] = [
+        cell[f"{_PREFIX[cell['variant']]}_out_of_budget"]
+        for _, cell in cells.iterrows()
+    ]
     columns = None if len(plan.panels) == 0 else 4
     plan = plan._replace(panels=[*plan.panels, "variant"])
     figure = against_sparsity(
@@ -214,6 +229,7 @@ def _variants(cells: pd.DataFrame, plan: Plan) -> Drawing:
 def _memorized(cells: pd.DataFrame, plan: Plan) -> Drawing:
     axes = varying(cells)  # the line style is taken
     cells = _long(cells, "labels", MEMORIZED, "memorized")
+    cells["out_of_budget"] = cells["swap_gap_out_of_budget"]
     plan = plan._replace(panels=axes, lines="labels")
     one = cells["n"].nunique() == 1
     label = "memorized points" + (f" (of {cells['n'].iloc[0]:,})" if one else "")
@@ -262,7 +278,7 @@ def _headline(rows: pd.DataFrame) -> str:
     return f"{what}{axes_of(rows)}. {verdict(flags, 'data swaps', _FINE)}"
 
 
-_FINE = "no mask collapsed, no training diverged or ran out of its budget"
+_FINE = "no mask collapsed, no training diverged or ran out of budget"
 SWAP = Kind(
     column="swap_gap_points",
     unit="data swaps",

@@ -1,7 +1,7 @@
 """Figures of several runs read together: a value against information or p_eff.
 
 From lines of `nfp_jax.joined`, each a pruner at a sparsity of some data and network.
-What would surprise: information is an interval, so a point is a bar across.
+Information is an interval, so a point is a bar across.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nfp_jax.figures.common import (
     plan_of,
 )
 from nfp_jax.figures.looks import GUIDE
-from nfp_jax.figures.words import in_words, pruners_of
+from nfp_jax.figures.words import in_words, p_eff_in_words, pruners_of
 from nfp_jax.joined import GROUP
 
 NOTHING = "No two runs of the collection are of the same data and network."
@@ -30,7 +30,8 @@ NOTHING = "No two runs of the collection are of the same data and network."
 
 def capacity_against_p_eff(cells: pd.DataFrame) -> Drawing:
     """The figure of capacities beside the effective parameter count."""
-    title = "Memorization capacity against the effective parameter count"
+    name = p_eff_in_words(cells)
+    title = f"Memorization capacity against {name}"
     if cells.empty:
         return Drawing(title, None, NOTHING)
     plan = plan_of(_rows(cells))._replace(panels=[], lines=None)
@@ -53,12 +54,13 @@ def capacity_against_p_eff(cells: pd.DataFrame) -> Drawing:
         span = np.array([ends.min(), ends.max()])
         axes.plot(span, span, zorder=0, **GUIDE)
         axes.set_title(_title(where))
-    xlabel = "p_eff, weights kept + nats"
+    xlabel = f"{name}, weights kept + nats"
     finish(figure, _rows(cells), plan, xlabel, "points", dots=True)
     caption = (
         "The largest number of random labels that a masked network fits, median over "
-        "seeds (bar: its interval), against the weights kept plus the information of "
-        "the mask in nats (bar: its certified interval; the point is at the middle). "
+        f"seeds (bar: its interval), against {name}, the weights kept plus the "
+        "information of the mask in nats (bar: its certified interval; the point is at "
+        "the middle). "
         "Information is that at the n nearest to the capacity at which it was bounded. "
         "Gray: one point an effective parameter."
     )

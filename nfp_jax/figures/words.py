@@ -1,8 +1,8 @@
 """Rows, grouped into cells and put in words; tables and captions say the same.
 
 Depends on `nfp_jax.results` alone, and knows of rows their coordinates and nothing that
-only one kind of rows has. What would surprise: a column may be missing, or be null, or
-of pandas' nullable types; `numbers` and `truth` take them all.
+only one kind of rows has. A column may be missing, or be null, or of pandas' nullable
+types: `numbers` and `truth` take them all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nfp_jax.figures.looks import LOOKS
 from nfp_jax.results import COORDINATES
 
 CELL = COORDINATES[:7]  # all but the seeds
+ENOUGH = 6  # values, for an order-statistic interval of 95 %
 
 # ---- Rows and their columns
 
@@ -143,3 +144,39 @@ def shown(rows: pd.DataFrame) -> str:
         return "one network each (a single seed), so there is no interval"
     over = f"over {count} networks ({seeds_of(rows)})"
     return f"mean and 95 % Student-t interval {over}"
+
+
+def medians_shown(rows: pd.DataFrame, unit: str) -> str:
+    """What a median stands for: how many of the unit, and what the interval is."""
+    sizes = rows.groupby(list(CELL)).size()
+    few, many = int(sizes.min()), int(sizes.max())
+    if many == 1:
+        one = counted(1, unit).removeprefix("1 ")
+        return f"one {one} each (a single seed), so there is no interval"
+    over = f"over {networks_of(rows)[0]} {unit} ({seeds_of(rows)})"
+    statistics = "order-statistic interval for it, of confidence 95 % at least"
+    if few >= ENOUGH:
+        return f"median and {statistics}, {over}"
+    # The smallest and the largest of k values are on one side of the median with
+    # probability 2 / 2^k.
+    levels = [
+        f"{100 * (1 - 2 ** (1 - k)):.4g} % with {k}"
+        for k in sorted(set(sizes))
+        if 1 < k < ENOUGH
+    ]
+    text = "median and range, smallest to largest, "
+    text += f"{over}; as an interval for the median its confidence is "
+    text += ", ".join(levels)
+    more = f"; with {ENOUGH} or more, the {statistics}"
+    return text + (more if many >= ENOUGH else "")
+
+
+def p_eff_in_words(rows: pd.DataFrame) -> str:
+    """``p_eff``, and of which information it is: that about labels or about data.
+
+    Rows that do not say so are of labels.
+
+    >>> p_eff_in_words(pd.DataFrame({"conditioning": ["data", "data"]}))
+    'p_eff (data)'
+    """
+    return f"p_eff ({', '.join(values_of(rows, 'conditioning')) or 'labels'})"
