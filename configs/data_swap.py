@@ -14,7 +14,7 @@ bounds the information; ``:paper`` has more sparsities and sizes, and 24 draws.
 
 from ml_collections import ConfigDict
 
-from configs.start import LONG, PRUNERS, defaults, end_soon
+from configs.start import PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -24,7 +24,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.question = "swap"
     config.data.name = "gaussian"
     config.data.dim = 50
-    config.train.max_epochs = LONG
     config.grid.pruner = PRUNERS
     config.grid.sparsity = (0.9, 0.95, 0.98)
     config.grid.n = (1000,)

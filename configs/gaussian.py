@@ -43,7 +43,6 @@ def get_config(preset: str = "") -> ConfigDict:
         seeds = tuple(range(6))
     elif preset == "binding":
         config.name = "gaussian-binding"
-        config.train.max_epochs = LONG
         config.grid.sparsity = (0.95, 0.98)
         config.grid.n = (2000,)
         seeds = tuple(range(6))

@@ -13,7 +13,7 @@ three seeds. ``:gaussian`` and ``:fashion_mnist`` are the same on these sets,
 from ml_collections import ConfigDict
 
 from configs import cifar_noisy
-from configs.start import LONG, PRUNERS, defaults, end_soon
+from configs.start import PRUNERS, defaults, end_soon
 
 SETS = ("digits", "gaussian", "fashion_mnist", "cifar10")
 
@@ -23,7 +23,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config = defaults()
     config.name = "noise-correlation"
     config.data.name = "digits"
-    config.train.max_epochs = LONG
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.9, 0.95)
     config.grid.n = (1000,)

@@ -8,9 +8,10 @@ Runs the other configurations, each into its own directory of results, where row
 file are skipped; then writes one page with a table of claims (``claims.csv`` beside
 it): what was measured, its interval, and whether the claim holds. A part's settings are
 set as ``--config.parts.swap.grid.n="(500,)"``. ``:all`` has the real Fashion-MNIST too
-(``DIR`` as in fashion_mnist_noisy.py); ``:quick`` takes fewer seeds, sparsities and
-epochs; ``:smoke`` takes seconds a part; ``:seed`` is capacity and effective parameter
-count at 50 % removed; ``:paper`` has the paper's own sizes and sets, CIFAR-10 too.
+(``DIR`` as in fashion_mnist_noisy.py); ``:core`` has the main questions alone, as
+docs/results.md has them; ``:quick`` takes fewer seeds, sparsities and epochs;
+``:smoke`` takes seconds a part; ``:seed`` is capacity and effective parameter count at
+50 % removed; ``:paper`` has the paper's own sizes and sets, CIFAR-10 too.
 """
 
 from ml_collections import ConfigDict
@@ -42,17 +43,23 @@ def get_config(preset: str = "") -> ConfigDict:
     return config
 
 
-def _default() -> dict[str, ConfigDict]:
-    parts = {
+def _core() -> dict[str, ConfigDict]:
+    return {
         "memorization": gaussian.get_config("controls"),
         "digits": digits_noisy.get_config("claims"),
         "swap": data_swap.get_config(),
-        "binding": gaussian.get_config("binding"),
         "swap_small": data_swap.get_config("small"),
         "information": mask_information.get_config("small"),
         "capacity": capacity.get_config(),
-        "capacity_long": capacity.get_config("long"),
         "robustness": robustness.get_config(),
+    }
+
+
+def _default() -> dict[str, ConfigDict]:
+    parts = {
+        **_core(),
+        "binding": gaussian.get_config("binding"),
+        "capacity_long": capacity.get_config("long"),
         "noise": noise_correlation.get_config(),
     }
     for name in ("rate", "cosine", "rounds", "late"):
@@ -121,6 +128,7 @@ def _paper() -> dict[str, ConfigDict]:
 PARTS = {
     "": _default,
     "all": _all,
+    "core": _core,
     "quick": _quick,
     "smoke": _smoke,
     "seed": _seed,

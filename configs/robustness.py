@@ -13,7 +13,7 @@ those that fit 95 % of their labels. ``:smoke`` takes seconds; ``:paper`` is
 
 from ml_collections import ConfigDict
 
-from configs.start import LONG, PRUNERS, defaults, end_soon
+from configs.start import PRUNERS, defaults, end_soon
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -25,7 +25,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.dim = 50
     config.model.widths = (50, 50)
     config.train.batch_size = 32
-    config.train.max_epochs = LONG
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.5, 0.8, 0.9, 0.95)
     config.grid.n = (100, 200, 400, 800)

@@ -13,7 +13,6 @@ settled; ``:base`` changes nothing.
 from ml_collections import ConfigDict
 
 from configs import gaussian
-from configs.start import LONG
 
 PRESETS = ("base", "rate", "cosine", "rounds", "late")
 
@@ -26,7 +25,6 @@ def get_config(preset: str = "base") -> ConfigDict:
         )
     config = gaussian.get_config()
     config.name = f"sensitivity-{preset}"
-    config.train.max_epochs = LONG
     config.grid.pruner = ("snip", "synflow", "imp")
     config.grid.sparsity = (0.95, 0.98)
     if preset == "rate":

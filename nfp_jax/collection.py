@@ -157,7 +157,7 @@ def counted(judged: Sequence[Claim]) -> str:
         for number, (one, many) in zip(numbers, VERDICTS.values(), strict=True)
     ]
     total = f"{len(judged)} claim{'s' * (len(judged) > 1)}"
-    out = sum(claim.out_of_budget > 0 for claim in judged if claim.p == claim.p)
+    out = sum(claim.out_of_budget > 0 and claim.p <= LEVEL for claim in judged)
     return (
         f"{total}: {', '.join(words)}. Verdicts are corrected by Holm over all of them "
         f"(and so over all sparsities): the probability that any is wrong is at most "

@@ -2,7 +2,7 @@
 
 Plain numbers in, plain numbers out, by numpy and scipy: nothing here knows of rows,
 figures or JAX. Where there are too few numbers for an interval, its ends are NaN and
-the estimate stays; what is not finite is left out, but for ``shift_test``.
+the estimate stays; what is not finite is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 
 class Estimate(NamedTuple):
@@ -98,68 +98,6 @@ def equivalence_test(
     high = mean_test(values, margin, **options)
     outside = min(2 * min(low.p_less, high.p_more), 1.0)
     return Estimate(*high[:3], outside, max(low.p_more, high.p_less))
-
-
-def shift_test(a: Any, b: Any, confidence: float = 0.95) -> Estimate:
-    """Median of all differences of a value of a and one of b, by ranks.
-
-    The Hodges-Lehmann estimate with the interval of the exact Mann-Whitney test, and
-    its p-values, which are exact where values tie too: over all ways to divide the
-    ranks between a and b. Infinite values are kept: a time that was never reached is
-    later than every other.
-
-    >>> shifted = shift_test([1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.5])
-    >>> shifted.estimate, round(shifted.p_less, 4)
-    (-10.0, 0.0143)
-
-    Reference: Hodges and Lehmann 1963, https://doi.org/10.1214/aoms/1177704172.
-    """
-    a, b = (np.asarray(side, dtype=float) for side in (a, b))
-    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-    if not len(a) or not len(b):
-        return Estimate(np.nan, np.nan, np.nan, 1.0, 1.0)
-    with np.errstate(invalid="ignore"):
-        every = np.subtract.outer(a, b)
-    every[np.equal.outer(a, b)] = 0.0  # also where both are infinite
-    every = np.sort(every.ravel())
-    estimate = float(np.median(every))
-    out = _left_out(len(a), len(b), (1 - confidence) / 2)
-    lower, upper = np.nan, np.nan
-    if out >= 0:
-        lower, upper = float(every[out]), float(every[len(every) - 1 - out])
-    return Estimate(estimate, lower, upper, *_rank_tails(a, b))
-
-
-def _rank_tails(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """How often a division of the ranks gives a at least so large a sum, or so small.
-
-    scipy's test is approximate where values tie, and its p-values too small then.
-    """
-    ranks = (2 * stats.rankdata([*a, *b])).astype(int)  # midranks are half integers
-    observed = ranks[: len(a)].sum()
-    # Divisions, by how many values a has been given and the sum of their ranks.
-    counts = np.zeros((len(a) + 1, ranks.sum() + 1))
-    counts[0, 0] = 1
-    for rank in ranks:
-        counts[1:, rank:] += counts[:-1, :-rank].copy()
-    share = counts[-1] / counts[-1].sum()
-    more, less = share[observed:].sum(), share[: observed + 1].sum()
-    return min(float(more), 1.0), min(float(less), 1.0)
-
-
-def _left_out(k: int, m: int, tail: float) -> int:
-    """How many differences at each end the interval of a shift leaves out; -1: there
-    are too few for one.
-    """
-    # Arrangements by U: the Gaussian binomial coefficient, built factor by factor.
-    counts = np.zeros(k * m + 1)
-    counts[0] = 1
-    for i in range(1, k + 1):
-        counts[m + i :] -= counts[: -(m + i)].copy()
-        for u in range(i, len(counts)):
-            counts[u] += counts[u - i]
-    share = np.cumsum(counts) / counts.sum()
-    return int(np.searchsorted(share, tail, side="right")) - 1
 
 
 def _t_tails(difference: float, error: float, freedom: float) -> tuple[float, float]:
@@ -324,7 +262,8 @@ def clustered_fit(
     Gelbach and Miller 2011, https://doi.org/10.1198/jbes.2010.07136.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    sets = np.asarray(clusters).reshape(len(y), -1)
+    labels = np.asarray(clusters).reshape(len(y), -1)
+    sets = np.stack([np.unique(x, return_inverse=True)[1] for x in labels.T], axis=1)
     sizes = [len(np.unique(labels)) for labels in sets.T]
     design = np.column_stack([x, np.ones(len(y))])
     if min(sizes) < 2 or np.linalg.matrix_rank(design) < design.shape[1]:

@@ -206,9 +206,7 @@ def beside_information(
             line["values_upper"] = _open(group, values)
             line |= {"kept": float(group["kept"].astype(float).mean())}
             known = found[int(np.argmin(distance))]
-            late = 0.0
-            if question == "swap" and "swap_gap_out_of_budget" in group:
-                late = float(group["swap_gap_out_of_budget"].fillna(0).sum())
+            late = _total(group, "swap_gap_out_of_budget")
             line |= {**known, "late": known["late"] + late}
             for end in ("lower", "upper"):
                 line[f"p_eff_{end}"] = line["kept"] + line[f"information_{end}"]
@@ -219,6 +217,13 @@ def beside_information(
         f"{x}_{end}" for x in ("information", "p_eff") for end in ("lower", "upper")
     ]
     return pd.DataFrame(lines, columns=[*columns, *ends])
+
+
+def _total(group: pd.DataFrame, column: str) -> float:
+    """The sum of a column; 0 where there is none, or where it is null."""
+    if column not in group:
+        return 0.0
+    return float(group[column].astype(float).fillna(0).sum())
 
 
 def _open(group: pd.DataFrame, values: list[float]) -> list[float]:
@@ -241,15 +246,16 @@ def _information(part: Part, cell: list[Any]) -> list[dict[str, float]]:
     rows = _rewound(part)
     ends = rows[["information_lower", "information_upper"]]
     here = (rows[CELL] == cell).all(axis=1) & ends.notna().all(axis=1)
-    here &= rows["conditioning"] != "data"  # another quantity
+    if "conditioning" in rows:
+        here &= rows["conditioning"] != "data"  # another quantity
     groups: Any = rows[here].groupby("n")
     return [
         {
             "information_n": float(n),
             "information_lower": float(group["information_lower"].mean()),
             "information_upper": float(group["information_upper"].mean()),
-            "late": float(group["out_of_budget"].fillna(0).sum()),
-            "missed": float((1 - group["confidence"].astype(float).fillna(0)).sum()),
+            "late": _total(group, "out_of_budget"),
+            "missed": len(group) - _total(group, "confidence"),
         }
         for n, group in groups
     ]

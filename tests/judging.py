@@ -44,17 +44,21 @@ def memorizers(points, sparsity=0.9, **changes):
     )
 
 
-def tails(values, than=0.0):
+def tails(values, than=0.0, least=0.0):
     """p-values of "at most" and of "at least", by scipy."""
-    return [
-        stats.ttest_1samp(values, than, alternative=side).pvalue
-        for side in ("greater", "less")
-    ]
+    if np.std(values, ddof=1) >= least:
+        return [
+            stats.ttest_1samp(values, than, alternative=side).pvalue
+            for side in ("greater", "less")
+        ]
+    t = (np.mean(values) - than) / (least / np.sqrt(len(values)))
+    return [stats.t.sf(t, len(values) - 1), stats.t.cdf(t, len(values) - 1)]
 
 
-def ends(values, level=0.95):
-    """Mean and interval, by scipy."""
-    mean, error = np.mean(values), stats.sem(values)
+def ends(values, level=0.95, least=0.0):
+    """Mean and interval, by scipy; the deviation is at least ``least``."""
+    mean = np.mean(values)
+    error = max(np.std(values, ddof=1), least) / np.sqrt(len(values))
     return [mean, *stats.t.interval(level, len(values) - 1, mean, error)]
 
 

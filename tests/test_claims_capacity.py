@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from judging import ends, judged, numbers, tails
 from test_figures_capacity import make_search, make_searches
+from test_joined import CAPACITY, make_part, make_parts
 
-from nfp_jax.claims import HOLDS, NOT, UNDECIDED
+from nfp_jax.claims import HOLDS, NOT, UNDECIDED, claims
 
 BEST = [500, 640, 550]
+STEP = math.log1p(0.05)  # of a search, in the configuration of these tests
 
 
 def searches(capacities, sparsity=0.9):
@@ -27,15 +29,17 @@ def searches(capacities, sparsity=0.9):
         ([1500, 2000, 1700], HOLDS),
         ([200, 250, 210], NOT),
         ([450, 900, 600], UNDECIDED),
+        ([1500, 2300, 1700], HOLDS),  # ratios that vary by more than a step
     ],
 )
 def test_capacities_are_compared_with_every_rival_by_their_ratio(imp, expected):
     rows = searches({"imp": imp, "snip": BEST, "random": [9, 12, 10]})
     [claim] = judged(rows, "capacity")
     gap = np.log(imp) - np.log(BEST)
-    expected_ends = np.exp([*ends(gap)[:2], ends(gap, 1 - 0.05 / 2)[2]])
+    upper = ends(gap, 1 - 0.05 / 2, STEP)[2]
+    expected_ends = np.exp([*ends(gap, least=STEP)[:2], upper])
     assert numbers(claim) == pytest.approx(expected_ends.tolist())
-    more, less = tails(gap)
+    more, less = tails(gap, least=STEP)
     assert (claim.p_holds, claim.p_not) == pytest.approx((more, min(1, 2 * less)))
     assert claim.verdict == expected
     assert "ratio to the closest, SNIP" in claim.what and "90 % removed" in claim.where
@@ -56,12 +60,27 @@ def test_one_search_that_tells_only_at_least_leaves_its_sparsity_undecided(late)
 def test_networks_that_fit_nothing_have_a_capacity_to_compare():
     rows = make_searches(("imp", "snip"), (0.9,), capacity=0, collapsed=True)
     [claim] = judged(rows, "capacity")
-    assert numbers(claim) == [1, 1, 1] and claim.verdict == UNDECIDED
+    expected = np.exp(ends([0.0] * 3, least=STEP)).tolist()
+    assert numbers(claim) == pytest.approx(expected) and claim.verdict == UNDECIDED
 
 
 def test_a_capacity_of_0_counts_as_1_in_a_ratio():
     [claim] = judged(searches({"imp": [5, 5], "snip": [0, 0]}), "capacity")
-    assert numbers(claim) == pytest.approx([5, 5, 5])
+    expected = np.exp(ends([math.log(5)] * 2, least=STEP)).tolist()
+    assert numbers(claim) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("precision", [0.05, 0.2])
+def test_ratios_that_agree_vary_by_the_precision_of_the_search(precision):
+    rows = searches({"imp": [600] * 4, "snip": [500] * 4})
+    part = make_part(rows, "capacity")
+    settings = CAPACITY | {"precision": precision}
+    part = part._replace(config=part.config | {"capacity": settings})
+    [claim] = claims(make_parts(part))
+    gap, step = [math.log(1.2)] * 4, math.log1p(precision)
+    assert numbers(claim) == pytest.approx(np.exp(ends(gap, least=step)).tolist())
+    assert (claim.p_holds, claim.p_not) == pytest.approx(tails(gap, least=step))
+    assert claim.verdict == {0.05: HOLDS, 0.2: UNDECIDED}[precision]
 
 
 def test_one_seed_is_a_ratio_without_ends_and_undecided():

@@ -9,9 +9,10 @@ from judging import THREE, about, ends, judged, keyed, memorizers, numbers, tail
 from scipy import stats
 from test_figures import make_row, make_rows
 
-from nfp_jax.claims import HOLDS, NOT, UNDECIDED
-from nfp_jax.claims.memorization import at_loss
+from nfp_jax.claims import HOLDS, NOT, SHOWN, UNDECIDED
+from nfp_jax.claims.memorization import SAME_TIME, at_loss
 
+POINTS = 5.0  # what points of 1,000 are known to: 0.5 % of n
 BEST = [805.0, 790.0, 815.0, 800.0]
 FAR = [505.0, 490.0, 515.0, 500.0]
 IMP = {HOLDS: [902.0, 899.0, 908.0, 900.0], NOT: [700.0, 701.0, 690.0, 702.0]}
@@ -31,18 +32,23 @@ def test_memorized_points_are_compared_with_every_rival_by_paired_t_tests(expect
     points, noise = (keyed(found, f"memorization/{x}/") for x in ("points", "noise"))
     gap = less(IMP[expected], BEST)
     assert "IMP (rewind) memorize more points than those of every" in points.claim
-    upper = ends(gap, 1 - 0.05 / 2)[2]  # of two rivals
-    assert numbers(points) == pytest.approx([*ends(gap)[:2], upper])
-    more, fewer = tails(gap)
+    gaps = [gap, less(IMP[expected], FAR)]
+    upper = min(ends(x, 1 - 0.05 / 2, POINTS)[2] for x in gaps)  # of two rivals
+    assert numbers(points) == pytest.approx([*ends(gap, least=POINTS)[:2], upper])
+    more, fewer = tails(gap, least=POINTS)
     assert (points.p_holds, points.p_not) == pytest.approx((more, min(2 * fewer, 1)))
-    test = stats.ttest_rel(IMP[expected], BEST, alternative="greater")
-    assert points.p_holds == pytest.approx(test.pvalue)
+    if np.std(gap, ddof=1) >= POINTS:
+        test = stats.ttest_rel(IMP[expected], BEST, alternative="greater")
+        assert points.p_holds == pytest.approx(test.pvalue)
     assert points.verdict == expected
     assert "those of the closest, SNIP" in points.what and "4 seeds" in points.what
     assert points.key == "memorization/points/imp-rewind/n=1000/0.9"
     assert "IMP (rewind) correlate more with the label noise than" in noise.claim
-    assert numbers(noise) == pytest.approx([x / 2000 for x in numbers(points)])
-    assert noise.verdict == expected and noise.p == pytest.approx(points.p)
+    upper = ends(gap, 1 - 0.05 / 2)[2]
+    known = [x / 2000 for x in (*ends(gap)[:2], upper)]
+    assert numbers(noise) == pytest.approx(known)
+    assert noise.verdict == SHOWN and math.isnan(noise.p)
+    assert "at different confidence" in noise.what
 
 
 def test_a_claim_says_what_it_is_about():
@@ -50,7 +56,7 @@ def test_a_claim_says_what_it_is_about():
     [where] = {x.where for x in judged(rows)}
     assert where == (
         "memorization: gaussian, d = 50, C = 2, mlp 200-200 (he_normal), n = 1,500, "
-        "90 % removed, selection global, noise 1"
+        "90 % removed, selection global, noise 1, adam 0.001, budget 3,200 epochs"
     )
 
 
@@ -105,7 +111,9 @@ def test_one_seed_is_a_number_without_ends_and_undecided():
     found = judged(make_rows(seeds=1))
     assert len(found) == 50
     for claim in found:
-        assert not math.isnan(claim.measured) and claim.verdict == UNDECIDED
+        ended = claim.key.startswith("memorization/noise/")
+        assert claim.verdict == (SHOWN if ended else UNDECIDED)
+        assert not math.isnan(claim.measured)
         assert math.isnan(claim.lower) and math.isnan(claim.upper)
 
 
@@ -165,20 +173,72 @@ def test_some_rival_memorizes_as_much_where_one_is_surely_within_the_margin(
         judged(memorizers({"imp": imp, "snip": BEST, "random": FAR})), "within"
     )
     gaps = [less(imp, BEST), less(imp, FAR)]
-    behind, close = zip(*(tails(x, 20.0) for x in gaps), strict=True)
+    behind, close = zip(*(tails(x, 20.0, POINTS) for x in gaps), strict=True)
     assert claim.p_not == pytest.approx(max(behind))
     assert claim.p_holds == pytest.approx(min(1, 2 * min(close)))
     assert claim.verdict == expected
     assert "the margin is 20" in claim.what
 
 
-def test_whole_points_that_agree_vary_by_their_rounding():
+def test_points_that_agree_vary_by_what_they_are_known_to():
     found = judged(memorizers({"imp": [820.0] * 4, "snip": [800.0] * 4}))
     points, within = (keyed(found, f"memorization/{x}") for x in ("points", "within"))
-    half_width = stats.t.ppf(0.975, 3) / math.sqrt(12 * 4)
+    half_width = stats.t.ppf(0.975, 3) * POINTS / math.sqrt(4)
     assert numbers(points) == pytest.approx([20, 20 - half_width, 20 + half_width])
     assert points.verdict == HOLDS
     assert within.verdict == UNDECIDED  # exactly at the margin
+
+
+def test_what_points_are_known_to_is_a_share_of_n():
+    ahead = {"imp": [820.0] * 4, "snip": [800.0] * 4}
+    for n in (1000, 4000):
+        points = keyed(judged(memorizers(ahead, n=n)), "memorization/points")
+        assert numbers(points) == pytest.approx(ends([20.0] * 4, least=0.005 * n))
+        assert points.verdict == (HOLDS if n == 1000 else UNDECIDED)
+
+
+# Budgets
+
+
+def cut_short(rows, **late):
+    """The rows where so many trainings of some pruners used up their budget."""
+    out = np.zeros(len(rows), int)
+    for pruner, count in late.items():
+        out[np.flatnonzero(rows["pruner"] == pruner)[0]] = count
+    return rows.assign(out_of_budget=out)
+
+
+def test_a_rival_out_of_budget_leaves_what_sure_rivals_decide():
+    """IMP is behind SNIP, whatever random masks would have come to."""
+    rows = memorizers({"imp": IMP[NOT], "snip": BEST, "random": FAR})
+    known = keyed(judged(cut_short(rows)), "memorization/points")
+    found = keyed(judged(cut_short(rows, random=2)), "memorization/points")
+    assert (known.verdict, found.verdict) == (NOT, NOT)
+    assert (found.out_of_budget, found.left_out) == (0, 2)
+    assert found.p_not == pytest.approx(known.p_not) and found.p_holds == 1
+    assert found.p_not == pytest.approx(2 * tails(less(IMP[NOT], BEST), 0, POINTS)[1])
+    assert found.what.endswith("some trainings used up their budget: random (2)")
+    unsure = keyed(judged(cut_short(rows, snip=1)), "memorization/points")
+    assert unsure.verdict == UNDECIDED and unsure.p_not > 0.9
+
+
+def test_a_rival_out_of_budget_may_still_memorize_as_much_and_another_surely_does():
+    rows = memorizers({"imp": IMP[UNDECIDED], "snip": BEST, "random": FAR})
+    close = keyed(judged(cut_short(rows, random=1)), "memorization/within")
+    assert (close.verdict, close.left_out) == (HOLDS, 1) and close.p_not == 1
+    ahead = memorizers({"imp": IMP[HOLDS], "snip": BEST, "random": FAR})
+    assert keyed(judged(cut_short(ahead)), "memorization/within").verdict == NOT
+    unsure = keyed(judged(cut_short(ahead, random=1)), "memorization/within")
+    assert unsure.verdict == UNDECIDED and unsure.p_not == 1
+
+
+def test_networks_of_the_trained_pruner_out_of_budget_decide_nothing():
+    rows = memorizers({"imp": IMP[NOT], "snip": BEST, "random": FAR})
+    found = judged(cut_short(rows, imp=3, snip=1))
+    for kind in ("points", "within"):
+        claim = keyed(found, f"memorization/{kind}")
+        assert (claim.out_of_budget, claim.left_out) == (3, 1)
+        assert claim.verdict == UNDECIDED
 
 
 # Noise at equal loss
@@ -222,23 +282,67 @@ def test_how_long_the_better_network_trained_on_does_not_matter_at_equal_loss():
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(0.9, 1.0), (0.8, 1.0), (0.7, 1.5), (0.6, 2.0), (0.45, 4.0), (0.3, 6.0)],
+    [
+        *((0.8, 1.0), (0.7, 1.5), (0.6, 2.0), (0.45, 4.0), (0.3, 6.0)),
+        (0.9, math.nan),  # it begins below
+        (0.1, math.nan),  # it never falls so far
+    ],
 )
 def test_a_value_at_a_loss_is_where_it_first_falls_to_it(target, expected):
     loss = np.array([0.8, 0.6, 0.3, 0.7, 0.2])
-    assert at_loss(loss, np.array([1.0, 2, 6, 9, 9]), target) == pytest.approx(expected)
+    found = at_loss(loss, np.array([1.0, 2, 6, 9, 9]), target)
+    assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_networks_without_curves_or_without_a_finite_loss_are_not_compared_at_equal():
-    lost = [math.nan] * 3
-    for loss, noise in ((None, None), (lost, lost), (lost, [0.1, 0.15, 0.2])):
-        rows = [curved("imp", seed, LOSS, [0.1, 0.2, 0.3]) for seed in range(3)]
+def at_equal(*rivals, **late):
+    """Claims at equal loss of IMP and rivals: their losses and correlations."""
+    rows = [curved("imp", i, LOSS, [0.1, 0.2, 0.3 + 0.01 * i]) for i in range(3)]
+    for name, loss, noise in rivals:
         for seed in range(3):
-            rows.append(curved("snip", seed, LOSS, [0.1, 0.15, 0.2]))
-            rows[-1] |= {"loss_by_epoch": loss, "noise_correlation_by_epoch": noise}
-        claim = keyed(judged(pd.DataFrame(rows)), "memorization/noise-at-loss")
-        assert claim.verdict == UNDECIDED and math.isnan(claim.measured)
-        assert claim.p_holds == claim.p_not == 1
+            own = loss[seed] if np.ndim(loss) > 1 else loss
+            rows.append(curved(name, seed, LOSS, [0.1, 0.15, 0.2]))
+            rows[-1] |= {"loss_by_epoch": own, "noise_correlation_by_epoch": noise}
+    found = judged(cut_short(pd.DataFrame(rows), **late))
+    return [x for x in found if "/noise-at-loss/" in x.key]
+
+
+USUAL = "snip", LOSS, [0.1, 0.15, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("loss", "noise"),
+    [
+        (None, None),
+        ([math.nan] * 3, [math.nan] * 3),
+        ([math.nan] * 3, [0.1, 0.15, 0.2]),
+        ([0.2, 0.15, 0.1], [0.1, 0.15, 0.2]),  # below IMP's least loss at once
+        ([0.9, 0.8, 0.75], [0.1, 0.15, 0.2]),  # IMP begins below its least
+        ([LOSS, LOSS, [0.2, 0.1, 0.1]], [0.1, 0.15, 0.2]),  # so in one seed
+    ],
+    ids=["no curves", "no loss", "only noise", "below", "above", "one seed"],
+)
+def test_rivals_without_a_loss_in_common_are_left_out_at_equal_loss(loss, noise):
+    assert at_equal(("random", loss, noise)) == []
+    [claim] = at_equal(USUAL, ("random", loss, noise))
+    [alone] = at_equal(USUAL)
+    assert claim[2:-1] == alone[2:-1] and "least over 1 rivals" in claim.what
+    assert claim.verdict == HOLDS
+
+
+def test_at_equal_loss_nothing_rests_on_a_rival_out_of_budget():
+    other = "random", LOSS, [0.1, 0.12, 0.15]
+    [known], [found] = at_equal(USUAL, other), at_equal(USUAL, other, random=1)
+    assert (known.verdict, found.verdict) == (HOLDS, UNDECIDED)
+    assert (found.p_holds, found.left_out) == (1, 1)
+    [own] = at_equal(USUAL, other, imp=1)
+    assert (own.verdict, own.out_of_budget) == (UNDECIDED, 1)
+
+
+def test_noise_where_each_training_ended_is_shown_whatever_used_up_its_budget():
+    rows = memorizers({"imp": IMP[HOLDS], "snip": BEST, "random": FAR})
+    for late in ({}, {"imp": 1}, {"snip": 1}):
+        noise = keyed(judged(cut_short(rows, **late)), "memorization/noise/")
+        assert noise.verdict == SHOWN and math.isnan(noise.p)
 
 
 # How fast
@@ -262,39 +366,42 @@ FAST = [20, 22, 19, 25, 21, 23]
         ([18, 24, 26, 16, 27, 28], UNDECIDED),
     ],
 )
-def test_epochs_to_99_are_compared_by_ranks_with_every_rival(snip, expected):
-    slow = [None] * 6
-    rows = timed({"imp": FAST, "snip": snip, "random": slow})
+def test_epochs_to_99_are_compared_by_their_logarithms_with_every_rival(snip, expected):
+    rows = timed({"imp": FAST, "snip": snip, "random": [None] * 6})
     claim = keyed(judged(rows), "memorization/epochs")
-    infinite = [math.inf if x is None else x for x in snip]
-    # Exact: also where all six of SNIP tie at "never".
-    test = {
-        side: stats.mannwhitneyu(
-            infinite,
-            FAST,
-            alternative=side,
-            method=stats.PermutationMethod(n_resamples=math.inf, batch=1000),
-        ).pvalue
-        for side in ("greater", "less")
-    }
-    assert claim.p_holds == pytest.approx(test["greater"])
-    assert claim.p_not == pytest.approx(min(1, 2 * test["less"]))
+    slow = [3200 if x is None else x for x in snip]  # the budget of these tests
+    gaps = [np.log(x) - np.log(FAST) for x in (slow, [3200] * 6)]
+    more, fewer = zip(*(tails(x, least=SAME_TIME) for x in gaps), strict=True)
+    assert claim.p_holds == pytest.approx(max(more))
+    assert claim.p_not == pytest.approx(min(1, 2 * min(fewer)))
     assert claim.verdict == expected
-    ratios = np.divide.outer(infinite, FAST)
-    assert claim.measured == pytest.approx(
-        math.exp(np.median(np.log(ratios))) if None not in snip else math.inf
-    )
+    low = min(ends(x, least=SAME_TIME)[1] for x in gaps)
+    high = min(ends(x, 1 - 0.05 / 2, SAME_TIME)[2] for x in gaps)
+    known = np.exp([np.mean(gaps[0]), low, high]).tolist()
+    assert numbers(claim) == pytest.approx(known)
     closest = "SNIP" if None not in snip else "random"  # none is closer: the first
     assert claim.what.startswith(f"epochs of the closest, {closest}, ÷ its epochs")
+    assert (claim.out_of_budget, claim.left_out) == (0, 0)
 
 
-def test_where_neither_ever_fits_99_percent_nothing_is_sooner():
-    rows = timed({"imp": [None] * 6, "snip": [None] * 6})
-    claim = keyed(judged(rows), "memorization/epochs")
-    assert numbers(claim) == [1, 1, 1] and claim.verdict == UNDECIDED
-    never = timed({"imp": [None] * 6, "snip": FAST})
-    claim = keyed(judged(never), "memorization/epochs")
-    assert numbers(claim) == [0, 0, 0] and claim.verdict == NOT
+def test_epochs_that_agree_vary_by_a_twentieth():
+    claim = keyed(judged(timed({"imp": [20] * 4, "snip": [21] * 4})), "memorization/ep")
+    gap = [math.log(21 / 20)] * 4
+    assert numbers(claim) == pytest.approx(np.exp(ends(gap, least=0.05)).tolist())
+    assert claim.p_holds == pytest.approx(tails(gap, least=0.05)[0])
+    assert claim.verdict == UNDECIDED
+
+
+def test_where_nobody_ever_fits_99_percent_nothing_is_claimed_to_be_sooner():
+    never = judged(timed({"imp": [None] * 6, "snip": [None] * 6}))
+    assert not [x for x in never if "/epochs/" in x.key]
+    missing = judged(timed({"imp": FAST, "snip": FAST}).drop(columns="epochs_to_99"))
+    assert not [x for x in missing if "/epochs/" in x.key]
+    behind = timed({"imp": [None] * 6, "snip": FAST})
+    claim = keyed(judged(behind), "memorization/epochs")
+    ratios = np.log(FAST) - np.log(3200)
+    assert claim.measured == pytest.approx(math.exp(np.mean(ratios)))
+    assert claim.verdict == NOT
 
 
 def test_another_rival_that_is_slower_does_not_matter():
@@ -304,6 +411,47 @@ def test_another_rival_that_is_slower_does_not_matter():
     assert (one.measured, one.lower, one.p_holds) == pytest.approx(
         (other.measured, other.lower, other.p_holds)
     )
+
+
+SLOW = [40, 44, 39, 51, 46, 43]
+
+
+def test_a_rival_that_used_up_its_budget_unfitted_is_left_out_and_named():
+    """It is no faster than its budget, but is not known to be slower either."""
+    rows = timed({"imp": FAST, "snip": SLOW, "random": [30, 32, 31, 33, 35, None]})
+    late = rows.assign(out_of_budget=[*[0] * 17, 1])
+    claim = keyed(judged(late), "memorization/epochs")
+    alone = timed({"imp": FAST, "snip": SLOW})
+    expected = keyed(judged(alone), "memorization/epochs")
+    assert numbers(claim) == pytest.approx(numbers(expected))
+    assert (claim.p_holds, claim.p_not) == (expected.p_holds, expected.p_not)
+    assert (claim.out_of_budget, claim.left_out) == (0, 1)
+    assert claim.verdict == HOLDS and "least over 1 rivals" in claim.what
+    assert claim.what.endswith("; left out, for they used it up: random")
+    nobody = timed({"imp": FAST, "random": [30, 32, 31, 33, 35, None]})
+    nobody = nobody.assign(out_of_budget=[*[0] * 11, 1])
+    assert not [x for x in judged(nobody) if "/epochs/" in x.key]
+
+
+def test_a_network_that_had_fitted_when_its_budget_ended_counts():
+    rows = timed({"imp": FAST, "snip": SLOW})
+    known = keyed(judged(rows), "memorization/epochs")
+    late = judged(cut_short(rows, imp=1, snip=1))
+    claim = keyed(late, "memorization/epochs")
+    assert (numbers(claim), claim.verdict) == (numbers(known), HOLDS)
+    assert (claim.out_of_budget, claim.left_out) == (0, 0)
+    # Of the points, which it might have had more of, nothing is known.
+    assert keyed(late, "memorization/points").out_of_budget == 1
+
+
+def test_own_networks_that_used_up_their_budget_unfitted_decide_nothing():
+    rows = timed({"imp": [*FAST[:5], None], "snip": [4, 5, 4, 5, 4, 5]})
+    settled = keyed(judged(rows), "memorization/epochs")
+    assert (settled.verdict, settled.out_of_budget) == (NOT, 0)
+    late = rows.assign(out_of_budget=[*[0] * 5, 1, *[0] * 6])
+    claim = keyed(judged(late), "memorization/epochs")
+    assert (claim.verdict, claim.out_of_budget) == (UNDECIDED, 1)
+    assert numbers(claim) == numbers(settled)
 
 
 # Ablations
@@ -329,8 +477,9 @@ def test_an_ablation_that_changes_less_than_the_margin_changes_nothing(
     ablation, gap, expected
 ):
     [claim] = judged(ablated(gap, ablation))
-    assert claim.verdict == expected and numbers(claim) == pytest.approx(ends(gap))
-    below, above = tails(gap, 20.0)[1], tails(gap, -20.0)[0]
+    assert claim.verdict == expected
+    assert numbers(claim) == pytest.approx(ends(gap, least=POINTS))
+    below, above = tails(gap, 20.0, POINTS)[1], tails(gap, -20.0, POINTS)[0]
     assert claim.p_holds == pytest.approx(max(below, above))
     assert claim.key == f"memorization/{ablation}/snip/n=1000/0.9"
     assert claim.claim.startswith("SNIP: networks memorize as much")
@@ -340,6 +489,26 @@ def test_random_masks_shuffled_and_other_ablations_are_no_claim():
     assert judged(ablated([0.0] * 4, pruner="random")) == []
     assert judged(ablated([0.0] * 4, "invert")) == []
     assert judged(ablated([0.0] * 4, pruner="imp", resume="finetune")) == []
+
+
+@pytest.mark.parametrize(
+    ("points", "changes", "words"),
+    [
+        ([1000.0] * 4, {}, "both fit all points: capacity does not bind"),
+        (BEST, {"collapsed": True}, "networks collapsed"),
+        ([1000.0, 1000.0, 1000.0, 999.0], {}, ""),
+    ],
+    ids=["all fit", "collapsed", "one does not"],
+)
+def test_an_ablation_that_can_show_nothing_is_not_judged(points, changes, words):
+    rows = memorizers({"snip": points})
+    other = rows.assign(ablation="shuffle", **changes)
+    for both in ([rows, other], [rows.assign(**changes), other]):
+        [claim] = judged(pd.concat(both))
+        assert claim.verdict == (SHOWN if words else HOLDS)
+        assert claim.what.endswith(f"; not judged, for {words}" if words else "seeds")
+        assert math.isnan(claim.p) == bool(words)
+        assert numbers(claim) == pytest.approx(ends([0.0] * 4, least=POINTS))
 
 
 def test_an_ablation_is_undecided_where_a_training_on_either_side_was_cut_short():

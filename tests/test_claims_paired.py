@@ -70,6 +70,29 @@ def test_a_rival_without_numbers_leaves_nothing_decided(order):
     assert math.isnan(nothing.estimate) and nothing[-2:] == (1.0, 1.0)
 
 
+def test_with_an_unsure_rival_it_is_never_more_than_all_however_far_ahead():
+    far = DIFFERENCES | {"z": DIFFERENCES["c"] + 500}
+    sure = against_all(far, mean_of(0.0))
+    for unsure in (["z"], ["a"], list(far)):
+        found = against_all(far, mean_of(0.0), unsure)
+        assert found.p_holds == 1
+        assert found[:4] == sure[:4]  # the numbers are of all rivals
+
+
+def test_that_it_is_not_more_rests_on_sure_rivals_alone_times_the_number_of_all():
+    worse = DIFFERENCES | {"d": DIFFERENCES["c"] - 30}
+    sure = against_all(worse, mean_of(0.0))
+    one = against_all(worse, mean_of(0.0), {"a": 2})
+    assert one.p_not == sure.p_not == pytest.approx(4 * tails(worse["d"])[1])
+    without = against_all(worse, mean_of(0.0), {"d": 1})
+    least = min(tails(x)[1] for x in DIFFERENCES.values())
+    assert without.p_not == pytest.approx(min(1, 4 * least))
+    assert without.closest == "d" and without.p_not > 100 * sure.p_not
+    assert against_all(worse, mean_of(0.0), worse).p_not == 1
+    # A name that is no rival is none.
+    assert against_all(worse, mean_of(0.0), ["x"]).p_not == sure.p_not
+
+
 def test_equal_to_one_of_three_it_seldom_counts_as_more_than_all_or_as_less():
     """At most 5 % each; four standard errors of a share of 1,000 are 2.8 %."""
     rng = np.random.default_rng(1)

@@ -9,6 +9,7 @@ from judging import about, judged, numbers
 from test_figures_robustness import make_network, make_networks
 
 from nfp_jax.claims import HOLDS, SHOWN, UNDECIDED
+from nfp_jax.claims.robustness import clusters_of
 from nfp_jax.estimates import clustered_fit
 
 
@@ -56,10 +57,27 @@ def test_exponents_are_those_of_least_squares_clustered_by_pruner_and_seed():
     claim = about(judged(rows, "robustness"), "Lip/ε grows with sqrt(n)")
     x = np.log(rows[["n", "kept"]].to_numpy(float)) / 2 * [1, -1]
     y = np.log(rows["lipschitz_lower"] / rows["excess"])
-    clusters = rows["pruner"] + rows["init_seed"].astype(str)
+    clusters = rows[["pruner", "init_seed"]].astype(str)
     fit = clustered_fit(x, y, clusters)
     assert numbers(claim) == pytest.approx([ends[0] for ends in fit])
-    assert "(6 clusters)" in claim.what  # three pruners, two seeds
+    assert claim.what.endswith("errors clustered by pruner and by seed")
+    for one in ("pruner", "init_seed"):  # it is that of neither alone
+        other = clustered_fit(x, y, clusters[one])
+        assert numbers(claim) != pytest.approx([ends[0] for ends in other])
+
+
+def test_with_a_single_seed_or_pruner_there_are_no_clusters_and_no_exponents():
+    rows = steep(noise=0.3)
+    for few in (rows[rows["init_seed"] == 0], rows[rows["pruner"] == "imp"]):
+        [claim] = judged(few, "robustness")
+        assert "as steep as" in claim.claim
+
+
+def test_a_seed_of_any_kind_makes_a_cluster():
+    rows = steep()
+    one = rows.assign(init_seed=0, data_seed=0, train_seed=rows["init_seed"])
+    assert clusters_of(one).tolist() == clusters_of(rows).tolist()
+    assert len(np.unique(clusters_of(rows), axis=0)) == 6  # three pruners, two seeds
 
 
 def test_only_networks_that_fit_noise_accurately_count():

@@ -78,10 +78,12 @@ def page_of(directory):
 CLAIMS = [
     Claim(
         *("it, it holds", 'a "run"', "per cent\nand more", 0.1, 1 / 3, 2e-300),
-        *(1e-9, 1.0, 0, 3e-9, "holds", "run/points/imp-rewind/n=10/0.9"),
+        *(1e-9, 1.0, 0, 2, 3e-9, "holds", "run/points/imp-rewind/n=10/0.9"),
     ),
     Claim("‖m‖₁", "ε·sqrt(n d)", "", 1.5, 1.25, math.inf, out_of_budget=3, key="b"),
-    Claim("none", "", "one seed", -0.0, -math.inf, math.nan, 0.5, 0.5, 0, 1.0, key="c"),
+    Claim(
+        "none", "", "one seed", -0.0, -math.inf, math.nan, 0.5, 0.5, 0, p=1.0, key="c"
+    ),
     Claim("slope", "", "", 1.0, 0.5, 1.5, verdict="not judged", key="d"),
 ]
 
@@ -90,13 +92,15 @@ def test_claims_are_read_back_as_they_were_written(tmp_path):
     text = claims_csv(CLAIMS)
     (tmp_path / "claims.csv").write_bytes(text.encode())
     assert text.startswith(
-        "claim,where,what,measured,lower,upper,p_holds,p_not,out_of_budget,p,verdict,key\n"
+        "claim,where,what,measured,lower,upper,p_holds,p_not,out_of_budget,left_out,p,"
+        "verdict,key\n"
     )
     # NaN differs from itself: its name does not.
     assert list(map(repr, read_claims(tmp_path))) == list(map(repr, CLAIMS))
     frame = pd.read_csv(tmp_path / "claims.csv")
     assert frame["upper"][1] == math.inf and math.isnan(frame["upper"][2])
     assert frame["out_of_budget"].tolist() == [0, 3, 0, 0]
+    assert frame["left_out"].tolist() == [2, 0, 0, 0]
 
 
 def test_a_file_of_an_earlier_version_is_refused_with_both_lists_of_columns(tmp_path):
@@ -111,7 +115,7 @@ def test_a_file_of_an_earlier_version_is_refused_with_both_lists_of_columns(tmp_
 
 def test_claims_that_cannot_be_read_name_the_file(tmp_path):
     heads = ",".join(Claim._fields)
-    short, wrong = "a,b,c,1,1,1", "a,b,c,x,1,1,1,1,0,1,holds,k"
+    short, wrong = "a,b,c,1,1,1", "a,b,c,x,1,1,1,1,0,0,1,holds,k"
     lines = [f"{heads}\n{short}\n", f"{heads}\n{wrong}\n"]
     for text in (None, "", "claim,where\nshort,line\n", *lines):
         if text is not None:
@@ -131,11 +135,12 @@ def test_the_page_judges_its_parts_and_keeps_the_claims(written):
 
 
 def test_in_a_terminal_a_claim_has_its_verdict_its_number_and_where_from():
-    line, *judged = claims_text(CLAIMS[:1]).splitlines()
+    line, rest, *judged = claims_text(CLAIMS[:1]).splitlines()
     assert line == (
         "holds          it, it holds: 0.1 [0.333 to 2e-300] (per cent and more; a "
-        '"run")'
+        '"run"); 2 of its trainings used up'
     )
+    assert rest.split(maxsplit=3)[3] == "the verdict does not rest on them"
     assert " ".join(judged) == counted(CLAIMS[:1])
     lines = claims_text([claim._replace(what="word " * 40) for claim in CLAIMS], 80)
     assert max(map(len, lines.splitlines())) <= 80
@@ -148,10 +153,28 @@ def test_in_a_terminal_a_claim_has_its_verdict_its_number_and_where_from():
 
 def test_it_is_said_how_many_trainings_used_up_their_budget():
     assert late_of(CLAIMS[1]) == "; 3 of its trainings used up their budget"
-    assert late_of(CLAIMS[0]) == ""
+    assert late_of(CLAIMS[2]) == ""
+    assert late_of(CLAIMS[0]) == (
+        "; 2 of its trainings used up their budget, and the verdict does not rest on "
+        "them"
+    )
+    undecided = CLAIMS[0]._replace(verdict="undecided", out_of_budget=1)
+    assert late_of(undecided) == "; 3 of its trainings used up their budget"
     text = " ".join(claims_text(CLAIMS).split())
     assert "(; ε·sqrt(n d)); 3 of its trainings used up their budget" in text
-    assert counted(CLAIMS).endswith("used up its budget, which is so of 1.")
+
+
+def test_it_is_said_how_many_claims_a_budget_alone_leaves_undecided():
+    late = CLAIMS[1]._replace(p=0.05)
+    shown = CLAIMS[3]._replace(out_of_budget=4)  # not judged, so not undecided
+    open_ = late._replace(p=0.051)  # undecided in any case
+    end = "used up its budget: for that alone {} claims are undecided."
+    for judged, count in (
+        ([CLAIMS[0], late, CLAIMS[2]], 1),
+        ([CLAIMS[0], shown, open_], 0),
+        ([late, late, shown, open_], 2),
+    ):
+        assert counted(judged).endswith(end.format(count))
 
 
 def test_what_is_not_finite_is_a_sign():

@@ -1,6 +1,5 @@
 """Intervals and tests against textbooks, scipy, other formulas and their coverage."""
 
-import itertools
 import math
 
 import numpy as np
@@ -197,100 +196,6 @@ def test_at_the_margin_it_is_taken_for_within_as_often_as_for_outside_by_chance(
     assert outside == pytest.approx(0.025, abs=0.014)  # doubled for the other side
 
 
-# Ranks
-
-
-@pytest.mark.parametrize(("k", "m"), [(4, 4), (6, 5), (3, 8), (9, 12)])
-def test_a_shift_without_ties_is_tested_by_mann_whitney(k, m):
-    rng = np.random.default_rng(k)
-    a, b = rng.normal(0.7, 1, k), rng.normal(0, 1, m)
-    found = estimates.shift_test(a, b)
-    for side, p in (("greater", found.p_more), ("less", found.p_less)):
-        test = stats.mannwhitneyu(a, b, alternative=side, method="exact")
-        assert p == pytest.approx(test.pvalue)
-    assert found.estimate == pytest.approx(np.median(np.subtract.outer(a, b)))
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ([1.0, 2, 2, 3], [2.0, 2, 4, 5, 5]),
-        ([math.inf] * 4, [1.0] * 4),
-        ([math.inf, math.inf, 3.0], [math.inf, 2.0, 3.0, 1.0]),
-        ([7.0] * 3, [7.0] * 3),
-    ],
-    ids=str,
-)
-def test_where_values_tie_p_values_count_all_divisions_of_them(a, b):
-    both = np.array([*a, *b])
-    ranks = stats.rankdata(both)
-    sums = [sum(x) for x in itertools.combinations(ranks, len(a))]
-    found = estimates.shift_test(a, b)
-    observed = ranks[: len(a)].sum()
-    assert found.p_more == pytest.approx(np.mean(np.array(sums) >= observed))
-    assert found.p_less == pytest.approx(np.mean(np.array(sums) <= observed))
-
-
-@pytest.mark.parametrize(("k", "m"), [(4, 4), (6, 6), (5, 9)])
-def test_the_interval_of_a_shift_has_the_shifts_that_are_not_rejected(k, m):
-    rng = np.random.default_rng(m)
-    a, b = rng.normal(0.7, 1, k), rng.normal(0, 1, m)
-    _, low, high, *_ = estimates.shift_test(a, b)
-    every = np.sort(np.subtract.outer(a, b).ravel())
-    between = (every[1:] + every[:-1]) / 2
-    for shift in [every[0] - 1, *between, every[-1] + 1]:
-        p = [
-            stats.mannwhitneyu(a - shift, b, alternative=side, method="exact").pvalue
-            for side in ("greater", "less")
-        ]
-        assert (low < shift < high) == (min(p) > 0.025)
-
-
-@pytest.mark.parametrize("k", [4, 6, 8])
-def test_the_interval_of_a_shift_covers_it_as_often_as_it_says(k):
-    """Exactly 1 - 2 P(U <= u), for values of any distribution."""
-    u = [
-        sum(x) - k * (k + 1) // 2
-        for x in itertools.combinations(range(1, 2 * k + 1), k)
-    ]
-    shares = np.cumsum(np.bincount(u)) / len(u)
-    level = 1 - 2 * shares[shares <= 0.025].max()
-    draws = np.random.default_rng(k).exponential(size=(1500, 2, k))
-    ends = np.array([estimates.shift_test(a + 1, b)[1:3] for a, b in draws])
-    covered = np.mean((ends[:, 0] < 1) & (ends[:, 1] > 1))
-    # four standard errors of a share of 1,500
-    assert covered == pytest.approx(
-        level, abs=4 * math.sqrt(level * (1 - level) / 1500)
-    )
-
-
-def test_too_few_values_have_a_shift_without_an_interval():
-    found = estimates.shift_test([5.0, 6.0, 7.0], [1.0, 2.0, 3.0])
-    assert found.estimate == 4 and math.isnan(found.lower)
-    assert found.p_more == pytest.approx(1 / 20)
-    for a, b in (([], [1.0]), ([1.0], [math.nan])):
-        nothing = estimates.shift_test(a, b)
-        assert math.isnan(nothing.estimate) and nothing[3:] == (1, 1)
-
-
-def test_times_that_were_never_reached_are_later_than_all():
-    fast, never = [10.0, 12.0, 9.0, 14.0, 11.0], [math.inf] * 5
-    found = estimates.shift_test(never, fast)
-    assert found[:3] == (math.inf,) * 3 and found.p_more == pytest.approx(1 / 252)
-    assert estimates.shift_test(never, never) == (0, 0, 0, 1, 1)
-    some = [20.0, 25.0, math.inf, math.inf, 22.0]
-    found = estimates.shift_test(some, fast)
-    assert (found.estimate, found.upper) == (14.0, math.inf)
-    assert found.lower == 8  # two differences are left out at each end: 6 and 8
-
-
-@pytest.mark.parametrize("never", [[], [math.inf], [math.inf, math.inf]])
-def test_a_shift_the_other_way_round_is_its_negative(never):
-    a, b = [1.0, 4.0, 6.5, 9.0, *never], [2.0, 3.0, 11.0, 5.0]
-    found, back = estimates.shift_test(a, b), estimates.shift_test(b, a)
-    assert back == pytest.approx((-found[0], -found[2], -found[1], found[4], found[3]))
-
-
 # Two means
 
 
@@ -302,7 +207,7 @@ def test_a_shift_the_other_way_round_is_its_negative(never):
     ],
 )
 def test_the_interval_of_two_means_is_welchs(a, b, level):
-    found = estimates.welch_test(a, b, level)
+    found = estimates.welch_test(a, b, confidence=level)
     expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
     assert found[:3] == pytest.approx((np.mean(a) - np.mean(b), *expected))
     for side, p in (("greater", found.p_more), ("less", found.p_less)):
@@ -331,6 +236,21 @@ def test_two_means_of_single_values_have_a_difference_without_an_interval():
     assert estimates.welch_test(lost, [0.0, 5.0]) == pytest.approx(
         estimates.welch_test([1.0, 2.0, 4.0], [0.0, 5.0])
     )
+
+
+def test_two_means_vary_by_no_less_than_what_is_given_on_either_side():
+    a, b = [1.0, 2.0, 4.0, 3.0], [7.0, 7.0, 7.0]
+    found = estimates.welch_test(a, b, least_deviation=0.5)
+    scattered = [6.5, 7.0, 7.5]  # a standard deviation of 0.5
+    assert found == pytest.approx(estimates.welch_test(a, scattered))
+    assert estimates.welch_test(a, scattered, least_deviation=0.4) == (
+        estimates.welch_test(a, scattered)
+    )
+    same = estimates.welch_test(b, b, least_deviation=0.5)
+    half_width = stats.t.ppf(0.975, 4) * 0.5 * math.sqrt(2 / 3)
+    assert same == pytest.approx((0, -half_width, half_width, 0.5, 0.5))
+    single = estimates.welch_test([3.0], b, least_deviation=0.5)
+    assert math.isnan(single.lower) and single[3:] == (1, 1)
 
 
 # Clustered errors
@@ -367,6 +287,51 @@ def test_a_clustered_fit_is_least_squares_with_the_sandwich_of_its_formula():
     np.testing.assert_allclose(named, found)
 
 
+def test_two_sets_of_clusters_have_the_sum_less_that_of_their_intersections():
+    """The sandwich of pairs of rows that share a cluster of either set, by hand."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.repeat(np.arange(6), 10), np.tile(np.arange(5), 12)
+
+    def shared():
+        return rng.normal(size=6)[rows] + rng.normal(size=5)[columns]
+
+    x = np.column_stack([shared(), shared()])
+    y = x @ [2.0, -1.0] + 2 * shared() + rng.normal(size=60)
+    design = np.column_stack([x, np.ones(60)])
+    bread = np.linalg.inv(design.T @ design)
+    scores = design * (y - design @ bread @ design.T @ y)[:, None]
+
+    def variance(same):
+        """Of rows that are the same in pairs, with the factor of so many clusters."""
+        count = len(np.unique(same, axis=0))
+        return count / (count - 1) * np.diag(bread @ scores.T @ same @ scores @ bread)
+
+    first, second = (np.equal.outer(z, z) for z in (rows, columns))
+    single = [variance(first), variance(second)]
+    total = single[0] + single[1] - variance(first & second)
+    errors = np.sqrt(np.maximum(total, np.maximum(*single)))[:2]
+    found = estimates.clustered_fit(x, y, np.column_stack([rows, columns]))
+    np.testing.assert_allclose(
+        found.upper - found.coefficients, stats.t.ppf(0.975, 4) * errors
+    )
+    assert (total > np.maximum(*single))[:2].any()  # else it would show little
+    named = [[f"p{a}", f"{b}"] for a, b in zip(rows, columns, strict=True)]
+    np.testing.assert_allclose(estimates.clustered_fit(x, y, named), found)
+
+
+def test_a_second_set_of_clusters_makes_no_error_smaller_and_the_same_one_none_larger():
+    x, y, member = clustered(np.random.default_rng(3), clusters=8)
+    one = estimates.clustered_fit(x, y, member)
+    other = np.random.default_rng(4).permutation(member)
+    two = estimates.clustered_fit(x, y, np.column_stack([member, other]))
+    np.testing.assert_allclose(two.coefficients, one.coefficients)
+    assert (two.upper >= one.upper - 1e-12).all()
+    twice = estimates.clustered_fit(x, y, np.column_stack([member, member]))
+    np.testing.assert_allclose(twice, one)
+    finer = estimates.clustered_fit(x, y, np.column_stack([member, np.arange(len(y))]))
+    np.testing.assert_array_less(finer.lower, one.lower + 1e-12)
+
+
 def test_it_covers_what_errors_of_single_rows_miss():
     """At least 95 % less what few clusters cost, and four standard errors (4 %)."""
     rng = np.random.default_rng(0)
@@ -383,6 +348,8 @@ def test_it_covers_what_errors_of_single_rows_miss():
 def test_without_two_clusters_or_columns_that_vary_there_is_no_fit():
     x, y, member = clustered(np.random.default_rng(0))
     assert estimates.clustered_fit(x, y, np.zeros(len(y))) is None
+    for both in ([member, np.zeros(len(y))], [np.ones(len(y)), member]):
+        assert estimates.clustered_fit(x, y, np.column_stack(both)) is None
     twice = np.column_stack([x[:, 0], 2 * x[:, 0]])
     assert estimates.clustered_fit(twice, y, member) is None
     assert estimates.clustered_fit(np.ones((len(y), 1)), y, member) is None

@@ -39,6 +39,7 @@ ALLOWED = {
     "claims": {"figures", "joined", "estimates"},
     "report": {"results", "figures"},
     "collection": {"results", "figures", "joined", "claims", "report"},
+    "results_page": {"results", "figures", "joined", "claims", "report", "collection"},
     "__init__": CORE,
 }
 

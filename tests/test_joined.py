@@ -1,5 +1,7 @@
 """Runs side by side: which are joined, at what n, and what of their rows."""
 
+import math
+
 import pandas as pd
 import pytest
 from test_figures import make_interval_row, make_interval_rows, make_row, make_rows
@@ -26,9 +28,23 @@ MODEL = {
     "init": "he_normal",
 }
 
+TRAIN = {
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "batch_size": 64,
+    "max_epochs": 3200,
+    "stop": "settled",
+    "settle_from": 50,
+    "settle_rise": 0.005,
+    "settle_fall": 0.05,
+    "settle_steps": 1000,
+}
+CAPACITY = {"precision": 0.05, "max_steps": 20_000}
+
 
 def make_config(question="memorization", data=None, model=None):
     config = {"data": DATA | (data or {}), "model": MODEL | (model or {})}
+    config |= {"train": TRAIN, "capacity": CAPACITY}
     # As on file: what was asked first, its configurations don't say.
     return config | ({} if question == "memorization" else {"question": question})
 
@@ -157,8 +173,10 @@ def test_budgets_and_optimizers_are_no_part_of_a_stopping_rule():
     check_rules(make_parts(ruled("a", **SETTLED), ruled("b", **train)))
     paper = ruled("a", stop="paper", patience=3, min_epochs=7)
     assert rule_of(paper) == "'paper' (patience = 3)"
-    assert rule_of(make_part([])) == rule_of(ruled("a", stop="still")) == "'still'"
-    check_rules(make_parts(make_part([]), ruled("b", stop="still")))
+    assert rule_of(ruled("a")) == rule_of(ruled("a", stop="still")) == "'still'"
+    unsaid = ruled("a")._replace(config={})  # as on file of the first runs
+    assert rule_of(unsaid) == "'still'"
+    check_rules(make_parts(unsaid, ruled("b", stop="still")))
     check_rules({})
 
 
@@ -174,7 +192,9 @@ def test_a_scope_has_the_run_the_rows_and_the_training_in_words():
         f"{start}, n = 1,000, 95 % removed, selection global, noise 0.5, sgd 0.01, "
         "budget 5,000 epochs"
     )
-    assert scope(make_part(rows, name="run")) == start
+    assert scope(ruled("run")) == start
+    usual = scope(make_part(rows, name="run"))
+    assert usual == f"{start}, adam 0.001, budget 3,200 epochs"
     several = pd.concat([rows, rows.assign(noise=1.0, select="per_layer")])
     assert "noise" not in scope(part, rows=several)
     assert "selection" not in scope(part, rows=several)
@@ -212,6 +232,7 @@ def test_a_line_has_the_values_of_seeds_beside_the_mean_ends_of_information():
         "n": 4000,
         "where": "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)",
         "values": [300.0, 700.0, 340.0],
+        "values_upper": [300.0, 700.0, 340.0],
         "value": 340.0,
         "kept": 5040.0,  # of the search, not the 14 of the information's rows
         "information_n": 12.0,
@@ -219,7 +240,77 @@ def test_a_line_has_the_values_of_seeds_beside_the_mean_ends_of_information():
         "information_upper": 30.5,
         "p_eff_lower": 5055.0,
         "p_eff_upper": 5070.5,
+        "late": 0.0,
+        "missed": pytest.approx(0.1),  # of two intervals at 95 %
     }
+
+
+def test_capacities_that_are_at_least_a_number_have_no_upper_end():
+    searches = [
+        make_search(seed=i, capacity=x, capacity_at_least=y)
+        for i, (x, y) in enumerate([(300, False), (4000, True), (340, None)])
+    ]
+    [line] = capacities(searches, [make_interval_row("imp")]).to_dict("records")
+    assert line["values"] == [300, 4000, 340] and line["value"] == 340
+    assert line["values_upper"] == [300, math.inf, 340]
+    assert line["late"] == 0  # a search that was cut short is what that says
+    none = pd.DataFrame(searches).drop(columns="capacity_at_least")
+    [line] = capacities(none, [make_interval_row("imp")]).to_dict("records")
+    assert line["values_upper"] == line["values"]
+
+
+def test_a_line_counts_what_used_up_its_budget_on_either_side():
+    swaps = [make_swap(seed=i, swap_gap_out_of_budget=x) for i, x in enumerate([2, 1])]
+    information = [
+        make_interval_row("imp", seed=i, out_of_budget=x, confidence=0.99)
+        for i, x in enumerate([4, None])
+    ]
+
+    def line(*swaps):
+        parts = make_parts(
+            make_part(swaps, "swap"), make_part(information, "information")
+        )
+        [found] = beside_information(parts, "swap", "swap_gaps").to_dict("records")
+        assert found["missed"] == pytest.approx(0.02)
+        return found
+
+    assert line(*swaps)["late"] == 7
+    none = [
+        {k: v for k, v in x.items() if k != "swap_gap_out_of_budget"} for x in swaps
+    ]
+    assert line(*none)["late"] == 4
+    assert line(swaps[0], swaps[1] | {"swap_gap_out_of_budget": None})["late"] == 6
+
+
+@pytest.mark.parametrize("confidence", [None, float("nan")])
+def test_an_interval_whose_confidence_is_not_on_file_may_miss(confidence):
+    known = make_interval_row("imp", confidence=0.99)
+    other = make_interval_row("imp", seed=1, confidence=confidence)
+    [line] = capacities([make_search()], [known, other]).to_dict("records")
+    assert line["missed"] == pytest.approx(1.01)
+
+
+def test_information_about_inputs_and_labels_is_another_and_not_joined():
+    labels = make_interval_row("imp", n=4000)
+    data = make_interval_row("imp", n=400, conditioning="data", information_lower=1.0)
+    [line] = capacities([make_search(capacity=400)], [labels, data]).to_dict("records")
+    assert line["information_n"] == 4000
+    assert line["information_lower"] == labels["information_lower"]
+    assert capacities([make_search()], [data]).empty
+    unsaid = pd.DataFrame([labels]).drop(columns="conditioning")
+    assert len(capacities([make_search()], unsaid)) == 1
+
+
+def test_of_several_runs_of_a_question_the_one_with_the_most_rows_is_joined():
+    information = make_part([make_interval_row("imp")], "information")
+    few = make_part([make_search(capacity=7)], "capacity", "few")
+    most = make_part([make_search(seed=i, capacity=9) for i in (0, 1)], "capacity", "m")
+    other = make_part([make_search(capacity=5)], "capacity", "o", data={"dim": 784})
+    there = make_part([make_interval_row("imp")], "information", "t", data={"dim": 784})
+    for runs in ((few, most), (most, few)):
+        parts = make_parts(*runs, other, information, there)
+        found = beside_information(parts, "capacity", "capacity")
+        assert sorted(found["value"]) == [5, 9]  # of each data and network
 
 
 def test_lists_of_gaps_are_concatenated_over_seeds_and_what_is_null_left_out():

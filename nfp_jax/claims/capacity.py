@@ -36,7 +36,7 @@ def claims(part: Part) -> Iterator[Claim]:
                 for name in wide
                 if name != trained
             }
-            step = np.log1p(part.config["capacity"]["precision"])
+            step = np.log1p(part.config.get("capacity", {}).get("precision", 0.05))
             found = against_all(differences, mean_of(step))
             ratio = np.exp(np.array(found.numbers))
             yield Claim(

@@ -254,7 +254,7 @@ def _times(part: Part, both: pd.DataFrame) -> pd.DataFrame:
     if "epochs_to_99" not in both:
         return both.iloc[:0]
     epochs = both["epochs_to_99"].astype("Float64")
-    never = float(part.config["train"]["max_epochs"])
+    never = float(part.config.get("train", {}).get("max_epochs", np.nan))
     return both.assign(
         log_epochs=np.log(epochs.fillna(never).to_numpy(float)), fitted=epochs.notna()
     )
