@@ -40,7 +40,9 @@ def test_capacities_are_compared_with_every_rival_by_their_ratio(imp, expected):
     expected_ends = np.exp([*ends(gap, least=STEP)[:2], upper])
     assert numbers(claim) == pytest.approx(expected_ends.tolist())
     more, less = tails(gap, least=STEP)
-    assert (claim.p_holds, claim.p_not) == pytest.approx((more, min(1, 2 * less)))
+    far = tails(np.log(imp) - np.log([9, 12, 10]), least=STEP)[1]
+    simes = min(2 * min(less, far), max(less, far))
+    assert (claim.p_holds, claim.p_not) == pytest.approx((more, simes))
     assert claim.verdict == expected
     assert "ratio to the closest, SNIP" in claim.what and "90 % removed" in claim.where
     assert claim.key == "capacity/capacity/imp/0.9"

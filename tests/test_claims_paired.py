@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from judging import ends, tails
+from scipy import stats
 from test_figures import make_row
 
-from nfp_jax.claims.paired import against_all, by_seed, mean_of
+from nfp_jax.claims.paired import against_all, by_seed, mean_of, simes
 
 RNG = np.random.default_rng(0)
 DIFFERENCES = {
@@ -127,3 +128,19 @@ def test_by_seed_has_a_line_a_seed_that_all_have():
     assert wide["imp"].tolist() == [1.0, 3.0] and wide["snip"].tolist() == [4.0, 6.0]
     assert wide.index.tolist() == [(0, 0, 0), (2, 2, 2)]
     assert by_seed(pd.DataFrame(rows).assign(loss=None), "loss").empty
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_simes_is_wrong_as_often_as_its_level_says_of_shared_sides(correlation):
+    """One-sided tests of four normal differences, none of them real."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=(4000, 1)), rng.normal(size=(4000, 4))
+    z = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    wrong = np.mean([simes(p, 4) <= 0.05 for p in stats.norm.sf(z)])
+    assert 0.01 < wrong < 0.06  # 0.0034 is the standard error at 0.05
+
+
+def test_simes_combines_what_bonferroni_takes_alone():
+    assert simes([0.01] * 4, 4) == pytest.approx(0.01)
+    assert simes([0.01], 4) == pytest.approx(0.04)  # the others may be anything
+    assert simes([], 4) == 1.0

@@ -112,7 +112,8 @@ def test_the_short_table_has_a_line_a_run_and_measure_and_a_column_a_sparsity():
         headline("points", 1000, 0.95),
         headline("points", 1000, 0.9, measured=1.0, lower=-5.0, upper=2.0),
         headline("epochs", 1000, 0.95, measured=3.5, lower=2.0, verdict="undecided"),
-        headline("points", 200, 0.9, part="digits"),
+        headline("within", 1000, 0.95, verdict="does not hold"),
+        headline("points", 200, 0.9, "small", where="small: digits, mlp 200-200"),
         headline("noise", 1000, 0.9),
         CLAIM._replace(key="gaussian/points/imp-finetune/n=1000/0.9"),
         CLAIM._replace(key="gaussian/points/magnitude_trained-rewind/n=1000/0.9"),
@@ -124,7 +125,9 @@ def test_the_short_table_has_a_line_a_run_and_measure_and_a_column_a_sparsity():
         "| gaussian, n = 1,000 | points more (of 1,000) | 1 (-5 to 2) holds | "
         "47 (40 to 52.5) holds |",
         "| gaussian, n = 1,000 | times sooner at 99 % |  | 3.5 (2 to 52.5) undecided |",
-        "| digits, n = 200 | points more (of 200) | 47 (40 to 52.5) holds |  |",
+        "| gaussian, n = 1,000 | some mask there memorizes as much, to within 2 % of n "
+        "|  | does not hold |",
+        "| small (digits), n = 200 | points more (of 200) | 47 (40 to 52.5) holds |  |",
     ]
     assert len(short_table([])) == 2
 
@@ -133,7 +136,9 @@ def test_the_short_table_takes_no_more_than_the_claims_on_file(written, tmp_path
     found = read_claims(written / "docs")
     (tmp_path / "claims.csv").write_text(claims_csv(found))
     table = "\n".join(short_table(read_claims(tmp_path)))
-    assert table in page_of(written) and "| memorization, n = 1,000 |" in table
+    assert (
+        table in page_of(written) and "| memorization (gaussian), n = 1,000 |" in table
+    )
     readme = (written / "README.md").read_text(encoding="utf-8")
     assert readme == f"# Title\n\nBefore.\n\n{BEGIN}\n{table}\n{END}\n\nAfter.\n"
 
@@ -168,7 +173,7 @@ def test_the_command_writes_the_page_and_says_where(directory, tmp_path, capsys)
     assert results_page.main([*given, "--readme", str(tmp_path / "README.md")]) == 0
     assert capsys.readouterr().out == f"{page}\n"
     assert (tmp_path / "new" / "page").is_dir()
-    assert "| one, n = 1,000 |" in (tmp_path / "README.md").read_text()
+    assert "| one (gaussian), n = 1,000 |" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 "More than every rival" is tested against each of them: it holds where it holds against
 all (an intersection-union test, whose p-value is the largest), and does not hold where
-one rival is certainly as good (the smallest p-value, times the number of rivals).
+some rival is certainly as good (the p-values combined by Simes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ class AgainstAll(NamedTuple):
       lower: the least of the lower ends.
       upper: the least of the upper ends, each at the level divided by the rivals.
       p_holds: p-value of "not more than every rival".
-      p_not: p-value of "more than every rival".
+      p_not: p-value of "more than every rival", by Simes.
     """
 
     closest: str
@@ -73,8 +73,24 @@ def against_all(
         _least(one.lower for one in usual.values()),
         _least(one.upper for one in wide),
         1.0 if unsure else max(_or_one(one.p_more) for one in usual.values()),
-        min(1.0, count * min(better, default=1.0)),
+        simes(better, count),
     )
+
+
+def simes(p: Sequence[float], count: int) -> float:
+    """Returns the p-value of "none of the alternatives" from that of each.
+
+    ``min over k of count p_(k) / k``, where those that are not given count as 1. Valid
+    for p-values that depend positively, as of differences that share one side.
+
+    >>> simes([0.01, 0.01], 3), simes([0.01, 0.9], 3)
+    (0.015, 0.03)
+
+    Reference: Simes 1986, https://doi.org/10.1093/biomet/73.3.751; Sarkar 1998,
+    https://doi.org/10.1214/aos/1028144846.
+    """
+    steps = [count * x / k for k, x in enumerate(sorted(p), 1)]
+    return min([1.0, *steps])
 
 
 def mean_of(least_deviation: float, than: float = 0.0) -> TestFn:

@@ -25,7 +25,7 @@ from nfp_jax.claims.claim import (
     late,
     numbers,
 )
-from nfp_jax.claims.paired import against_all, mean_of
+from nfp_jax.claims.paired import against_all, mean_of, simes
 from nfp_jax.estimates import equivalence_test, mean_test
 from nfp_jax.figures import label_of
 from nfp_jax.joined import SEEDS, Part, main_rows, scope
@@ -119,7 +119,7 @@ def _nothing(
         f"at {100 * level:.4g} %{why}",
         *numbers(tested[largest]),
         p_holds=max(one.p_less for one in tested.values()),
-        p_not=min(1.0, len(names) * min(one.p_more for one in tested.values())),
+        p_not=simes([one.p_more for one in tested.values()], len(names)),
         out_of_budget=late(rows, "swap_gap_out_of_budget"),
         verdict=SHOWN if why else UNDECIDED,
         key=key,
