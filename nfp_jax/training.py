@@ -287,7 +287,7 @@ def make_training(
     >>> data = (jnp.ones((8, 2)), jnp.ones((8, 1)))
     >>> result = train(training, w, mask, data, jax.random.key(0))
     >>> round(float(result.params[0, 0]), 2), float(result.params[1, 0])
-    (0.89, 0.0)
+    (1.0, 0.0)
 
     Reference: Kumar et al. 2024, https://arxiv.org/abs/2402.01089, section 5.
     """

@@ -303,7 +303,7 @@ def test_several_experiments_have_rows_of_their_own_and_a_page_together(tmp_path
     for question in ("capacity", "swap"):
         assert f"<h2>{question}: gaussian, d = 4, C = 2, mlp 8-8 (he_normal)" in page
     claims = read_claims(together)
-    assert len(claims) == 3  # of the swap: it alone has masks from training
+    assert len(claims) == 4  # of the swap: it alone has masks from training
     shown = " ".join(first.stdout.split())
     for claim in claims:
         assert f"{claim.verdict} {claim.claim}: " in shown

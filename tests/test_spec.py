@@ -359,7 +359,9 @@ def test_a_collection_names_what_is_wrong(config, message):
         Collection.from_config(config)
 
 
-@pytest.mark.parametrize("preset", ["", "all", "quick", "smoke", "seed", "paper"])
+@pytest.mark.parametrize(
+    "preset", ["", "all", "core", "quick", "smoke", "seed", "paper"]
+)
 def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
     """Its parts are the other configurations: run alone, they have the same rows."""
     root = Path(__file__).parent.parent
@@ -375,7 +377,7 @@ def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
         asked = name.split("_")[0]
         if asked in experiments.QUESTIONS:
             assert part.question == asked
-    known = "expected one of all, quick, smoke, seed, paper"
+    known = "expected one of all, core, quick, smoke, seed, paper"
     with pytest.raises(ValueError, match=rf"preset 'tiny' of paper\.py, {known}$"):
         get_config("tiny")
 

@@ -250,7 +250,7 @@ def kept_epochs(epochs: int) -> np.ndarray:
     And the last one.
 
     >>> kept_epochs(3).tolist(), len(kept_epochs(12_800))
-    ([1, 2, 3], 549)
+    ([1, 2, 3], 548)
     """
     every = [np.arange(1, min(epochs, 128) + 1)]
     start, step = 128, 2
