@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nfp_jax.claims.claim import TRAINED, Claim, groups, numbers
-from nfp_jax.claims.paired import against_all, by_seed, mean_of
+from nfp_jax.claims.paired import against_all, differences_of, mean_of
 from nfp_jax.figures import label_of
 from nfp_jax.joined import Part, main_rows, scope
 
@@ -28,14 +28,10 @@ def claims(part: Part) -> Iterator[Claim]:
         rivals = group[~group["pruner"].isin(TRAINED)]
         for trained in (x for x in TRAINED if (group["pruner"] == x).any()):
             both = pd.concat([group[group["pruner"] == trained], rivals])
-            wide = by_seed(both, "logarithm")
-            if trained not in wide or len(wide.columns) < 2:
+            differences = differences_of(both, trained, "logarithm")
+            if not differences:
                 continue
-            differences = {
-                str(name): (wide[trained] - wide[name]).to_numpy()
-                for name in wide
-                if name != trained
-            }
+            seeds = len(next(iter(differences.values())))
             step = np.log1p(part.config.get("capacity", {}).get("precision", 0.05))
             found = against_all(differences, mean_of(step))
             ratio = np.exp(np.array(found.numbers))
@@ -44,7 +40,7 @@ def claims(part: Part) -> Iterator[Claim]:
                 "than those of every pruner at initialization",
                 scope(part, sparsity=sparsity, rows=both),
                 f"ratio to the closest, {label_of(found.closest)}; least over "
-                f"{len(differences)} rivals, paired, {len(wide)} seeds; undecided "
+                f"{len(differences)} rivals, paired, {seeds} seeds; undecided "
                 "where a search gives only at least",
                 *numbers(ratio),
                 p_holds=found.p_holds,

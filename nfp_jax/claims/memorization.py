@@ -26,7 +26,7 @@ from nfp_jax.claims.claim import (
     late,
     numbers,
 )
-from nfp_jax.claims.paired import AgainstAll, against_all, by_seed, mean_of
+from nfp_jax.claims.paired import AgainstAll, against_all, differences_of, mean_of
 from nfp_jax.estimates import equivalence_test
 from nfp_jax.figures import label_of
 from nfp_jax.joined import SEEDS, Part, scope, usual_rows
@@ -75,7 +75,7 @@ def _against_rivals(
         "left_out": sum(unsure.values()),
     }
     key = f"{part.name}/{{}}/{trained}-{way}/n={n}/{sparsity:g}"
-    points = _differences(both, trained, POINTS)
+    points = differences_of(both, trained, POINTS)
     if points:
         found = against_all(points, mean_of(RESOLUTION * n), unsure)
         yield _claim(
@@ -92,7 +92,7 @@ def _against_rivals(
     if way == "finetune":
         return  # its trainings begin where others end
     noisy = both["noise"].iloc[0] > 0
-    ended, equal = _differences(both, trained, NOISE), _at_equal_loss(both, trained)
+    ended, equal = differences_of(both, trained, NOISE), _at_equal_loss(both, trained)
     claim = (
         f"Networks under masks of {label} correlate more with the label noise than "
         "those of every pruner at initialization, "
@@ -180,19 +180,6 @@ def _paired(differences: dict[str, np.ndarray]) -> str:
     return f"least over {len(differences)} rivals, paired, {count} seeds"
 
 
-def _differences(
-    both: pd.DataFrame, trained: str, column: str
-) -> dict[str, np.ndarray]:
-    """A column of the trained pruner less that of each rival, seed by seed."""
-    wide = by_seed(both, column)
-    if trained not in wide or len(wide.columns) < 2:
-        return {}
-    own = wide[trained]
-    return {
-        str(name): (own - wide[name]).to_numpy() for name in wide if name != trained
-    }
-
-
 def _at_equal_loss(both: pd.DataFrame, trained: str) -> dict[str, np.ndarray]:
     """The differences in correlation where both first have the least common loss."""
     found: dict[str, list[float]] = {}
@@ -275,7 +262,7 @@ def _sooner(
     known = both[~both["pruner"].isin(slow)]
     differences = {
         name: -values
-        for name, values in _differences(known, trained, "log_epochs").items()
+        for name, values in differences_of(known, trained, "log_epochs").items()
     }
     if not differences:
         return

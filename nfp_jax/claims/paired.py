@@ -113,6 +113,17 @@ def by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return rows.pivot_table(index=SEEDS, columns="pruner", values="value").dropna()
 
 
+def differences_of(
+    rows: pd.DataFrame, pruner: str, column: str
+) -> dict[str, np.ndarray]:
+    """Returns a column of one pruner less that of each other one, seed by seed."""
+    wide = by_seed(rows, column)
+    if pruner not in wide or len(wide.columns) < 2:
+        return {}
+    own = wide[pruner]
+    return {str(name): (own - wide[name]).to_numpy() for name in wide if name != pruner}
+
+
 def _least(values: Any) -> float:
     """The least; NaN where one is."""
     return float(np.min(list(values)))
