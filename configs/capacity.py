@@ -6,7 +6,7 @@ The largest n of which 99 % of the labels are fitted, by bisection: at every n t
 tried the mask is found anew, on the first n points, and a failure is tried again with
 another order of batches. Gaussian inputs in d = 50 with random Boolean labels,
 50-50-50-2 (5,100 weights), seven pruners and the dense network, three sparsities, three
-seeds, at most 40,000 steps a training. ``:smoke`` takes seconds; ``:long`` has four
+seeds, at most 20,000 steps a training. ``:smoke`` takes seconds; ``:long`` has four
 times the steps; ``:seed`` is IMP, SNIP, GraSP and SynFlow at 50 % removed; ``:digits``
 has random labels of ten classes on 8×8 digits; ``:paper`` is 50-200-200-2 over a larger
 grid.

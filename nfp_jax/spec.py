@@ -125,7 +125,7 @@ class CapacitySpec:
 
     share: float = 0.99  # of the labels fitted, at least
     precision: float = 0.05  # the ends of the search are so close, as a ratio less 1
-    max_steps: int = 40_000  # of each training, whatever n; train.max_epochs holds too
+    max_steps: int = 20_000  # of each training, whatever n; train.max_epochs holds too
     tries: int = 2  # orders of batches tried before an n counts as not fitted
 
 
@@ -319,7 +319,9 @@ def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
 
     Coordinates that mean nothing for a pruner are blanked, so that no network is
     trained twice under two names: ``resume`` for masks found without training and for
-    fresh weights, and everything but ``n``, ``noise`` and the seeds for ``dense``.
+    fresh weights, and everything but ``n``, ``noise`` and the seeds for ``dense``. A
+    shuffled mask is always trained from rewound weights: fine-tuned ones are 0 where it
+    keeps what the mask removed.
 
     Args:
       spec: the specification.
@@ -344,6 +346,8 @@ def cells(spec: Spec, *, in_training: Any) -> list[Cell]:
             grid.ablation,
         ):
             dense, resumed = pruner == "dense", pruner in in_training
+            if ablation == "shuffle":
+                resume = "rewind"
             cell = {
                 "pruner": pruner,
                 "sparsity": 0.0 if dense else sparsity,

@@ -101,11 +101,15 @@ def test_only_networks_that_fit_noise_accurately_count():
     assert judged(rows.iloc[:2], "robustness") == []
 
 
-def test_networks_that_were_cut_short_leave_the_law_undecided():
+def test_networks_that_were_cut_short_have_no_part_in_the_law():
     rows = steep(scale=1.5)
-    rows["out_of_budget"] = [1, *[0] * (len(rows) - 1)]
-    law, *_ = judged(rows, "robustness")
-    assert (law.verdict, law.out_of_budget) == (UNDECIDED, 1)
+    rows["out_of_budget"] = 0
+    flat = rows.iloc[:2].assign(lipschitz_lower=1e-6, out_of_budget=[1, 2])
+    expected, *_ = judged(rows, "robustness")
+    law, *_ = judged(pd.concat([rows, flat]), "robustness")
+    assert numbers(law) == numbers(expected)
+    assert (law.verdict, law.out_of_budget, law.left_out) == ("holds", 0, 3)
+    assert "30 networks that fit 95%, without those of 3 trainings" in law.where
 
 
 def test_where_nothing_is_demanded_differently_there_is_no_exponent():

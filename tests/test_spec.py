@@ -479,13 +479,13 @@ def test_cells_are_the_product_without_repetition():
         name: sum(c["pruner"] == name for c in found)
         for name in ("dense", "snip", "imp")
     }
-    assert count == {"dense": 2 * 2, "snip": 2 * 2 * 2 * 2, "imp": 2 * 2 * 2 * 2 * 2}
+    assert count == {"dense": 2 * 2, "snip": 2 * 2 * 2 * 2, "imp": 2 * 2 * 2 * (2 + 1)}
     assert tuple(found[0]) == spec.COORDINATES
     assert {c["resume"] for c in found if c["pruner"] == "snip"} == {""}
 
 
-def test_fresh_weights_resume_from_nowhere():
-    """Else the same network would be trained as rewind and as finetune."""
+def test_fresh_weights_resume_from_nowhere_and_shuffled_masks_rewind():
+    """Else a network would be trained twice, or from the zeros of a fine-tuned one."""
     grid = GridSpec(
         pruner=("imp", "magnitude_trained"),
         resume=("rewind", "finetune"),
@@ -493,10 +493,11 @@ def test_fresh_weights_resume_from_nowhere():
     )
     found = spec.cells(Spec(grid=grid), in_training=TRAINED)
     keys = [tuple(cell.values()) for cell in found]
-    assert len(set(keys)) == len(keys) == 2 * (2 + 2 + 1)
+    assert len(set(keys)) == len(keys) == 2 * (2 + 1 + 1)
     for cell in found:
         fresh = cell["ablation"] == "reinitialize"
         assert (cell["resume"] == "") == fresh
+        assert cell["ablation"] != "shuffle" or cell["resume"] == "rewind"
 
 
 def test_paired_seeds_advance_together():

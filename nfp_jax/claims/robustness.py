@@ -1,9 +1,10 @@
 """The law of robustness: whether networks that fit noise are as steep as it demands.
 
-Of networks with a train accuracy of at least `ACCURATE` alone: one at chance fits
-nothing. The law is a lower bound. That it is met by all networks of a run is a fact
-about them; how steepness grows with n and with the weights kept illustrates the law and
-can neither confirm nor refute it, so that exponents are shown and not judged.
+Of networks with a train accuracy of at least `ACCURATE` alone, for one at chance fits
+nothing, and whose trainings did not use up their budget. The law is a lower bound. That
+it is met by all networks of a run is a fact about them; how steepness grows with n and
+with the weights kept illustrates the law and can neither confirm nor refute it, so that
+exponents are shown and not judged.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ ACCURATE = 0.95
 
 def claims(part: Part) -> Iterator[Claim]:
     """What the rows of such a run say of the law of robustness."""
-    rows = fitting(main_rows(part))
+    accurate = fitting(main_rows(part))
+    rows = in_budget(accurate)
     if len(rows) < 3:
         return
     n, dim, kept, lip, excess = (
@@ -31,6 +33,9 @@ def claims(part: Part) -> Iterator[Claim]:
         for name in ("n", "dim", "kept", "lipschitz_lower", "excess")
     )
     where = f"{scope(part, rows=rows)}; {len(rows)} networks that fit {ACCURATE:.0%}"
+    cut_short = late(accurate)
+    if cut_short:
+        where += f", without those of {cut_short} trainings that used up their budget"
     least = float((lip / excess / np.sqrt(n * dim / kept)).min())
     yield Claim(
         "All networks that fit noise are as steep as the law of robustness demands",
@@ -39,7 +44,7 @@ def claims(part: Part) -> Iterator[Claim]:
         "found, so it has no upper end, and a fact about these networks",
         *(least, least, math.inf),
         p_holds=0.0 if least > 1 else 1.0,
-        out_of_budget=late(rows),
+        left_out=cut_short,
         key=f"{part.name}/law",
     )
     clusters = clusters_of(rows)
@@ -66,6 +71,12 @@ def fitting(rows: pd.DataFrame) -> pd.DataFrame:
     accurate = rows["train_accuracy"].astype(float) >= ACCURATE
     steep = rows["lipschitz_lower"].astype(float) > 0
     return rows[accurate & steep & (rows["excess"].astype(float) > 0)]
+
+
+def in_budget(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that rest on no training that used up its budget, or diverged."""
+    kept = [late(rows.iloc[[i]]) == 0 for i in range(len(rows))]
+    return rows[np.array(kept, dtype=bool)]
 
 
 def exponents(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from nfp_jax.claims.bootstrap import Range, correlation
 from nfp_jax.claims.claim import DATA_FREE, RESOLUTION, TRAINED, Claim, groups, numbers
-from nfp_jax.claims.robustness import clusters_of, exponents, fitting
+from nfp_jax.claims.robustness import clusters_of, exponents, fitting, in_budget
 from nfp_jax.estimates import welch_test
 from nfp_jax.figures import label_of
 from nfp_jax.joined import GROUP, Part, beside_information, main_rows
@@ -146,7 +146,7 @@ def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:
     for part in parts.values():
         if part.question != "robustness" or part.rows.empty:
             continue
-        rows = fitting(main_rows(part))
+        rows = in_budget(fitting(main_rows(part)))
         known = _with_p_eff(rows, parts, part)
         if len(known) < 3:
             continue
