@@ -102,7 +102,7 @@ def _write_together(together: Collection, outcomes: dict[str, "_Outcome"]) -> No
 
     parts = {name: outcome.directory for name, outcome in outcomes.items()}
     directory = results.write_collection(
-        together.out, together.name, together.digest(), parts
+        together.out, together.name, together.digest(), parts, together.shown
     )
     page = collection.write_page(directory)
     print(f"\n{collection.claims_text(collection.read_claims(directory))}")

@@ -40,6 +40,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.name = f"paper-{preset}" if preset else "paper"
     config.out = "results"
     config.parts = ConfigDict(PARTS[preset]())
+    config.shown = tuple(name for name in SENSITIVITIES if name in config.parts)
     return config
 
 
@@ -125,6 +126,11 @@ def _paper() -> dict[str, ConfigDict]:
     return parts
 
 
+# What another budget, rate, schedule, round or rule changes: shown and not judged.
+SENSITIVITIES = (
+    "capacity_long",
+    *(f"sensitivity_{name}" for name in ("rate", "cosine", "rounds", "late")),
+)
 PARTS = {
     "": _default,
     "all": _all,

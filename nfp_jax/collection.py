@@ -48,10 +48,13 @@ def read_parts(directory: str | os.PathLike[str]) -> dict[str, Part]:
     Raises:
       ResultsError: the directory is no collection, or a part can't be read.
     """
-    paths = read_collection(directory)
-    if paths is None:
+    listed = read_collection(directory)
+    if listed is None:
         raise ResultsError(f"{directory} is no collection: it has no collection.json")
-    parts = {name: read_part(name, path) for name, path in paths.items()}
+    parts = {
+        name: read_part(name, path)._replace(judged=name not in listed.shown)
+        for name, path in listed.parts.items()
+    }
     return {name: part for name, part in parts.items() if not part.rows.empty}
 
 
@@ -116,7 +119,8 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
 
 
 def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
-    """The figures of runs read together, by name."""
+    """The figures of runs read together, by name; of those that are judged."""
+    parts = {name: part for name, part in parts.items() if part.judged}
     with matplotlib.style.context(["default", RC]):
         return {
             "capacity_against_p_eff": capacity_against_p_eff(

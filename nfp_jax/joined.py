@@ -34,12 +34,14 @@ class Part(NamedTuple):
       config: the identity of its specification, as in ``config.json``.
       rows: of pruned and dense networks.
       directory: where they are from.
+      judged: whether its claims are judged; those of a sensitivity run are shown.
     """
 
     name: str
     config: Mapping[str, Any]
     rows: pd.DataFrame
     directory: str = ""
+    judged: bool = True
 
     @property
     def question(self) -> str:

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -135,11 +135,12 @@ def write_collection(
     name: str,
     digest: str,
     parts: Mapping[str, os.PathLike[str]],
+    shown: Sequence[str] = (),
 ) -> Path:
     """Writes which directories a collection reads; returns its own.
 
     ``<root>/<name>-<digest>/collection.json`` has the parts' directories by name,
-    relative to it.
+    relative to it, and the names of those whose claims are shown and not judged.
 
     Raises:
       ResultsError: the directory can't be written.
@@ -150,13 +151,26 @@ def write_collection(
     except OSError as error:
         raise ResultsError(f"can't write to {directory}: {error.strerror}") from error
     relative = {part: os.path.relpath(path, directory) for part, path in parts.items()}
-    text = json.dumps({"parts": relative}, indent=2) + "\n"
+    content = {"parts": relative, "shown": [part for part in shown if part in parts]}
+    text = json.dumps(content, indent=2) + "\n"
     write_file(directory / _COLLECTION, text.encode())
     return directory
 
 
-def read_collection(directory: str | os.PathLike[str]) -> dict[str, Path] | None:
-    """The directories of a collection's parts by name; None: it is no collection.
+class Listed(NamedTuple):
+    """What a collection reads.
+
+    Attributes:
+      parts: the parts' directories by name.
+      shown: the names of those whose claims are shown and not judged.
+    """
+
+    parts: dict[str, Path]
+    shown: tuple[str, ...]
+
+
+def read_collection(directory: str | os.PathLike[str]) -> Listed | None:
+    """The directories of a collection's parts; None: it is no collection.
 
     Raises:
       ResultsError: the file that lists them is damaged.
@@ -165,10 +179,12 @@ def read_collection(directory: str | os.PathLike[str]) -> dict[str, Path] | None
     if not file.exists():
         return None
     try:
-        parts = dict(read_json(file)["parts"])
+        content = read_json(file)
+        parts, shown = dict(content["parts"]), tuple(content.get("shown", ()))
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"can't read {file}: it has no parts") from error
-    return {part: Path(directory) / path for part, path in parts.items()}
+    paths = {part: Path(directory) / path for part, path in parts.items()}
+    return Listed(paths, shown)
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,7 @@ class Collection:
     name: str
     out: str
     parts: Mapping[str, Spec]
+    shown: tuple[str, ...] = ()  # parts whose claims are shown and not judged
 
     @classmethod
     def from_config(cls, config: Any) -> "Collection":
@@ -254,7 +255,8 @@ class Collection:
         Args:
           config: a nested mapping with ``parts``, of configurations by name, and the
             ``name`` and ``out`` of the whole; or an object with ``to_dict``. The parts
-            lie in ``out`` too, each where it would lie if it were run alone.
+            lie in ``out`` too, each where it would lie if it were run alone. ``shown``
+            names the parts, sensitivity runs, whose claims are shown and not judged.
 
         Raises:
           SpecError: as ``Spec.from_config``, its field after ``parts.NAME.``; no part.
@@ -282,7 +284,10 @@ class Collection:
                 parts[part] = Spec.from_config({**own, "out": out})
             except SpecError as error:
                 raise SpecError(f"parts.{part}.{error}") from error
-        return cls(name, out, parts)
+        shown = _convert(plain.get("shown", ()), tuple[str, ...], "shown")
+        for i, part in enumerate(shown):
+            _require(part in parts, f"shown[{i}]", part, f"one of {', '.join(parts)}")
+        return cls(name, out, parts, shown)
 
     def digest(self) -> str:
         """Returns the hash of the parts' names and hashes: 10 hexadecimal digits."""

@@ -329,6 +329,20 @@ def test_rows_on_file_are_judged_as_those_in_memory(tmp_path, quick):
     assert list(dict.fromkeys(names)) == [*ROWS, "together"]
 
 
+def test_a_sensitivity_run_is_shown_whatever_its_rule_and_changes_no_verdict(quick):
+    parts = make_parts(*(make_part(rows, name) for name, rows in ROWS.items()))
+    found = claims(parts)
+    name, train = "memorization", {"stop": "paper"}
+    other = make_part(ROWS[name], name, train=train)._replace(name="again")
+    with pytest.raises(ResultsError, match="claims are judged over rows of one"):
+        claims({**parts, "again": other})
+    both = claims({"again": other._replace(judged=False), **parts})
+    own = [x for x in both if x.key.startswith("again/")]
+    assert own and {x.verdict for x in own} == {SHOWN}
+    rest = [x for x in both if x not in own]
+    assert list(map(repr, rest)) == list(map(repr, found))
+
+
 def test_keys_are_unique_on_a_page(quick):
     found = claims(make_parts(*(make_part(rows, name) for name, rows in ROWS.items())))
     keys = [x.key for x in found]

@@ -285,7 +285,8 @@ def test_parts_are_found_relative_to_the_collection_wherever_it_is(tmp_path):
     run = make_run(tmp_path / "first", "capacity")
     directory = make_collection(tmp_path / "first", {"capacity": run})
     assert json.loads((directory / "collection.json").read_text()) == {
-        "parts": {"capacity": "../capacity-ab12"}
+        "parts": {"capacity": "../capacity-ab12"},
+        "shown": [],
     }
     (tmp_path / "first").rename(tmp_path / "second")
     [(name, part)] = read_parts(tmp_path / "second" / directory.name).items()

@@ -42,15 +42,15 @@ TRAIN = {
 CAPACITY = {"precision": 0.05, "max_steps": 20_000}
 
 
-def make_config(question="memorization", data=None, model=None):
+def make_config(question="memorization", data=None, model=None, train=None):
     config = {"data": DATA | (data or {}), "model": MODEL | (model or {})}
-    config |= {"train": TRAIN, "capacity": CAPACITY}
+    config |= {"train": TRAIN | (train or {}), "capacity": CAPACITY}
     # As on file: what was asked first, its configurations don't say.
     return config | ({} if question == "memorization" else {"question": question})
 
 
 def make_part(rows, question="memorization", name=None, **groups):
-    """A run of these rows; ``groups`` are changes of its data and model."""
+    """A run of these rows; ``groups`` are changes of its data, model and training."""
     rows = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
     return Part(name or question, make_config(question, **groups), rows)
 

@@ -373,11 +373,11 @@ def test_the_parts_of_a_collection_are_found_also_after_a_move(tmp_path):
     }
     there = write_collection(root, "paper", "cd34", own)
     assert there == root / "paper-cd34"
-    for name, directory in read_collection(there).items():
+    for name, directory in read_collection(there).parts.items():
         assert directory.samefile(own[name])
-    assert list(read_collection(there)) == list(own)
+    assert list(read_collection(there).parts) == list(own)
     root.rename(tmp_path / "moved")
-    found = read_collection(tmp_path / "moved" / "paper-cd34")
+    found = read_collection(tmp_path / "moved" / "paper-cd34").parts
     assert found["swap"].samefile(tmp_path / "moved" / "swap-ab12")
     assert len(read_rows(found["swap"])) == 0
 
@@ -386,7 +386,7 @@ def test_a_collection_is_written_anew_with_the_parts_of_now(tmp_path, results):
     for names in (("a", "b"), ("b",)):
         parts = dict.fromkeys(names, results.directory)
         there = write_collection(tmp_path, "paper", "cd34", parts)
-        assert set(read_collection(there)) == set(names)
+        assert set(read_collection(there).parts) == set(names)
 
 
 def test_the_directory_of_one_run_is_no_collection(results, tmp_path):

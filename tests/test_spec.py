@@ -344,8 +344,13 @@ def test_the_hash_of_a_collection_is_that_of_its_parts():
         ),
         (
             {"part": {}, "parts": {"a": {}}},
-            r"^part is not a field of the configuration; known: name, out, parts$",
+            r"^part is not a field of the configuration; known: name, out, parts, shown$",
         ),
+        (
+            {"parts": {"a": {}, "b": {}}, "shown": ("a", "c")},
+            r"^shown\[1\] is 'c', expected one of a, b$",
+        ),
+        ({"parts": {"a": {}}, "shown": "a"}, "^shown is 'a', expected a tuple of str$"),
         (
             {"name": "../up", "parts": {"a": {}}},
             r"^name is '\.\./up', expected letters",
@@ -374,6 +379,8 @@ def test_the_collection_of_the_paper_is_one(preset, monkeypatch):
     for name, part in whole.parts.items():
         experiments.check_names(part)
         assert experiments.all_cells(part)
+        another = name.startswith("sensitivity") or name == "capacity_long"
+        assert (name in whole.shown) == another
         asked = name.split("_")[0]
         if asked in experiments.QUESTIONS:
             assert part.question == asked

@@ -38,12 +38,17 @@ __all__ = ["HOLDS", "LEVEL", "NOT", "SHOWN", "UNDECIDED", "Claim", "claims"]
 def claims(parts: Mapping[str, Part]) -> list[Claim]:
     """Returns the claims that the rows of these runs speak to, judged together.
 
+    Those of a part that is not ``judged``, a sensitivity run, are shown: they take no
+    part in the correction, and the run may end its trainings by another rule.
+
     Raises:
       ResultsError: two runs ended their trainings by different rules; names both.
     """
     with_rows = {name: part for name, part in parts.items() if not part.rows.empty}
-    check_rules(with_rows)
+    judged = {name: part for name, part in with_rows.items() if part.judged}
+    check_rules(judged)
     drafts: list[Claim] = []
-    for part in with_rows.values():
-        drafts += OF_QUESTION[part.question](part)
-    return judge([*drafts, *together.claims(with_rows)])
+    for name, part in with_rows.items():
+        own = OF_QUESTION[part.question](part)
+        drafts += own if name in judged else (x._replace(verdict=SHOWN) for x in own)
+    return judge([*drafts, *together.claims(judged)])

@@ -53,6 +53,8 @@ def svg(figure: Figure, name: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]  # a page has no place for the XML declaration
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing refers to these
+    # Hundredths of a point are enough; scales and opacities are below 1.
+    text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
     return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
