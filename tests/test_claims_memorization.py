@@ -463,6 +463,11 @@ def ablated(gap, ablation="shuffle", pruner="snip", **changes):
     return pd.concat([rows, other]).assign(**changes)
 
 
+def judged_points(rows):
+    """The claims of rows that don't tell how fast they were."""
+    return judged(rows.drop(columns="epochs_to_99"))
+
+
 @pytest.mark.parametrize(
     ("gap", "expected"),
     [
@@ -476,7 +481,7 @@ def ablated(gap, ablation="shuffle", pruner="snip", **changes):
 def test_an_ablation_that_changes_less_than_the_margin_changes_nothing(
     ablation, gap, expected
 ):
-    [claim] = judged(ablated(gap, ablation))
+    [claim] = judged_points(ablated(gap, ablation))
     assert claim.verdict == expected
     assert numbers(claim) == pytest.approx(ends(gap, least=POINTS))
     below, above = tails(gap, 20.0, POINTS)[1], tails(gap, -20.0, POINTS)[0]
@@ -504,7 +509,7 @@ def test_an_ablation_that_can_show_nothing_is_not_judged(points, changes, words)
     rows = memorizers({"snip": points})
     other = rows.assign(ablation="shuffle", **changes)
     for both in ([rows, other], [rows.assign(**changes), other]):
-        [claim] = judged(pd.concat(both))
+        [claim] = judged_points(pd.concat(both))
         assert claim.verdict == (SHOWN if words else HOLDS)
         assert claim.what.endswith(f"; not judged, for {words}" if words else "seeds")
         assert math.isnan(claim.p) == bool(words)
@@ -516,5 +521,46 @@ def test_an_ablation_is_undecided_where_a_training_on_either_side_was_cut_short(
     for late in (0, 5):
         budget = np.zeros(8, int)
         budget[late] = 1
-        [claim] = judged(rows.assign(out_of_budget=budget))
+        [claim] = judged_points(rows.assign(out_of_budget=budget))
         assert claim.verdict == UNDECIDED and claim.out_of_budget == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        (FAST, SLOW, HOLDS),
+        (SLOW, FAST, NOT),
+        (FAST, [None] * 6, HOLDS),
+        (FAST, [18, 24, 26, 16, 27, 28], UNDECIDED),
+    ],
+)
+@pytest.mark.parametrize("ablation", ["shuffle", "reinitialize"])
+def test_a_mask_is_faster_than_its_ablation_by_the_logarithms_of_epochs(
+    ablation, own, other, expected
+):
+    rows = timed({"snip": own})
+    ablation_rows = timed({"snip": other}).assign(ablation=ablation)
+    claim = keyed(
+        judged(pd.concat([rows, ablation_rows])),
+        f"memorization/{ablation}-epochs/snip/n=1000/0.9",
+    )
+    gap = np.log([x or 3200 for x in other]) - np.log(own)  # the budget of these tests
+    assert claim.verdict == expected
+    assert numbers(claim) == pytest.approx(np.exp(ends(gap, least=SAME_TIME)).tolist())
+    assert [claim.p_holds, claim.p_not] == pytest.approx(tails(gap, least=SAME_TIME))
+
+
+def test_how_fast_an_ablation_is_rests_on_no_training_that_was_cut_short_unfitted():
+    rows = timed({"snip": FAST})
+    other = timed({"snip": [*SLOW[:5], None]}).assign(ablation="shuffle")
+    for late, expected in ((5, 1), (4, 0)):  # the one that never fitted; another
+        budget = np.zeros(6, int)
+        budget[late] = 1
+        both = pd.concat(
+            [rows.assign(out_of_budget=0), other.assign(out_of_budget=budget)]
+        )
+        claim = keyed(judged(both), "memorization/shuffle-epochs")
+        assert claim.out_of_budget == expected
+        assert claim.verdict == (UNDECIDED if expected else HOLDS)
+    never = [timed({"snip": [None] * 6}).assign(ablation=x) for x in ("", "shuffle")]
+    assert not [x for x in judged(pd.concat(never)) if "-epochs/" in x.key]

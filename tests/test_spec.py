@@ -344,7 +344,7 @@ def test_the_hash_of_a_collection_is_that_of_its_parts():
         ),
         (
             {"part": {}, "parts": {"a": {}}},
-            r"^part is not a field of the configuration; known: name, out, parts, shown$",
+            "^part is not a field of the configuration; known: name, out, parts, shown",
         ),
         (
             {"parts": {"a": {}, "b": {}}, "shown": ("a", "c")},
