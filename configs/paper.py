@@ -83,9 +83,10 @@ def _quick() -> dict[str, ConfigDict]:
         "capacity": capacity.get_config(),
         "robustness": robustness.get_config(),
     }
-    parts["swap"].swap.pairs = 3
-    parts["swap"].grid.sparsity = parts["capacity"].grid.sparsity = (0.9, 0.95)
-    parts["information"].grid.sparsity = (0.9, 0.95)
+    parts["swap"].swap.pairs, parts["swap_small"].swap.pairs = 3, 6
+    for name in ("digits", "swap", "information"):
+        parts[name].grid.sparsity = (0.9, 0.95)
+    parts["capacity"].grid.sparsity = (0.9,)
     return parts
 
 
