@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nfp_jax import report
-from nfp_jax.claims import Claim
+from nfp_jax.claims import SHOWN, Claim
 from nfp_jax.collection import (
     claims_csv,
     counted,
@@ -81,6 +81,7 @@ def write_results(
         "",
         *short_table(judged),
         "",
+        *_sensitivity(judged),
         "## Claims",
         "",
         counted(judged),
@@ -119,18 +120,39 @@ def short_table(judged: Sequence[Claim]) -> list[str]:
 
     A line a run and measure, a column a sparsity: the difference in points at settled,
     whether it is within the margin, and the ratio of epochs to 99 %, each with its
-    interval and verdict.
+    interval and verdict. Of claims that are judged alone.
     """
+    return _headlines([claim for claim in judged if claim.verdict != SHOWN])
+
+
+def _sensitivity(judged: Sequence[Claim]) -> list[str]:
+    """The same of runs that are shown and not judged; nothing where there is none."""
+    table = _headlines([claim for claim in judged if claim.verdict == SHOWN])
+    if len(table) == 2:
+        return []
+    words = (
+        "The same in runs with another learning rate, schedule, length of IMP's rounds "
+        "or first look at whether a network has settled: shown and not judged."
+    )
+    return [words, "", *table, ""]
+
+
+def _headlines(claims: Sequence[Claim]) -> list[str]:
+    """The lines of such a table, of these claims."""
     cells: dict[tuple[str, int, str], dict[float, str]] = {}
-    for claim in judged:
+    for claim in claims:
         found = TRAINED_KEY.fullmatch(claim.key)
         if not found or found["what"] not in HEADLINES:
             continue
+        if claim.verdict == SHOWN and found["what"] == "within":
+            continue  # it is nothing but a verdict
         data = claim.where.partition(": ")[2].partition(",")[0]
         name = found["part"]
         name += f" ({data})" if data and data != name else ""
         line = name, int(found["n"]), found["what"]
-        text = f"{number_of(claim.measured)} ({ends_of(claim)}) {claim.verdict}"
+        text = f"{number_of(claim.measured)} ({ends_of(claim)})"
+        if claim.verdict != SHOWN:
+            text += f" {claim.verdict}"
         if found["what"] == "within":  # its numbers are those of the line before
             text = claim.verdict
         cells.setdefault(line, {})[float(found["sparsity"])] = text

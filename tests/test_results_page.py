@@ -130,6 +130,9 @@ def test_the_short_table_has_a_line_a_run_and_measure_and_a_column_a_sparsity():
         "| small (digits), n = 200 | points more (of 200) | 47 (40 to 52.5) holds |  |",
     ]
     assert len(short_table([])) == 2
+    shown = [claim._replace(verdict="not judged") for claim in judged]
+    assert short_table([*judged, *shown]) == short_table(judged)
+    assert len(short_table(shown)) == 2
 
 
 def test_the_short_table_takes_no_more_than_the_claims_on_file(written, tmp_path):
