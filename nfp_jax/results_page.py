@@ -120,14 +120,29 @@ def short_table(judged: Sequence[Claim]) -> list[str]:
 
     A line a run and measure, a column a sparsity: the difference in points at settled,
     whether it is within the margin, and the ratio of epochs to 99 %, each with its
-    interval and verdict. Of claims that are judged alone.
+    interval and verdict. Of runs that are judged.
     """
-    return _headlines([claim for claim in judged if claim.verdict != SHOWN])
+    shown = _shown(judged)
+    return _headlines([x for x in judged if _part_of(x) not in shown])
+
+
+def _part_of(claim: Claim) -> str:
+    return claim.key.partition("/")[0]
+
+
+def _shown(judged: Sequence[Claim]) -> set[str]:
+    """The runs of which no claim is judged: those of sensitivity."""
+    tested = {_part_of(claim) for claim in judged if claim.verdict != SHOWN}
+    return {_part_of(claim) for claim in judged} - tested
 
 
 def _sensitivity(judged: Sequence[Claim]) -> list[str]:
     """The same of runs that are shown and not judged; nothing where there is none."""
-    table = _headlines([claim for claim in judged if claim.verdict == SHOWN])
+    shown = _shown(judged)
+    table = _headlines(
+        [x for x in judged if _part_of(x) in shown and "/within/" not in x.key],
+        judged=False,
+    )
     if len(table) == 2:
         return []
     words = (
@@ -137,24 +152,24 @@ def _sensitivity(judged: Sequence[Claim]) -> list[str]:
     return [words, "", *table, ""]
 
 
-def _headlines(claims: Sequence[Claim]) -> list[str]:
+def _headlines(claims: Sequence[Claim], *, judged: bool = True) -> list[str]:
     """The lines of such a table, of these claims."""
     cells: dict[tuple[str, int, str], dict[float, str]] = {}
     for claim in claims:
         found = TRAINED_KEY.fullmatch(claim.key)
         if not found or found["what"] not in HEADLINES:
             continue
-        if claim.verdict == SHOWN and found["what"] == "within":
-            continue  # it is nothing but a verdict
         data = claim.where.partition(": ")[2].partition(",")[0]
         name = found["part"]
         name += f" ({data})" if data and data != name else ""
         line = name, int(found["n"]), found["what"]
         text = f"{number_of(claim.measured)} ({ends_of(claim)})"
-        if claim.verdict != SHOWN:
+        if judged:
             text += f" {claim.verdict}"
         if found["what"] == "within":  # its numbers are those of the line before
             text = claim.verdict
+        if judged and claim.verdict == SHOWN:
+            text = "both fit all"
         cells.setdefault(line, {})[float(found["sparsity"])] = text
     sparsities = sorted({x for line in cells.values() for x in line})
     heads = ["run", "IMP, rewound, against the best mask at initialization"]
@@ -177,6 +192,11 @@ def _reading() -> list[str]:
         "a share of the labels is fitted. No verdict rests on a training that used up "
         "its budget. Differences are against every rival, never against one chosen for "
         "its result; p-values are corrected by Holm over all claims of this page. "
+        "Points are not compared where a trained mask and one at initialization fit "
+        "all labels: there capacity does not bind. A time to memorize counts as "
+        "infinite where a network settles without it, and as anything beyond the "
+        "budget where that was used up first: a verdict on times holds for all of "
+        "these. "
         "*Gains nothing* and *as much* are equivalence tests with a margin of 2 % of "
         "n, fixed beforehand. Intervals of means are 95 % Student-t intervals over "
         "seeds. p_eff (labels) is the weights kept plus the information about the "
@@ -189,7 +209,7 @@ def _reading() -> list[str]:
 def _claims(judged: Sequence[Claim]) -> Iterator[str]:
     by_part: dict[str, list[Claim]] = {}
     for claim in judged:
-        by_part.setdefault(claim.key.partition("/")[0], []).append(claim)
+        by_part.setdefault(_part_of(claim), []).append(claim)
     for name, mine in by_part.items():
         verdicts = Counter(claim.verdict for claim in mine)
         words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())

@@ -290,9 +290,12 @@ class Collection:
         return cls(name, out, parts, shown)
 
     def digest(self) -> str:
-        """Returns the hash of the parts' names and hashes: 10 hexadecimal digits."""
-        own = {name: (part.name, part.digest()) for name, part in self.parts.items()}
-        text = json.dumps(own, sort_keys=True)
+        """Returns the hash of the parts' names and hashes, and of those that are shown.
+
+        10 hexadecimal digits.
+        """
+        parts = {name: (part.name, part.digest()) for name, part in self.parts.items()}
+        text = json.dumps([parts, sorted(self.shown)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -10,7 +10,8 @@ from scipy import stats
 from test_figures import make_row, make_rows
 
 from nfp_jax.claims import HOLDS, NOT, SHOWN, UNDECIDED
-from nfp_jax.claims.memorization import SAME_TIME, at_loss
+from nfp_jax.claims.memorization import at_loss
+from nfp_jax.claims.times import LEAST_DEVIATION
 
 POINTS = 5.0  # what points of 1,000 are known to: 0.5 % of n
 BEST = [805.0, 790.0, 815.0, 800.0]
@@ -355,41 +356,37 @@ def timed(epochs, **changes):
 
 
 FAST = [20, 22, 19, 25, 21, 23]
+SLOW = [40, 44, 39, 51, 46, 43]
 
 
 @pytest.mark.parametrize(
     ("snip", "expected"),
     [
-        ([40, 44, 39, 51, 46, 43], HOLDS),
+        (SLOW, HOLDS),
         ([None] * 6, HOLDS),
         ([10, 11, 9, 12, 8, 13], NOT),
         ([18, 24, 26, 16, 27, 28], UNDECIDED),
     ],
 )
-def test_epochs_to_99_are_compared_by_their_logarithms_with_every_rival(snip, expected):
+def test_epochs_to_99_are_compared_as_shares_with_every_rival(snip, expected):
     rows = timed({"imp": FAST, "snip": snip, "random": [None] * 6})
     claim = keyed(judged(rows), "memorization/epochs")
-    slow = [3200 if x is None else x for x in snip]  # the budget of these tests
-    gaps = [np.log(x) - np.log(FAST) for x in (slow, [3200] * 6)]
-    more, fewer = zip(*(tails(x, least=SAME_TIME) for x in gaps), strict=True)
-    assert claim.p_holds == pytest.approx(max(more))
-    assert claim.p_not == pytest.approx(min(1, 2 * min(fewer)))
+    shares = [np.zeros(6)]  # of a rival that never fits them
+    p_not = 1.0
+    if None not in snip:
+        shares.append(np.divide(FAST, snip))
+        p_not = 2 * tails(np.divide(snip, FAST), 1.0, LEAST_DEVIATION)[1]
+    p_holds = max(tails(x, 1.0, LEAST_DEVIATION)[1] for x in shares)
+    assert claim.p_holds == pytest.approx(p_holds)
+    assert claim.p_not == pytest.approx(min(1, p_not))
     assert claim.verdict == expected
-    low = min(ends(x, least=SAME_TIME)[1] for x in gaps)
-    high = min(ends(x, 1 - 0.05 / 2, SAME_TIME)[2] for x in gaps)
-    known = np.exp([np.mean(gaps[0]), low, high]).tolist()
+    mean, _, most = ends(shares[-1], least=LEAST_DEVIATION)
+    least = ends(shares[-1], 1 - 0.05 / 2, LEAST_DEVIATION)[1]
+    known = [1 / x if x > 0 else math.inf for x in (mean, most, least)]
     assert numbers(claim) == pytest.approx(known)
     closest = "SNIP" if None not in snip else "random"  # none is closer: the first
     assert claim.what.startswith(f"epochs of the closest, {closest}, ÷ its epochs")
     assert (claim.out_of_budget, claim.left_out) == (0, 0)
-
-
-def test_epochs_that_agree_vary_by_a_twentieth():
-    claim = keyed(judged(timed({"imp": [20] * 4, "snip": [21] * 4})), "memorization/ep")
-    gap = [math.log(21 / 20)] * 4
-    assert numbers(claim) == pytest.approx(np.exp(ends(gap, least=0.05)).tolist())
-    assert claim.p_holds == pytest.approx(tails(gap, least=0.05)[0])
-    assert claim.verdict == UNDECIDED
 
 
 def test_where_nobody_ever_fits_99_percent_nothing_is_claimed_to_be_sooner():
@@ -399,59 +396,85 @@ def test_where_nobody_ever_fits_99_percent_nothing_is_claimed_to_be_sooner():
     assert not [x for x in missing if "/epochs/" in x.key]
     behind = timed({"imp": [None] * 6, "snip": FAST})
     claim = keyed(judged(behind), "memorization/epochs")
-    ratios = np.log(FAST) - np.log(3200)
-    assert claim.measured == pytest.approx(math.exp(np.mean(ratios)))
-    assert claim.verdict == NOT
+    assert (claim.measured, claim.lower, claim.verdict) == (0.0, 0.0, NOT)
 
 
 def test_another_rival_that_is_slower_does_not_matter():
-    few = timed({"imp": FAST, "snip": [40, 44, 39, 51, 46, 43]})
-    more = timed({"imp": FAST, "snip": [40, 44, 39, 51, 46, 43], "random": [None] * 6})
+    few = timed({"imp": FAST, "snip": SLOW})
+    more = timed({"imp": FAST, "snip": SLOW, "random": [None] * 6})
     one, other = (keyed(judged(rows), "memorization/epochs") for rows in (few, more))
     assert (one.measured, one.lower, one.p_holds) == pytest.approx(
         (other.measured, other.lower, other.p_holds)
     )
 
 
-SLOW = [40, 44, 39, 51, 46, 43]
-
-
-def test_a_rival_that_used_up_its_budget_unfitted_is_left_out_and_named():
-    """It is no faster than its budget, but is not known to be slower either."""
-    rows = timed({"imp": FAST, "snip": SLOW, "random": [30, 32, 31, 33, 35, None]})
-    late = rows.assign(out_of_budget=[*[0] * 17, 1])
+@pytest.mark.parametrize("trained", [60, 3200])
+def test_a_rival_that_used_up_its_budget_counts_as_any_time_beyond_it(trained):
+    rows = timed({"imp": FAST, "snip": [*SLOW[:5], None]}).assign(epochs=trained)
+    late = rows.assign(out_of_budget=[*[0] * 11, 1])
     claim = keyed(judged(late), "memorization/epochs")
-    alone = timed({"imp": FAST, "snip": SLOW})
-    expected = keyed(judged(alone), "memorization/epochs")
-    assert numbers(claim) == pytest.approx(numbers(expected))
-    assert (claim.p_holds, claim.p_not) == (expected.p_holds, expected.p_not)
-    assert (claim.out_of_budget, claim.left_out) == (0, 1)
-    assert claim.verdict == HOLDS and "least over 1 rivals" in claim.what
-    assert claim.what.endswith("; left out, for they used it up: random")
-    nobody = timed({"imp": FAST, "random": [30, 32, 31, 33, 35, None]})
-    nobody = nobody.assign(out_of_budget=[*[0] * 11, 1])
-    assert not [x for x in judged(nobody) if "/epochs/" in x.key]
+    first = np.divide(FAST[:5], SLOW[:5])
+    both = [np.append(first, last) for last in (0.0, FAST[5] / trained)]
+    p_holds = [tails(x, 1.0, LEAST_DEVIATION)[1] for x in both]
+    assert claim.p_holds == pytest.approx(max(p_holds)) and claim.p_not == 1
+    assert claim.measured == pytest.approx(1 / both[1].mean())
+    lower = [1 / ends(x, least=LEAST_DEVIATION)[2] for x in both]
+    assert claim.lower == pytest.approx(min(lower))
+    assert (claim.out_of_budget, claim.left_out, claim.verdict) == (0, 1, HOLDS)
+    assert claim.what.endswith("; 1 used up their budget before, and count so")
+    # Whenever it would have fitted them, the claim would have held.
+    for time in (trained + 1, 10 * trained, 10**9):
+        fitted = timed({"imp": FAST, "snip": [*SLOW[:5], time]})
+        known = keyed(judged(fitted), "memorization/epochs")
+        assert known.verdict == HOLDS and known.p_holds <= claim.p_holds + 1e-12
 
 
-def test_a_network_that_had_fitted_when_its_budget_ended_counts():
+def test_a_rival_that_had_fitted_when_its_budget_ended_counts_with_its_time():
     rows = timed({"imp": FAST, "snip": SLOW})
     known = keyed(judged(rows), "memorization/epochs")
-    late = judged(cut_short(rows, imp=1, snip=1))
+    late = judged(cut_short(rows, snip=1))
     claim = keyed(late, "memorization/epochs")
     assert (numbers(claim), claim.verdict) == (numbers(known), HOLDS)
     assert (claim.out_of_budget, claim.left_out) == (0, 0)
     # Of the points, which it might have had more of, nothing is known.
-    assert keyed(late, "memorization/points").out_of_budget == 1
+    assert keyed(late, "memorization/points").left_out == 1
+    own = keyed(judged(cut_short(rows, imp=1)), "memorization/epochs")
+    assert (own.verdict, own.out_of_budget) == (UNDECIDED, 1)
 
 
-def test_own_networks_that_used_up_their_budget_unfitted_decide_nothing():
-    rows = timed({"imp": [*FAST[:5], None], "snip": [4, 5, 4, 5, 4, 5]})
-    settled = keyed(judged(rows), "memorization/epochs")
-    assert (settled.verdict, settled.out_of_budget) == (NOT, 0)
-    late = rows.assign(out_of_budget=[*[0] * 5, 1, *[0] * 6])
-    claim = keyed(judged(late), "memorization/epochs")
-    assert (claim.verdict, claim.out_of_budget) == (UNDECIDED, 1)
-    assert numbers(claim) == numbers(settled)
+def test_one_that_does_not_always_fit_them_is_not_called_the_sooner():
+    rows = timed({"imp": [*FAST[:5], None], "snip": [90, 95, 93, 88, 91, 94]})
+    claim = keyed(judged(rows), "memorization/epochs")
+    assert claim.p_holds == 1 and claim.verdict == UNDECIDED
+    sooner = timed({"imp": [*FAST[:5], None], "snip": [4, 5, 4, 5, 4, 5]})
+    claim = keyed(judged(sooner), "memorization/epochs")
+    assert (claim.verdict, claim.out_of_budget) == (NOT, 0)
+    shares = np.append(np.divide([4, 5, 4, 5, 4], FAST[:5]), 0.0)
+    assert claim.p_not == pytest.approx(tails(shares, 1.0, LEAST_DEVIATION)[1])
+
+
+# What tells nothing
+
+
+def test_where_a_rival_fits_all_points_too_points_are_not_judged():
+    full = [1000.0] * 4
+    rows = memorizers({"imp": full, "snip": full, "random": FAR})
+    for what in ("points", "within"):
+        claim = keyed(judged(rows), f"memorization/{what}")
+        assert claim.verdict == SHOWN
+        assert claim.what.endswith(
+            "for SNIP fit all points too: capacity does not bind"
+        )
+    rows = memorizers({"imp": full, "snip": [1000.0, 1000.0, 1000.0, 999.0]})
+    assert keyed(judged(rows), "memorization/within").verdict == HOLDS
+
+
+def test_masks_that_collapsed_are_counted():
+    rows = memorizers({"imp": IMP[NOT], "snip": BEST}).assign(
+        collapsed=[True, False, True, False] + [False] * 4
+    )
+    found = judged(rows)
+    assert "; 2 of 4 of its masks collapsed" in keyed(found, "memorization/poi").what
 
 
 # Ablations
@@ -535,7 +558,7 @@ def test_an_ablation_is_undecided_where_a_training_on_either_side_was_cut_short(
     ],
 )
 @pytest.mark.parametrize("ablation", ["shuffle", "reinitialize"])
-def test_a_mask_is_faster_than_its_ablation_by_the_logarithms_of_epochs(
+def test_a_mask_is_faster_than_its_ablation_by_the_share_of_epochs(
     ablation, own, other, expected
 ):
     rows = timed({"snip": own})
@@ -544,23 +567,24 @@ def test_a_mask_is_faster_than_its_ablation_by_the_logarithms_of_epochs(
         judged(pd.concat([rows, ablation_rows])),
         f"memorization/{ablation}-epochs/snip/n=1000/0.9",
     )
-    gap = np.log([x or 3200 for x in other]) - np.log(own)  # the budget of these tests
     assert claim.verdict == expected
-    assert numbers(claim) == pytest.approx(np.exp(ends(gap, least=SAME_TIME)).tolist())
-    assert [claim.p_holds, claim.p_not] == pytest.approx(tails(gap, least=SAME_TIME))
+    shares = np.divide(own, [x or np.inf for x in other])
+    mean, low, high = ends(shares, least=LEAST_DEVIATION)
+    known = [1 / x if x > 0 else math.inf for x in (mean, high, low)]
+    assert numbers(claim) == pytest.approx(known)
+    assert claim.p_holds == pytest.approx(tails(shares, 1.0, LEAST_DEVIATION)[1])
 
 
-def test_how_fast_an_ablation_is_rests_on_no_training_that_was_cut_short_unfitted():
-    rows = timed({"snip": FAST})
-    other = timed({"snip": [*SLOW[:5], None]}).assign(ablation="shuffle")
-    for late, expected in ((5, 1), (4, 0)):  # the one that never fitted; another
-        budget = np.zeros(6, int)
-        budget[late] = 1
-        both = pd.concat(
-            [rows.assign(out_of_budget=0), other.assign(out_of_budget=budget)]
-        )
-        claim = keyed(judged(both), "memorization/shuffle-epochs")
-        assert claim.out_of_budget == expected
-        assert claim.verdict == (UNDECIDED if expected else HOLDS)
+def test_an_ablation_that_used_up_its_budget_counts_as_any_time_beyond_it():
+    rows = timed({"snip": FAST}).assign(out_of_budget=0)
+    other = timed({"snip": [*SLOW[:5], None]}).assign(
+        ablation="shuffle", out_of_budget=[0, 0, 0, 0, 1, 1]
+    )
+    claim = keyed(judged(pd.concat([rows, other])), "memorization/shuffle-epochs")
+    assert (claim.out_of_budget, claim.left_out, claim.verdict) == (0, 1, HOLDS)
+    assert claim.p_not == 1 and claim.upper > claim.measured
+    own = rows.assign(out_of_budget=[0, 0, 0, 0, 0, 1])
+    claim = keyed(judged(pd.concat([own, other])), "memorization/shuffle-epochs")
+    assert (claim.out_of_budget, claim.verdict) == (1, UNDECIDED)
     never = [timed({"snip": [None] * 6}).assign(ablation=x) for x in ("", "shuffle")]
     assert not [x for x in judged(pd.concat(never)) if "-epochs/" in x.key]

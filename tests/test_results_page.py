@@ -130,9 +130,13 @@ def test_the_short_table_has_a_line_a_run_and_measure_and_a_column_a_sparsity():
         "| small (digits), n = 200 | points more (of 200) | 47 (40 to 52.5) holds |  |",
     ]
     assert len(short_table([])) == 2
+    # Where capacity does not bind a claim isn't judged; of sensitivity runs none is.
     shown = [claim._replace(verdict="not judged") for claim in judged]
-    assert short_table([*judged, *shown]) == short_table(judged)
     assert len(short_table(shown)) == 2
+    other = [x._replace(key=f"other-{x.key}") for x in shown]
+    assert short_table([*judged, *other]) == short_table(judged)
+    table = "\n".join(short_table([shown[0], *judged[1:]]))
+    assert "| 1 (-5 to 2) holds | both fit all |" in table
 
 
 def test_the_short_table_takes_no_more_than_the_claims_on_file(written, tmp_path):

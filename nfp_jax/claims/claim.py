@@ -128,6 +128,11 @@ def groups(rows: pd.DataFrame, by: Any) -> Iterator[tuple[Any, pd.DataFrame]]:
     yield from rows.groupby(by)
 
 
+def cut_short(rows: pd.DataFrame) -> np.ndarray:
+    """Which rows rest on a training that used up its budget, or diverged; bool."""
+    return np.array([late(rows.iloc[[i]]) > 0 for i in range(len(rows))], dtype=bool)
+
+
 def late(rows: pd.DataFrame, column: str = "out_of_budget") -> int:
     """How many trainings of these rows used up their budget, or diverged.
 

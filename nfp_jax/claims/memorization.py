@@ -9,7 +9,6 @@ besides its layers' densities and its initial weights, where a run has the ablat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,13 +27,23 @@ from nfp_jax.claims.claim import (
     numbers,
 )
 from nfp_jax.claims.paired import AgainstAll, against_all, differences_of, mean_of
-from nfp_jax.estimates import equivalence_test, mean_test
+from nfp_jax.claims.times import (
+    LEAST_DEVIATION,
+    paired_times,
+    times_sooner,
+    with_times,
+)
+from nfp_jax.estimates import equivalence_test
 from nfp_jax.figures import label_of
 from nfp_jax.joined import SEEDS, Part, scope, usual_rows
 
 POINTS, NOISE = "memorized_points", "noise_correlation_normalized"
-# Logarithms of epochs that vary by less from seed to seed are taken to vary by that.
-SAME_TIME = 0.05
+# How times are compared.
+HOW = (
+    f"t test of the share of its epochs, deviation at least {LEAST_DEVIATION:g}; one "
+    "that never fits them takes infinitely many, one that used up its budget before "
+    "any number beyond it, and the budget in the number itself"
+)
 # Ablations by what stays the same where the claim holds.
 SAME = {
     "shuffle": "{label}: networks memorize as much when the mask is shuffled within "
@@ -43,10 +52,10 @@ SAME = {
 }
 # And by what is slower without it, where the claim holds.
 FASTER = {
-    "shuffle": "{label}: networks fit 99 % of the labels in fewer epochs than when the "
-    "mask is shuffled within its layers",
-    "reinitialize": "{label}: networks fit 99 % of the labels in fewer epochs than "
-    "from fresh initial weights",
+    "shuffle": "{label}: networks fit 99 % of the labels in fewer epochs of the last "
+    "training than when the mask is shuffled within its layers",
+    "reinitialize": "{label}: networks fit 99 % of the labels in fewer epochs of the "
+    "last training than from fresh initial weights",
 }
 
 
@@ -84,19 +93,25 @@ def _against_rivals(
     }
     key = f"{part.name}/{{}}/{trained}-{way}/n={n}/{sparsity:g}"
     points = differences_of(both, trained, POINTS)
+    full = _all_fit(own, rivals, n)
+    collapsed = _collapsed(own)
+    broken = f"; {collapsed} of {len(own)} of its masks collapsed" if collapsed else ""
     if points:
         found = against_all(points, mean_of(RESOLUTION * n), unsure)
         yield _claim(
             f"Networks under masks of {label} memorize more points than those of "
             "every pruner at initialization",
             f"points at settled, less those of the closest, {{}}; {_paired(points)}"
-            f"{_named(unsure)}",
+            f"{_named(unsure)}{broken}{full}",
             found,
             key=key.format("points"),
+            verdict=SHOWN if full else UNDECIDED,
             **fixed,
         )
     if points and way == "rewind":
-        yield _within_margin(points, unsure, label, n, key.format("within"), fixed)
+        within = _within_margin(points, unsure, label, n, key.format("within"), fixed)
+        verdict = SHOWN if full else UNDECIDED
+        yield within._replace(what=f"{within.what}{broken}{full}", verdict=verdict)
     if way == "finetune":
         return  # its trainings begin where others end
     noisy = both["noise"].iloc[0] > 0
@@ -119,12 +134,22 @@ def _against_rivals(
         yield _claim(
             f"{claim}at the least training loss that both reach",
             f"{what}{_paired(equal)}{_named(unsure)}; those that never have a loss in "
-            "common with it are left out",
+            f"common with it are left out{broken}",
             against_all(equal, mean_of(0.0), unsure),
             key=key.format("noise-at-loss"),
+            verdict=SHOWN if collapsed else UNDECIDED,
             **fixed,
         )
-    yield from _sooner(_times(part, both), trained, label, key.format("epochs"), fixed)
+    yield from _sooner(both, trained, label, key.format("epochs"), fixed)
+
+
+def _all_fit(own: pd.DataFrame, rivals: pd.DataFrame, n: int) -> str:
+    """Why points can't tell a pruner from its rivals; empty where they can."""
+    fit = rivals.groupby("pruner")[POINTS].min().astype(float) >= n
+    if fit.any() and (own[POINTS].astype(float) >= n).all():
+        names = ", ".join(label_of(str(name)) for name in fit.index[fit])
+        return f"; not judged, for {names} fit all points too: capacity does not bind"
+    return ""
 
 
 def _within_margin(
@@ -240,63 +265,56 @@ def at_loss(loss: np.ndarray, values: np.ndarray, target: float) -> float:
     return float(values[first - 1] + share * (values[first] - values[first - 1]))
 
 
-def _times(part: Part, both: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the logarithm of the epochs until 99 % are fitted.
-
-    Of a network that never fits them, or not within its budget, that of the budget,
-    which is less than its time.
-    """
-    if "epochs_to_99" not in both:
-        return both.assign(log_epochs=np.nan, fitted=False)
-    epochs = both["epochs_to_99"].astype("Float64")
-    never = float(part.config.get("train", {}).get("max_epochs", np.nan))
-    return both.assign(
-        log_epochs=np.log(epochs.fillna(never).to_numpy(float)), fitted=epochs.notna()
-    )
-
-
 def _sooner(
     both: pd.DataFrame, trained: str, label: str, key: str, fixed: dict[str, Any]
 ) -> Iterator[Claim]:
     """Whether 99 % are fitted in fewer epochs than under any rival's masks.
 
-    A network that had fitted them when its budget ended tells its time all the same. A
-    rival whose networks used it up before is left out, though it is no faster.
+    No rival is left out: one that used up its budget counts as any time beyond it.
     """
-    if not both["fitted"].any():
+    both = with_times(both)
+    rivals = both[both["pruner"] != trained]
+    if not np.isfinite(both["time_most"]).any():
         return
-    slow = _late_rivals(both[~both["fitted"]])
-    own = slow.pop(trained, 0)
-    known = both[~both["pruner"].isin(slow)]
-    differences = {
-        name: -values
-        for name, values in differences_of(known, trained, "log_epochs").items()
+    times = {
+        str(name): paired_times(both[both["pruner"] == trained], rows)
+        for name, rows in groups(rivals, "pruner")
     }
-    if not differences:
+    times = {name: pairs for name, pairs in times.items() if len(pairs.least)}
+    if not times:
         return
-    found = against_all(differences, mean_of(SAME_TIME))
-    ratio = np.exp(np.array(found.numbers))
+    found = against_all(times, times_sooner)
     yield Claim(
         claim=f"Networks under masks of {label} fit 99 % of the labels in fewer epochs "
         "of the last training than those of every pruner at initialization",
-        what=f"epochs of the closest, {label_of(found.closest)}, ÷ its epochs, "
-        f"{_paired(differences)}; one that never fits them counts with its budget"
-        + (f"; left out, for they used it up: {', '.join(slow)}" if slow else ""),
-        measured=float(ratio[0]),
-        lower=float(ratio[1]),
-        upper=float(ratio[2]),
+        what=f"epochs of the closest, {label_of(found.closest)}, ÷ its epochs, least "
+        f"over {len(times)} rivals, paired, {len(times[found.closest].least)} seeds; "
+        f"{HOW}{_cut_short(rivals)}",
+        measured=found.estimate,
+        lower=found.lower,
+        upper=found.upper,
         p_holds=found.p_holds,
         p_not=found.p_not,
         key=key,
-        **{**fixed, "out_of_budget": own, "left_out": sum(slow.values())},
+        **{**fixed, "left_out": _unknown(rivals)},
     )
+
+
+def _unknown(rows: pd.DataFrame) -> int:
+    """How many networks used up their budget before they fitted 99 %."""
+    return int((rows["time_least"] < rows["time_most"]).sum())
+
+
+def _cut_short(rows: pd.DataFrame) -> str:
+    count = _unknown(rows)
+    return f"; {count} used up their budget before, and count so" if count else ""
 
 
 def _ablated(part: Part) -> Iterator[Claim]:
     """Whether something beside densities, and beside the initial weights, matters."""
     rows = usual_rows(part)
     rows = rows[(rows["pruner"] != "dense") & (rows["resume"] != "finetune")]
-    rows = _times(part, rows)
+    rows = with_times(rows)
     plain = rows[rows["ablation"] == ""]
     for (n, sparsity, pruner), own in groups(plain, ["n", "sparsity", "pruner"]):
         if pruner == "random":
@@ -323,34 +341,36 @@ def _ablated(part: Part) -> Iterator[Claim]:
                 verdict=SHOWN if why else UNDECIDED,
                 key=f"{part.name}/{ablation}/{pruner}/n={n}/{sparsity:g}",
             )
-            if own["fitted"].any() or rows.loc[here, "fitted"].any():
-                yield _faster(part, own, rows[here], both)
+            other = rows[here]
+            known = pd.concat([own["time_most"], other["time_most"]])
+            if np.isfinite(known).any() and not _collapsed(both):
+                yield _faster(part, own, other)
 
 
-def _faster(
-    part: Part, own: pd.DataFrame, other: pd.DataFrame, both: pd.DataFrame
-) -> Claim:
-    """Whether masks of a pruner are faster as they are; ``both``: paired by seed."""
-    pruner, n, sparsity, ablation = (
-        str(own["pruner"].iloc[0]),
-        int(own["n"].iloc[0]),
-        float(own["sparsity"].iloc[0]),
-        str(other["ablation"].iloc[0]),
+def _faster(part: Part, own: pd.DataFrame, other: pd.DataFrame) -> Claim:
+    """Whether masks of a pruner are faster as they are than when they are ablated."""
+    first = own.iloc[0]
+    pruner, n, sparsity = (
+        str(first["pruner"]),
+        int(first["n"]),
+        float(first["sparsity"]),
     )
-    gap = both["log_epochs_ablated"] - both["log_epochs"]
-    tested = mean_test(gap, least_deviation=SAME_TIME)
-    ratio, lower, upper = (math.exp(x) for x in numbers(tested))
+    ablation = str(other["ablation"].iloc[0])
+    times = paired_times(own, other)
+    found = times_sooner(times)
+    ratio, lower, upper = numbers(found)
     return Claim(
         FASTER[ablation].format(label=label_of(pruner)),
         scope(part, n=n, sparsity=sparsity, rows=own),
-        f"epochs of the last training without it ÷ those with it; paired, {len(both)} "
-        "seeds; one that never fits them counts with its budget",
+        f"epochs without it ÷ epochs with it, paired, {len(times.least)} seeds; "
+        f"{HOW}{_cut_short(other)}",
         ratio,
         lower,
         upper,
-        p_holds=tested.p_more,
-        p_not=tested.p_less,
-        out_of_budget=sum(late(rows[~rows["fitted"]]) for rows in (own, other)),
+        p_holds=found.p_more,
+        p_not=found.p_less,
+        out_of_budget=late(own),
+        left_out=_unknown(other),
         key=f"{part.name}/{ablation}-epochs/{pruner}/n={n}/{sparsity:g}",
     )
 
@@ -360,7 +380,12 @@ def _says_nothing(both: pd.DataFrame, n: int) -> str:
     columns = (POINTS, f"{POINTS}_ablated")
     if all((both[name].astype(float) >= n).all() for name in columns):
         return "; not judged, for both fit all points: capacity does not bind"
-    broken = both[["collapsed", "collapsed_ablated"]].astype("boolean").fillna(False)
-    if broken.any(axis=None):
+    if _collapsed(both):
         return "; not judged, for networks collapsed"
     return ""
+
+
+def _collapsed(rows: pd.DataFrame) -> int:
+    """How many networks have no path left from input to output."""
+    names = [name for name in rows if str(name).startswith("collapsed")]
+    return int(rows[names].astype("boolean").fillna(False).to_numpy(bool).sum())

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from nfp_jax.claims.claim import SHOWN, Claim, late, numbers
+from nfp_jax.claims.claim import SHOWN, Claim, cut_short, late, numbers
 from nfp_jax.estimates import clustered_fit
 from nfp_jax.joined import SEEDS, Part, main_rows, scope
 
@@ -75,8 +75,7 @@ def fitting(rows: pd.DataFrame) -> pd.DataFrame:
 
 def in_budget(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that rest on no training that used up its budget, or diverged."""
-    kept = [late(rows.iloc[[i]]) == 0 for i in range(len(rows))]
-    return rows[np.array(kept, dtype=bool)]
+    return rows[~cut_short(rows)]
 
 
 def exponents(
