@@ -166,8 +166,8 @@ def counted(judged: Sequence[Claim]) -> str:
         f"{total}: {', '.join(words)}. Verdicts are corrected by Holm over all of them "
         f"(and so over all sparsities): the probability that any is wrong is at most "
         f"{LEVEL:.0%}, where differences between seeds are about normal. Intervals are "
-        "those of each claim alone. No verdict rests on a training that used up its "
-        f"budget: for that alone {out} claims are undecided."
+        "those of each claim alone. No verdict rests on the points of a training that "
+        f"used up its budget: for that alone {out} claims are undecided."
     )
 
 

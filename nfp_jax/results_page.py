@@ -189,8 +189,8 @@ def _reading() -> list[str]:
         "than 0.5 % of n and the loss fell by less than 5 % (T = 50, 100, 200, …, and "
         "not before 1,000 optimizer steps), or with its budget. *How much* a network "
         "memorizes is its points at settled; *how fast* is the number of epochs until "
-        "a share of the labels is fitted. No verdict rests on a training that used up "
-        "its budget. Differences are against every rival, never against one chosen for "
+        "a share of the labels is fitted. No verdict rests on the points, or the "
+        "correlation, of a training that used up its budget. Differences are against every rival, never against one chosen for "
         "its result; p-values are corrected by Holm over all claims of this page. "
         "Points are not compared where a trained mask and one at initialization fit "
         "all labels: there capacity does not bind. A time to memorize counts as "
@@ -234,7 +234,8 @@ def _claims(judged: Sequence[Claim]) -> Iterator[str]:
 def _part(name: str, part: Part, folder: Path) -> list[str]:
     kind, rows = kind_of(part.rows), part.rows
     lines = [f"## {name}: {part.where}", "", kind.headline(rows), "", *_made(part)]
-    lines += _figures(report.images(rows, f"{name}-"), folder, name)
+    if part.judged:
+        lines += _figures(report.images(rows, f"{name}-"), folder, name)
     lines += [f"Entries of the tables: {kind.entries(rows)}.", ""]
     for measure in kind.tables:
         for title, heads, body in kind.grids(rows, measure):
