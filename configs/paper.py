@@ -84,7 +84,9 @@ def _quick() -> dict[str, ConfigDict]:
         "robustness": robustness.get_config(),
     }
     parts["swap"].swap.pairs, parts["swap_small"].swap.pairs = 3, 6
-    parts["digits"].grid.sparsity = parts["swap"].grid.sparsity = (0.9, 0.95)
+    parts["digits"].grid.sparsity = (0.9, 0.95)
+    parts["swap"].grid.sparsity = (0.95,)
+    parts["robustness"].grid.n = (100, 400)
     parts["information"].grid.sparsity = parts["capacity"].grid.sparsity = (0.9,)
     parts["capacity"].capacity.max_steps = 10_000
     return parts
