@@ -82,7 +82,7 @@ def engine_order(i: int, epoch: int, n: int, batch: int) -> np.ndarray:
     """Returns the order of the points in which our engine trains network i."""
     import jax
 
-    from nfp_jax import training
+    from nfp_jax.engine.examples import epoch_order, padded_size
 
-    padded = training.padded_size(n, batch)
-    return np.asarray(training._order(jax.random.key(i), epoch, n, padded))[:n]
+    padded = padded_size(n, batch)
+    return np.asarray(epoch_order(jax.random.key(i), epoch, n, padded))[:n]

@@ -1,9 +1,10 @@
 """Prune JAX networks, and measure what their masks know about the data.
 
 The names here are the library: masks, scores and pruning, for the params pytree of any
-framework. They need jax, optax and chex alone. The experiment stands beside them, in
-modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``, ``data``,
-``capacity``, ``experiments``.
+framework. They need jax, optax and chex alone. ``run`` runs an experiment and ``read``
+reads its rows; they load what they need when they are called for. What they are made
+of is in modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``,
+``data``, ``capacity``, ``experiments``.
 
 >>> import jax.numpy as jnp
 >>> import nfp_jax as nfp
@@ -12,6 +13,8 @@ modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``, ``dat
 >>> mask["kernel"].tolist()
 [[False, True], [True, False]]
 """
+
+from typing import Any
 
 from nfp_jax.masks import (
     apply_mask,
@@ -87,8 +90,10 @@ __all__ = [
     "prune_many",
     "random",
     "ravel_mask",
+    "read",
     "reinitialize",
     "replace_mask",
+    "run",
     "shuffle_within_layers",
     "snip",
     "sparsity_by_layer",
@@ -100,3 +105,12 @@ __all__ = [
     "top_k_per_layer",
     "unravel_mask",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``run`` and ``read``, loaded when they are called for (PEP 562)."""
+    if name in ("run", "read"):
+        from nfp_jax import running
+
+        return getattr(running, name)
+    raise AttributeError(f"module 'nfp_jax' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 Pure functions of arrays, for one network; ``vmap`` them over many. The capacity is
 searched for with the function that prunes and trains, which is given: ``Search`` is the
 search one step at a time, for a queue. Depends on jax, numpy and `nfp_jax.estimates`.
-The surprise: a search believes that what does not fit n points does not fit more.
+A search believes that what does not fit n points does not fit more.
 """
 
 import math

@@ -7,7 +7,7 @@ where a row takes many networks ``networks/*.jsonl`` (one a cell, a line a netwo
 until the row is on file). Any number of processes may write at once, and a killed one
 does no harm: files appear whole or not at all, shards under names of their own;
 networks are appended, and a torn line is skipped. Knows nothing of JAX: a row is a dict
-of Python numbers, strings and lists. The surprise: a row written twice is kept twice on
+of Python numbers, strings and lists. A row written twice is kept twice on
 file, and the later one counts when it is read.
 """
 

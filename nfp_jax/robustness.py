@@ -4,7 +4,7 @@ The network is ``f = softmax(logits)``, and the norm of inputs and of outputs Eu
 Its constant is never one number: ``lipschitz_lower`` finds a slope that f has,
 ``lipschitz_upper`` proves one that it never exceeds. Both are per unit of the inputs as
 they are; ``in_unit_norm`` turns them into those of the law. Depends on masks, jax and
-numpy. The surprise: both are about all inputs, not those near the data alone.
+numpy. Both are about all inputs, not those near the data alone.
 """
 
 import functools

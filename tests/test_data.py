@@ -19,6 +19,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from nfp_jax import data
+from nfp_jax.data import download, readers
+from nfp_jax.data import images as image_sets
 
 KEY = jax.random.key(0)
 # What a TFDS builder lists of a download.
@@ -443,18 +445,18 @@ def test_a_damaged_cifar_archive_is_named(tmp_path, content, message):
 # The arrays kept
 
 
-def forbid(monkeypatch, function):
+def forbid(monkeypatch, module, function):
     def called(*_):
         raise AssertionError(f"{function} called again")
 
-    monkeypatch.setattr(data, function, called)
+    monkeypatch.setattr(module, function, called)
 
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_the_second_load_takes_the_arrays_kept(tmp_path, monkeypatch, gone):
     write_idx(tmp_path)
     data.load("fashion_mnist", directory=tmp_path)
-    forbid(monkeypatch, "_read_idx")
+    forbid(monkeypatch, readers, "_read_idx")
     for file in IDX_FILES if gone else ():
         (tmp_path / file).unlink()
     check_idx(data.load("fashion_mnist", directory=tmp_path))
@@ -546,7 +548,7 @@ def test_a_set_prepared_by_tfds_is_read_and_kept(tmp_path, monkeypatch):
     )
     assert first.classes == 10
     assert "tensorflow" not in sys.modules
-    forbid(monkeypatch, "_read_prepared")
+    forbid(monkeypatch, image_sets, "read_prepared")
     second = data.load("tiny_images", directory=tmp_path)
     np.testing.assert_array_equal(first.x, second.x)
 
@@ -629,7 +631,7 @@ def test_the_original_files_are_downloaded_once(tmp_path, server, monkeypatch):
     directory = tmp_path / "made" / "for it"
     check_idx(data.load("fashion_mnist", directory=directory))
     assert files_below(directory) == sorted([*IDX_FILES, CACHE])
-    forbid(monkeypatch, "_download")
+    forbid(monkeypatch, image_sets, "fetch_file")
     check_idx(data.load("fashion_mnist", directory=directory))
 
 
@@ -703,8 +705,8 @@ def test_without_data_and_network_one_error_says_what_to_do(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.0 200 OK\r\n\r\n12345"])
 def test_a_server_that_stalls_is_given_up(tmp_path, monkeypatch, begun):
-    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.6)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         offer(
             monkeypatch,

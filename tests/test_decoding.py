@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nfp_jax import decoding, information
-from nfp_jax.decoding import Decoder, Stack, ridge, search
+from nfp_jax.decoding import Decoder, Stack, linear, ridge, search, searching
 
 
 def linear_masks(labels, *, weights=12, keep=4, classes=2, seed=0):
@@ -158,11 +158,11 @@ def test_ridge_in_its_dual_form_is_ridge_and_leaves_one_out():
         without = [np.delete(np.arange(20), i) for i in range(20)]
         return np.stack([predict(w, penalty)[i] for i, w in enumerate(without)])
 
-    tried = [left_out(penalty) for penalty in decoding.PENALTIES]
+    tried = [left_out(penalty) for penalty in linear.PENALTIES]
     best = int(np.argmin([np.mean((one - targets[:20]) ** 2) for one in tried]))
-    expected = predict(np.arange(20), decoding.PENALTIES[best])[20:]
+    expected = predict(np.arange(20), linear.PENALTIES[best])[20:]
     stack = Stack(masks, targets, targets)
-    found = decoding._Ridge(decoding._gram(stack), 20, 30).predict(targets)
+    found = linear._Ridge(linear._gram(stack), 20, 30).predict(targets)
     np.testing.assert_allclose(found, np.concatenate([tried[best], expected]))
 
 
@@ -261,13 +261,13 @@ def test_search_is_a_distribution_over_labelings_and_looks_at_nothing_later(one_
 
 
 def test_what_search_believes_is_a_distribution_of_three_classes_too():
-    found = decoding._Found(
+    found = searching._Found(
         labels=np.array([[0, 1, 2], [2, 2, 2]]),
         overlaps=np.array([0.9, 0.895]),
         margins=np.array([0.5, 3.0, 20.0]),
         classes=3,
     )
-    belief = decoding._believe(found, np.array([-1.0, 2.0, 0.5]))
+    belief = searching._believe(found, np.array([-1.0, 2.0, 0.5]))
     each = [belief.log_prob(y) for y in itertools.product(range(3), repeat=3)]
     assert np.exp(each).sum() == pytest.approx(1, abs=1e-9)
     assert max(each) == belief.log_prob((0, 1, 2)) > math.log(0.1)

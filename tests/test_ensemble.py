@@ -13,6 +13,8 @@ import pytest
 import nfp_jax as nfp
 from nfp_jax import ensemble, models
 from nfp_jax.compaction import make_shrink
+from nfp_jax.engine import devices, lanes
+from nfp_jax.engine import run as engine_run
 from nfp_jax.training import (
     classification_metrics,
     make_training,
@@ -301,7 +303,7 @@ def test_shared_inputs_are_never_copied_into_a_job(lanes):
 
 def test_out_of_memory_halves_the_lanes_and_says_so(monkeypatch, caplog):
     seen = []
-    turn = ensemble._Device.turn
+    turn = lanes.Lanes.turn
 
     def full_above_two(self):
         seen.append(self.programs.width)
@@ -309,7 +311,7 @@ def test_out_of_memory_halves_the_lanes_and_says_so(monkeypatch, caplog):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return turn(self)
 
-    monkeypatch.setattr(ensemble._Device, "turn", full_above_two)
+    monkeypatch.setattr(lanes.Lanes, "turn", full_above_two)
     one_device = jax.local_devices()[:1]
     results, stats = ensemble.run(ENDING, mixed(), lanes=8, devices=one_device)
     assert stats.networks == len(results) == 9
@@ -322,15 +324,15 @@ def test_out_of_memory_halves_the_lanes_and_says_so(monkeypatch, caplog):
 def test_lanes_are_as_many_as_memory_holds(knows, monkeypatch, caplog):
     """Of 100 bytes a lane, by the guess before compiling or the compiler after it."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(ensemble, "_most_lanes", lambda *_: 8)
-    monkeypatch.setattr(ensemble, "_bytes", lambda leaf: 50 * (knows == "guess"))
+    monkeypatch.setattr(engine_run, "most_lanes", lambda *_: 8)
+    monkeypatch.setattr(lanes, "bytes_of", lambda leaf: 50 * (knows == "guess"))
     if knows == "guess":
         leaves = len(jax.tree.leaves(jax.eval_shape(held_by_a_lane)))
-        monkeypatch.setattr(ensemble, "_memory", lambda device: leaves * 300 / 0.8)
+        monkeypatch.setattr(lanes, "memory_of", lambda device: leaves * 300 / 0.8)
     else:
         sizes = iter([1000, 500, 299])
-        monkeypatch.setattr(ensemble, "_footprint", lambda program: next(sizes))
-        monkeypatch.setattr(ensemble, "_memory", lambda device: 300 / 0.8)
+        monkeypatch.setattr(lanes, "footprint", lambda program: next(sizes))
+        monkeypatch.setattr(lanes, "memory_of", lambda device: 300 / 0.8)
     one_device = jax.local_devices()[:1]
     results, stats = ensemble.run(ENDING, mixed()[::3], devices=one_device)
     assert "up to 8 lanes on each of 1 devices (cpu)" in caplog.text
@@ -347,7 +349,7 @@ def test_the_compiler_accounts_for_weights_moments_and_data():
     """A program that holds 3 copies of 1,000 floats, one of them in place."""
     program = jax.jit(lambda a, b: (a + b, b * b), donate_argnums=0)
     numbers = jax.ShapeDtypeStruct((1000,), jnp.float32)
-    assert 12_000 <= ensemble._footprint(program.lower(*[numbers] * 2).compile()) < 13e3
+    assert 12_000 <= devices.footprint(program.lower(*[numbers] * 2).compile()) < 13e3
 
 
 def sparse_jobs():

@@ -9,17 +9,24 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nfp_jax"
-CORE = {"masks", "scores", "pruning"}
+# Faces of folders: ``scores``, ``pruning``, ``training`` and ``ensemble``.
+CORE = {"types", "trees", "losses", "freeze", "masks", "pruners", "scores", "pruning"}
 ALLOWED = {
-    "masks": set(),
-    "scores": {"masks"},
-    "pruning": {"masks", "scores"},
+    "types": set(),
+    "trees": {"types"},
+    "losses": {"types", "trees", "masks"},
+    "masks": {"types", "trees"},
+    "freeze": {"types", "trees", "masks"},
+    "pruners": {"types", "trees", "losses", "masks"},
+    "scores": {"losses", "pruners"},
+    "pruning": {"freeze", "pruners"},
+    "engine": {"types", "trees", "masks", "compaction"},
     "models": set(),
     "data": set(),
     "spec": set(),
     "compaction": {"masks"},
-    "training": {"masks"},
-    "ensemble": {"compaction", "masks", "training"},
+    "training": {"engine"},
+    "ensemble": {"engine"},
     "estimates": set(),
     "capacity": {"masks", "estimates"},
     "robustness": {"masks"},
@@ -39,8 +46,11 @@ ALLOWED = {
     "claims": {"figures", "joined", "estimates"},
     "report": {"results", "figures"},
     "collection": {"results", "figures", "joined", "claims", "report"},
+    "running": {
+        *("results", "cluster", "spec", "experiments", "report", "collection", "data"),
+    },
     "results_page": {"results", "figures", "joined", "claims", "report", "collection"},
-    "__init__": CORE,
+    "__init__": {*CORE, "running"},
 }
 
 

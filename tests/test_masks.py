@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nfp_jax import masks
+from nfp_jax.masks import selection
 from nfp_jax.models import ConvNet
 
 # Two prunable leaves of different shapes around one that is not; 22 weights.
@@ -210,15 +211,15 @@ def test_what_an_earlier_mask_removed_stays_removed(flat, earlier, keep):
 def test_floor_shares_are_exact_where_the_product_overflows(sizes, share):
     sizes = [*sizes, 2**29 - 7 - sum(sizes)]
     keep = math.floor(share * sum(sizes))
-    shares = masks._floor_shares(keep, np.array(sizes)).tolist()
+    shares = selection._floor_shares(keep, np.array(sizes)).tolist()
     assert shares == [keep * size // sum(sizes) for size in sizes]
 
 
 def test_too_many_weights_for_exact_shares_are_refused():
     with pytest.raises(ValueError, match=r"1073741824 .*expected fewer than 2\^30"):
-        masks._floor_shares(1, np.array([2**30]))
+        selection._floor_shares(1, np.array([2**30]))
     with pytest.raises(ValueError, match=r"1073741824 .*expected fewer than 2\^30"):
-        masks._erk_quotas([(2**15, 2**15)], 1)
+        selection._erk_quotas([(2**15, 2**15)], 1)
 
 
 @given(distinct, keeps)
@@ -255,7 +256,7 @@ def test_erk_densities_equal_those_of_another_algorithm(shapes, percent):
     densities = masks.erk_densities(params, percent / 100)
     # 1e-9: rounding of double precision over 200 halvings.
     np.testing.assert_allclose(densities, erk_by_bisection(shapes, keep), rtol=1e-9)
-    quotas = np.asarray(masks._erk_quotas(shapes, keep))
+    quotas = np.asarray(selection._erk_quotas(shapes, keep))
     sizes = [math.prod(shape) for shape in shapes]
     assert quotas.sum() <= keep < quotas.sum() + len(shapes)
     np.testing.assert_allclose(

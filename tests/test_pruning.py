@@ -280,11 +280,40 @@ def test_synflow_in_one_round_is_warned_of_and_in_two_it_is_not():
         ({"keep": 0.5}, r"keep is float32\[1\], expected integers \[rounds\]"),
         ({"keep": np.ones((2, 2), int)}, r"keep is int32\[2, 2\], expected integers"),
         ({"keep": {"a": 101}}, r"keep at 'a' is \[101\]"),
+        ({"keep": [50, 101]}, r"keep is \[50, 101\], expected 0 <= keep <= 100"),
+        ({"keep": [0.5]}, r"keep is float32\[1\], expected integers \[rounds\]"),
     ],
 )
 def test_prune_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         pruning.prune(scores.magnitude(), PARAMS, **options)
+
+
+def test_a_list_of_counts_has_those_of_the_rounds():
+    found = pruning.prune(scores.magnitude(), PARAMS, keep=[80, 50])
+    known = pruning.prune(scores.magnitude(), PARAMS, keep=np.array([80, 50]))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, found, known))
+    traced = jax.jit(
+        lambda a, b: pruning.prune(scores.magnitude(), PARAMS, keep=[a, b])
+    )(80, 50)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, traced, known))
+    # Of parameters that are a list, a list of numbers has those of the leaves.
+    pair = [jnp.arange(6.0).reshape(2, 3), jnp.arange(4.0).reshape(2, 2)]
+    mask = pruning.prune(
+        scores.magnitude(), pair, keep=[2, 3], select=masks.top_k_by_quota
+    )
+    assert [int(leaf.sum()) for leaf in mask] == [2, 3]
+
+
+def test_an_error_of_many_traced_counts_is_one_line():
+    def wrong(counts):
+        return pruning.prune(
+            scores.magnitude(), PARAMS, sparsity=0.5, keep={"a": list(counts)}
+        )
+
+    with pytest.raises(ValueError, match="keep is a dict of 100 arrays") as error:
+        jax.jit(wrong)(jnp.arange(100))
+    assert "\n" not in str(error.value)
 
 
 def test_a_nan_score_names_its_layer_unless_it_is_pruned_already():

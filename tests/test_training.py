@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfp_jax import ensemble, masks, models, scores, training
+from nfp_jax.engine.examples import epoch_order
 from nfp_jax.training import Progress, make_training, train
 
 N, DIM, CLASSES = 20, 5, 3
@@ -531,7 +532,7 @@ def test_shared_inputs_are_fetched_by_row():
 
 def test_every_epoch_goes_through_all_examples_once():
     for n in (1, 7, 10):
-        order = training._order(KEY, 2, n, 10)
+        order = epoch_order(KEY, 2, n, 10)
         assert sorted(order[:n].tolist()) == list(range(n))
 
 

@@ -4,8 +4,8 @@ The initial weights (``init_seed``) and the algorithm's own randomness (``train_
 the order of batches and the scores' draws) are fixed; ``data_seed`` names the inputs
 and the family of data sets, whose set ``k`` is drawn with ``fold_in(key, k)``. Under
 ``"labels"`` inputs and clean labels are those of the draw, and only the noise is drawn
-anew; under ``"data"`` all is. No network is trained under a cell's final mask. The
-surprise: all trainings of a draw end at about the same time, and its rows come then.
+anew; under ``"data"`` all is. No network is trained under a cell's final mask.
+All trainings of a draw end at about the same time, and its rows come then.
 """
 
 import functools

@@ -2,8 +2,8 @@
 
 Cells that share n, noise and seeds share a draw: one data set, one initialization. In
 a draw the dense training serves the dense row, magnitude after training and the first
-round of IMP at every sparsity; one IMP trajectory serves all of its sparsities. The
-surprise: a failure is kept with its cells, not raised.
+round of IMP at every sparsity; one IMP trajectory serves all of its sparsities.
+A failure is kept with its cells, not raised.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 Masks found at initialization or through training, retrained from where ``resume`` says,
 with their ablations; the rows have accuracy, points and bits memorized, and the
-correlation with the label noise. The surprise: jobs are made as lanes ask for them.
+correlation with the label noise. Jobs are made as lanes ask for them.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 The networks and columns of ``memorization``, and beside them what the law of robustness
 speaks of: a lower and an upper end of the Lipschitz constant of the softmax outputs,
-and how far the squared error lies below the noise. The surprise: constants are in units
+and how far the squared error lies below the noise. Constants are in units
 where the training inputs have a mean square norm of 1.
 """
 

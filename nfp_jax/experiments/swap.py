@@ -4,7 +4,7 @@ The control that the theory asks for. A row has ``swap.pairs`` independent draws
 with its own initialization, inputs and labels D. The mask found on D is retrained on D,
 on fresh labels of the same inputs, and on a fresh set; from the initial weights that it
 was found at, and from fresh ones. Of the others' labels the mask knows nothing, so the
-differences are what the information in it is worth. The surprise: a difference is taken
+differences are what the information in it is worth. A difference is taken
 between networks that start from the same weights and see batches in the same order.
 """
 

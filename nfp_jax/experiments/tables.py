@@ -1,7 +1,7 @@
 """The names of a configuration and what each stands for: one table a kind.
 
 A pruner of your own is registered in ``PRUNERS``, a network in ``MODELS``, and so on;
-then a configuration may name it. The surprise: pruning through training (``TRAINED``)
+then a configuration may name it. Pruning through training (``TRAINED``)
 has no entry here; it is made of the dense training in ``lab``.
 """
 

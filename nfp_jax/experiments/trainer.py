@@ -1,7 +1,7 @@
 """One network's training, as a specification has it: the rule, the metrics of a row.
 
 ``training_of`` makes the optimizer, the loss, the metrics and the rule that ends a
-training, and what removes dead neurons from jobs where that pays. The surprise: a
+training, and what removes dead neurons from jobs where that pays. A
 question may have a rule of its own, its ``Budget``, in place of ``train.stop``.
 """
 

@@ -1,0 +1,183 @@
+"""The lanes of a device: networks of one shape, stacked, and what moves them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfp_jax.engine.devices import MEMORY_SHARE, bytes_of, footprint, memory_of
+from nfp_jax.engine.examples import Examples, pad
+from nfp_jax.engine.jobs import Job, limit_of
+from nfp_jax.engine.shapes import abstract, repeated, shapes_of, stacked_on_host
+from nfp_jax.engine.training import Training, TrainResult, TrainState
+
+# Steps between two looks at which lanes are done.
+CHUNK_STEPS = 48
+
+
+# Lanes refilled or read at once; one program serves any number of them.
+AT_ONCE = 16
+
+
+class LanePrograms(NamedTuple):
+    """What moves the lanes of one shape, compiled, and what they hold.
+
+    ``turns`` epochs of at most ``steps`` steps make a chunk; ``held`` are the shapes of
+    (state, data, n) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
+    """
+
+    width: int
+    at_once: int
+    steps: int
+    turns: int
+    held: Any
+    turn: Callable[..., Any]
+    refill: Callable[..., Any]
+    read: Callable[..., Any]
+
+
+@functools.lru_cache(maxsize=256)
+def _lane_programs(
+    training: Training, device: jax.Device, shapes: Any, width: int, room: float | None
+) -> LanePrograms:
+    """Returns the programs of lanes for these jobs, of fewer where memory lacks.
+
+    ``shapes`` are of a job's ``(params, mask, examples, key, limit)``, each with an
+    axis in front, and of the shared inputs.
+    """
+    sample, inputs = abstract(shapes)
+    padded = jax.tree.leaves(sample[2].data)[0].shape[1]
+    steps = -(-padded // min(training.batch_size, padded))
+    turns = max(round(CHUNK_STEPS / steps), 1)
+    axes = Examples(0, 0, None)
+
+    def begin(new: Any, inputs: Any) -> Any:
+        params, mask, examples, key, limit = new
+        init = jax.vmap(training.init, in_axes=(0, 0, axes, 0, 0))
+        state = init(params, mask, examples._replace(inputs=inputs), key, limit)
+        return state, examples.data, examples.n
+
+    def refill(held: Any, lane: Any, new: Any, inputs: Any) -> Any:
+        fresh = begin(new, inputs)
+        return jax.tree.map(functools.partial(_put, lane), held, fresh)
+
+    def turn(state: Any, data: Any, n: Any, inputs: Any) -> Any:
+        one = jax.vmap(training.epoch, in_axes=(0, axes, None))
+        examples = Examples(data, n, inputs)
+        state = jax.lax.fori_loop(
+            0, turns, lambda _, state: one(state, examples, steps), state
+        )
+        return state, jax.vmap(training.done)(state)
+
+    def read(state: TrainState, lane: jax.Array) -> TrainResult:
+        taken = jax.tree.map(lambda leaf: leaf[lane], state)
+        return jax.vmap(training.finish)(taken)
+
+    one = jax.eval_shape(begin, sample, inputs)
+    # Weights and moments, and as much again for gradients and activations, is a guess
+    # that saves compiling for too many; the compiler then knows.
+    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(one))
+    while room is not None and width > 1 and width * guess > room:
+        width //= 2
+    with jax.default_device(device):
+        while True:
+            held = repeated(one, width)
+            turning = jax.jit(turn, donate_argnums=0).lower(*held, inputs).compile()
+            if room is None or width == 1 or footprint(turning) <= room:
+                break
+            width //= 2
+        at_once = min(AT_ONCE, width)
+        lane = jax.ShapeDtypeStruct((at_once,), jnp.int32)
+        filling = jax.jit(refill, donate_argnums=0)
+        return LanePrograms(
+            *(width, at_once, steps, turns, held, turning),
+            filling.lower(held, lane, repeated(sample, at_once), inputs).compile(),
+            jax.jit(read).lower(held[0], lane).compile(),
+        )
+
+
+class Lanes:
+    """The lanes of one shape on a device: their state and what moves it."""
+
+    def __init__(
+        self,
+        training: Training,
+        device: jax.Device,
+        inputs: Any,
+        job: Job,
+        width: int,
+        fit: bool,
+    ) -> None:
+        self.training, self.device, self.inputs = training, device, inputs
+        sample = self._host([job])
+        room = MEMORY_SHARE * memory_of(device) if fit else None
+        self.programs = _lane_programs(
+            training, device, shapes_of((sample, inputs)), width, room
+        )
+        self.seconds = np.zeros(self.programs.width)
+
+        def blank(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jnp.broadcast_to(sample[3], leaf.shape)
+            return jnp.zeros(leaf.shape, leaf.dtype)
+
+        with jax.default_device(device):
+            # A blank lane has a limit of no steps, and so is done; n is a divisor.
+            state, data, n = jax.tree.map(blank, self.programs.held)
+            self.held = (state, data, jnp.ones_like(n))
+
+    def _host(self, jobs: list[Job]) -> Any:
+        """The arguments of ``begin``, stacked over jobs."""
+        parts = []
+        for job in jobs:
+            examples = pad(job.data, self.training.batch_size)
+            parts.append((job.params, job.mask, examples, job.key))
+        stacked = jax.tree.map(lambda *leaves: stacked_on_host(leaves), *parts)
+        limits = np.array([limit_of(job) for job in jobs], np.int32)
+        return (*stacked, limits)
+
+    def refill(self, new: dict[int, Job]) -> None:
+        """Puts a job into each of these lanes."""
+        lanes, jobs = list(new), list(new.values())
+        width, size = self.programs.width, self.programs.at_once
+        for start in range(0, len(lanes), size):
+            part = jobs[start : start + size]
+            lane = np.full(size, width, np.int32)  # past the end: dropped
+            lane[: len(part)] = lanes[start : start + size]
+            part += [part[0]] * (size - len(part))
+            arguments = jax.device_put((lane, self._host(part)), self.device)
+            self.held = self.programs.refill(self.held, *arguments, self.inputs)
+        self.seconds[lanes] = 0.0  # of each lane's network, a share of every turn
+
+    def turn(self) -> Any:
+        """Starts a chunk of epochs in all lanes; which are done, once it has ended."""
+        state, data, n = self.held
+        state, done = self.programs.turn(state, data, n, self.inputs)
+        self.held = (state, data, n)
+        return done
+
+    def read(self, lanes: list[int]) -> list[Callable[[], TrainResult]]:
+        """What fetches the results of these lanes; until then they stay there."""
+        results: list[Callable[[], TrainResult]] = []
+        size = self.programs.at_once
+        for start in range(0, len(lanes), size):
+            part = lanes[start : start + size]
+            lane = np.full(size, part[0], np.int32)
+            lane[: len(part)] = part
+            read = self.programs.read(self.held[0], jax.device_put(lane, self.device))
+            fetch = functools.cache(functools.partial(jax.device_get, read))
+            results += [functools.partial(_at, fetch, i) for i in range(len(part))]
+        return results
+
+
+def _put(lane: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+    return old.at[lane].set(new, mode="drop")
+
+
+def _at(fetch: Callable[[], TrainResult], i: int) -> TrainResult:
+    """One of the results, a copy, so that it keeps no other one alive."""
+    results = fetch()
+    return TrainResult(*jax.tree.map(lambda leaf: np.array(leaf[i]), results[:-1]))

@@ -1,0 +1,85 @@
+"""What a network gets right, over examples taken in chunks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nfp_jax.engine.examples import Batch, Data, Examples, take_batch
+from nfp_jax.masks import Params
+
+Metrics = dict[str, jax.Array]
+
+
+def classification_metrics(
+    apply_fn: Callable[[Params, jax.Array], jax.Array],
+) -> Callable[[Params, Data], Metrics]:
+    """Returns the metrics of a classifier: mean cross-entropy (nats) and accuracy.
+
+    Args:
+      apply_fn: ``apply_fn(params, x) -> logits [batch, classes]``.
+
+    Returns:
+      ``metrics_fn(params, (x, y))``: ``{"loss", "accuracy"}``, float scalars.
+
+    >>> metrics_fn = classification_metrics(lambda params, x: x @ params)
+    >>> metrics = metrics_fn(jnp.eye(2), (jnp.eye(2), jnp.array([0, 0])))
+    >>> float(metrics["accuracy"])
+    0.5
+    """
+
+    def metrics_fn(params: Params, data: Data) -> Metrics:
+        x, y = data
+        return label_metrics(apply_fn(params, x), y)
+
+    return metrics_fn
+
+
+def label_metrics(logits: jax.Array, y: jax.Array) -> Metrics:
+    """Returns mean cross-entropy (nats) and accuracy of logits ``[n, classes]``.
+
+    >>> float(label_metrics(jnp.zeros((1, 2)), jnp.array([0]))["loss"])
+    0.6931471824645996
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    correct = jnp.argmax(logits, axis=-1) == y
+    return {"loss": jnp.mean(losses), "accuracy": jnp.mean(correct.astype(jnp.float32))}
+
+
+def logits_in_chunks(
+    apply_fn: Callable[[Params, jax.Array], jax.Array],
+    params: Params,
+    x: jax.Array,
+    chunk_size: int,
+) -> jax.Array:
+    """Returns ``apply_fn(params, x)``, computed ``chunk_size`` examples at a time.
+
+    >>> double = lambda params, x: 2 * x
+    >>> logits_in_chunks(double, None, jnp.ones((3, 1)), 2).tolist()
+    [[2.0], [2.0], [2.0]]
+    """
+    n = x.shape[0]
+    if n <= chunk_size:
+        return apply_fn(params, x)
+    whole = n // chunk_size * chunk_size
+    chunks = x[:whole].reshape(-1, chunk_size, *x.shape[1:])
+    logits = jax.lax.map(lambda chunk: apply_fn(params, chunk), chunks)
+    logits = logits.reshape(whole, *logits.shape[2:])
+    if whole == n:
+        return logits
+    return jnp.concatenate([logits, apply_fn(params, x[whole:])])
+
+
+def per_example(
+    fn: Callable[[Params, Batch], Any], params: Params, batch: Batch
+) -> Any:
+    """What ``fn`` returns for each example alone, along a leading axis."""
+    if isinstance(batch, Examples):
+        batch = take_batch(batch, jnp.arange(1))
+
+    def of_one(example: Any) -> Any:
+        return fn(params, jax.tree.map(lambda leaf: leaf[None], example))
+
+    return jax.vmap(of_one)(batch)

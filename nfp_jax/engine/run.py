@@ -1,0 +1,147 @@
+"""Many trainings, one after the other on every device."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from nfp_jax.engine.devices import most_lanes
+from nfp_jax.engine.jobs import Job, ShrinkJob, Stats
+from nfp_jax.engine.many_lanes import ManyLanes
+from nfp_jax.engine.one_lane import OneLane
+from nfp_jax.engine.queue import Queue
+from nfp_jax.engine.training import Training, TrainResult
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(
+    training: Training,
+    jobs: Iterable[Job],
+    *,
+    on_finish: Callable[[Job, TrainResult], Iterable[Job] | None] | None = None,
+    on_error: Callable[[Job, Exception], None] | None = None,
+    lanes: int | None = None,
+    shrink: ShrinkJob | None = None,
+    inputs: Any = None,
+    devices: Sequence[jax.Device] | None = None,
+    collect: bool = True,
+    total: int | None = None,
+    progress: bool = False,
+) -> tuple[list[TrainResult], Stats]:
+    """Returns the trained networks, in the order of ``jobs``, and what the run took.
+
+    A network's result depends on its job alone: not on its lane, its place in the
+    queue, the other jobs or the number of devices. Bit by bit so for one number of
+    lanes on one kind of device; another number of lanes, and ``shrink``, sum in another
+    order, which changes the weights by some 1e-7 of their size a step.
+
+    Args:
+      training: from ``make_training``, the same for all jobs.
+      jobs: a sequence is worked off longest job first, by a guess from its examples
+        and kept weights; anything else is taken lazily and in order, so a generator
+        may make each job (score, mask) when a lane is free for it.
+      on_finish: called with each job and its result, in the thread that trained it;
+        may return further jobs, which go to the front of the queue in their order.
+      on_error: called with a job that raised, in training or in ``on_finish``; the
+        others go on. ``None``: the first error ends the run and is raised.
+      lanes: networks trained at once on each device. ``None``: one on a CPU; else what
+        ``MEMORY_SHARE`` of its memory holds, up to ``MOST_LANES`` and its share of the
+        jobs. Halved, with a warning, when a device runs out of memory.
+      shrink: ``shrink(job)``: a smaller network to train in its place, whose result is
+        then that of the job again, or ``None``; of the job alone. As in ``lambda job:
+        small(job.params, job.mask)`` with ``small`` from ``compaction.make_shrink``,
+        and a ``training`` that takes smaller weights.
+      inputs: arrays shared by all jobs, whose data then begin with rows of them
+        (``training.Examples``); kept once on each device.
+      devices: ``None``: all local devices of JAX's default backend.
+      collect: whether to keep the results; ``False`` bounds the memory where
+        ``on_finish`` takes what it needs.
+      total: number of networks expected, for the progress bar.
+      progress: whether to show a bar with networks done, rate and time left.
+
+    Returns:
+      The results of ``jobs`` in their order, as host arrays, and ``Stats``. Those of
+      further jobs went to ``on_finish``; a job that ended in ``on_error`` is left out;
+      without ``collect`` the list is empty.
+
+    Raises:
+      ValueError: ``lanes`` below 1; a job whose data leaves differ in leading size, or
+        whose mask does not fit (names the path), unless ``on_error`` takes it.
+
+    >>> from nfp_jax.training import make_training
+    >>> import jax.numpy as jnp, optax
+    >>> loss_fn = lambda w, batch: jnp.mean((batch @ w - 1.0) ** 2)
+    >>> metrics_fn = lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0}
+    >>> training = make_training(loss_fn, optax.sgd(0.5), metrics_fn=metrics_fn)
+    >>> w = jnp.zeros((1, 1))
+    >>> jobs = [Job(w, w == 0, jnp.ones((4, 1)), jax.random.key(i)) for i in range(3)]
+    >>> results, stats = run(training, jobs)
+    >>> len(results), stats.networks
+    (3, 3)
+    """
+    if lanes is not None and lanes < 1:
+        raise ValueError(f"lanes is {lanes}, expected at least 1")
+    devices = list(jax.local_devices() if devices is None else devices)
+    known = len(jobs) if isinstance(jobs, Sequence) else total
+    most = lanes or most_lanes(devices[0], known, len(devices))
+    many = "one lane" if most == 1 else f"up to {most} lanes"
+    _LOG.info("%s on each of %d devices (%s)", many, len(devices), devices[0].platform)
+    start = time.perf_counter()
+    bar = tqdm(
+        total=total,
+        unit="network",
+        disable=not progress,
+        mininterval=0.5,
+        dynamic_ncols=True,
+    )
+    with bar:
+        queue = Queue(jobs, on_finish, on_error, collect, bar)
+        queue.working = len(devices)
+        threads = []
+        for device in devices:
+            worker: OneLane | ManyLanes
+            if most == 1:
+                worker = OneLane(training, device, inputs, shrink)
+            else:
+                worker = ManyLanes(
+                    training, device, inputs, shrink, most, lanes is None
+                )
+            threads.append(
+                threading.Thread(target=_work, args=(queue, worker), daemon=True)
+            )
+            threads[-1].start()
+        try:
+            queue.wait()
+        except BaseException:  # an interrupt: the networks under way are abandoned
+            queue.stop()
+            raise
+        # Their programs are freed as they end, which must not meet the process's end.
+        for thread in threads:
+            thread.join()
+    if queue.error is not None:
+        raise queue.error
+    seconds = time.perf_counter() - start
+    results = [queue.results[i] for i in sorted(queue.results)]
+    wasted = 1 - queue.useful / queue.lane_steps if queue.lane_steps else 0.0
+    return results, Stats(
+        seconds, queue.compiling, queue.training_time, queue.networks, wasted
+    )
+
+
+def _work(queue: Queue, worker: OneLane | ManyLanes) -> None:
+    """Trains job after job on one device; an error ends the run."""
+    try:
+        worker.work(queue)
+    except BaseException as error:
+        with queue.lock:
+            queue.error = queue.error or error
+        queue.stop()
+    finally:
+        with queue.lock:
+            queue.working -= 1
+            queue.lock.notify_all()

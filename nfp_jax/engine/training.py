@@ -1,0 +1,382 @@
+"""The whole training of one masked network, to convergence, as pure functions.
+
+``make_training`` closes over what is static and returns the four functions of one
+lane: ``init``, ``epoch``, ``done``, ``finish``. ``train`` strings them together in one
+``jit``. An epoch is a permutation of the ``n`` points given by (key, epoch), in
+batches; the last, smaller one counts by its own mean. Removed weights are 0 from the
+start and get no gradient, so the forward pass needs no mask.
+Depends on masks, jax and optax.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nfp_jax.engine.examples import (
+    Batch,
+    Data,
+    Examples,
+    count_examples,
+    epoch_order,
+    pad,
+    take_batch,
+)
+from nfp_jax.engine.metrics import Metrics, per_example
+from nfp_jax.engine.stopping import Progress, StopFn, stop_when_settled
+from nfp_jax.masks import Mask, Params, apply_mask
+
+LossFn = Callable[[Params, Batch], jax.Array]
+
+
+# Steps of a training that ends by itself.
+NO_LIMIT = 2**31 - 1
+
+
+class TrainState(NamedTuple):
+    """One network on its way: what ``epoch`` takes and returns.
+
+    ``step`` counts optimizer steps; ``limit`` is the number of them to take, or
+    ``NO_LIMIT`` for a training to convergence.
+    """
+
+    params: Params
+    mask: Mask
+    opt_state: optax.OptState
+    key: jax.Array
+    step: jax.Array
+    limit: jax.Array
+    progress: Progress
+    history: Metrics
+    converged: jax.Array
+    diverged: jax.Array
+
+
+class TrainResult(NamedTuple):
+    """A trained network.
+
+    Attributes:
+      params: its weights; removed ones are exactly 0.
+      metrics: those of the last epoch, scalars.
+      history: the same at the end of every epoch, ``[max_epochs]``, NaN after the last.
+      epochs: int32, epochs run.
+      converged: bool, whether the stopping rule ended it (and not the budget).
+      diverged: bool, whether the loss became NaN or infinite, which ended it.
+      seconds: wall seconds of the training without compiling, where the caller
+        measured them (``ensemble.run`` does); else NaN.
+    """
+
+    params: Params
+    metrics: Metrics
+    history: Metrics
+    epochs: jax.Array
+    converged: jax.Array
+    diverged: jax.Array
+    seconds: float = float("nan")
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the budget ended it, and neither the stopping rule nor a bad loss."""
+        return not (self.converged or self.diverged)
+
+
+class Training(NamedTuple):
+    """The pure functions of one lane.
+
+    ``init(params, mask, examples, key, limit=NO_LIMIT) -> state``;
+    ``epoch(state, examples, count=None) -> state`` runs a whole epoch and its metrics;
+    ``done(state) -> bool``; ``finish(state) -> result``. Lanes that run together pass
+    ``epoch`` the same ``count`` of steps, an upper bound of their own: a lane that has
+    fewer, or is done, stands still meanwhile. ``batch_size`` is the setting.
+    """
+
+    init: Callable[..., TrainState]
+    epoch: Callable[..., TrainState]
+    done: Callable[[TrainState], jax.Array]
+    finish: Callable[[TrainState], TrainResult]
+    batch_size: int
+
+
+def make_training(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    metrics_fn: Callable[[Params, Data], Metrics],
+    batch_size: int = 64,
+    max_epochs: int = 3200,
+    max_steps: int = NO_LIMIT,
+    stop: StopFn | None = None,
+    evaluate_at_once: int = 2048,
+) -> Training:
+    """Returns the training of one network as the pure functions of a lane.
+
+    ``loss_fn`` and ``metrics_fn`` are means over the examples they are given, and are
+    called on single ones, weighed here: that is how networks trained on sets of
+    different sizes share a program. What couples the examples of a batch (batch
+    normalization, say) does not fit.
+
+    Args:
+      loss_fn: ``loss_fn(params, batch)``, the mean loss over a batch, a scalar;
+        ``batch`` is ``data`` with fewer examples.
+      optimizer: any optax transformation.
+      metrics_fn: ``metrics_fn(params, data)``: a dict of scalars, means over examples,
+        with ``loss`` and ``accuracy``, taken over the training set at the end of every
+        epoch; ``classification_metrics`` makes one.
+      batch_size: examples a step; the whole set where that is smaller.
+      max_epochs: the budget.
+      max_steps: the budget in optimizer steps, looked at after each epoch: the same for
+        sets of different sizes.
+      stop: ``stop_when_settled()`` (the default), ``stop_when_still()``,
+        ``stop_as_paper()``, or any function of a ``Progress``.
+      evaluate_at_once: examples measured at once, which bounds the memory.
+
+    Returns:
+      A ``Training``. Its ``data`` is any pytree whose leaves share a leading axis of
+      ``n`` examples.
+
+    Raises:
+      ValueError: ``batch_size``, ``max_epochs``, ``max_steps`` or ``evaluate_at_once``
+        below 1.
+
+    >>> loss_fn = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
+    >>> metrics_fn = lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0}
+    >>> training = make_training(loss_fn, optax.sgd(0.1), metrics_fn=metrics_fn)
+    >>> w, mask = jnp.zeros((2, 1)), jnp.array([[True], [False]])
+    >>> data = (jnp.ones((8, 2)), jnp.ones((8, 1)))
+    >>> result = train(training, w, mask, data, jax.random.key(0))
+    >>> round(float(result.params[0, 0]), 2), float(result.params[1, 0])
+    (1.0, 0.0)
+
+    Reference: Kumar et al. 2024, https://arxiv.org/abs/2402.01089, section 5.
+    """
+    for name, value in {
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+        "max_steps": max_steps,
+        "evaluate_at_once": evaluate_at_once,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    stop = stop_when_settled() if stop is None else stop
+
+    def init(
+        params: Params,
+        mask: Mask,
+        examples: Examples,
+        key: jax.Array,
+        limit: Any = NO_LIMIT,
+    ) -> TrainState:
+        params = apply_mask(params, mask)
+        each = jax.eval_shape(
+            functools.partial(per_example, metrics_fn), params, examples
+        )
+        if not {"loss", "accuracy"} <= set(each):
+            raise ValueError(
+                f"metrics_fn returns {sorted(each)}, expected loss and accuracy"
+            )
+        nan = jnp.float32(jnp.nan)
+        return TrainState(
+            params,
+            mask,
+            optimizer.init(params),
+            key,
+            jnp.int32(0),
+            jnp.asarray(limit, jnp.int32),
+            Progress(
+                epoch=jnp.int32(0),
+                loss=nan,
+                previous_loss=jnp.float32(jnp.inf),
+                accuracy=nan,
+                still=jnp.int32(0),
+                half_loss=nan,
+                half_accuracy=nan,
+                step=jnp.int32(0),
+            ),
+            {name: jnp.full(max_epochs, jnp.nan) for name in each},
+            converged=jnp.bool_(False),
+            diverged=jnp.bool_(False),
+        )
+
+    def batch_loss(params: Params, batch: Batch, counts: jax.Array) -> jax.Array:
+        """The mean over the examples that count."""
+        losses = per_example(loss_fn, params, batch)
+        if losses.ndim != 1:
+            raise ValueError(
+                f"loss_fn returns shape {losses.shape[1:]}, expected a scalar"
+            )
+        return jnp.sum(jnp.where(counts, losses, 0)) / jnp.sum(counts)
+
+    def epoch(
+        state: TrainState, examples: Examples, count: int | None = None
+    ) -> TrainState:
+        padded = count_examples(examples.data)
+        size = min(batch_size, padded)
+        order = epoch_order(state.key, state.progress.epoch, examples.n, padded)
+        own = jnp.minimum((examples.n + size - 1) // size, state.limit - state.step)
+        running = ~done(state)
+
+        def step(i: jax.Array, carry: Any) -> Any:
+            params, opt_state = carry
+            counts = i * size + jnp.arange(size) < examples.n
+            # Padding is filled with a real example, which then counts for nothing.
+            index = jnp.where(counts, order.reshape(-1, size)[i], order[0])
+            gradient = jax.grad(batch_loss)(params, take_batch(examples, index), counts)
+            # Removed weights are 0 already: masking the gradient keeps them there.
+            updates, stepped = optimizer.update(
+                apply_mask(gradient, state.mask), opt_state, params
+            )
+            moved = apply_mask(optax.apply_updates(params, updates), state.mask)
+            if count is None:
+                return moved, stepped
+            return _where(running & (i < own), (moved, stepped), carry)
+
+        # Every iteration of a fori_loop is cheaper than one of a scan on a CPU.
+        carry = (state.params, state.opt_state)
+        params, opt_state = jax.lax.fori_loop(
+            0, own if count is None else count, step, carry
+        )
+        metrics = measure(params, examples, count)
+        after = _account(state._replace(step=state.step + own), metrics, stop)
+        if count is not None:
+            still = state._replace(params=None, opt_state=None)
+            after = _where(running, after._replace(params=None, opt_state=None), still)
+        return after._replace(params=params, opt_state=opt_state)
+
+    def measure(params: Params, examples: Examples, count: int | None) -> Metrics:
+        """The metrics over all examples, a chunk of them at a time."""
+        padded = count_examples(examples.data)
+        size = min(evaluate_at_once, padded)
+
+        def chunk(i: Any) -> Metrics:
+            index = i * size + jnp.arange(size)
+            counts = index < examples.n
+            part = take_batch(examples, jnp.where(counts, index, 0))
+            each = per_example(metrics_fn, params, part)
+            return {
+                name: jnp.sum(jnp.where(counts, values, 0.0))
+                for name, values in each.items()
+            }
+
+        sums = chunk(0)
+        if size < padded:
+            chunks = (examples.n + size - 1) // size
+            sums = jax.lax.fori_loop(
+                1,
+                chunks if count is None else -(-padded // size),
+                lambda i, sums: jax.tree.map(jnp.add, sums, chunk(i)),
+                sums,
+            )
+        return {name: total / examples.n for name, total in sums.items()}
+
+    def done(state: TrainState) -> jax.Array:
+        ended = state.converged | (state.progress.epoch >= max_epochs)
+        ended = ended | (state.step >= max_steps)
+        ended = jnp.where(state.limit == NO_LIMIT, ended, state.step >= state.limit)
+        return ended | state.diverged
+
+    def finish(state: TrainState) -> TrainResult:
+        last = jnp.maximum(state.progress.epoch - 1, 0)
+        return TrainResult(
+            state.params,
+            {name: values[last] for name, values in state.history.items()},
+            state.history,
+            state.progress.epoch,
+            state.converged,
+            state.diverged,
+        )
+
+    return Training(init, epoch, done, finish, batch_size)
+
+
+def train(
+    training: Training,
+    params: Params,
+    mask: Mask,
+    data: Data,
+    key: jax.Array,
+    *,
+    steps: Any = None,
+    inputs: Any = None,
+) -> TrainResult:
+    """Returns one network, trained to its own convergence in one ``jit``.
+
+    The outcome depends on the arguments alone. Works under ``vmap``, where all
+    networks run until the slowest has converged (``ensemble.run`` does better), and
+    differentiates nothing.
+
+    Args:
+      training: from ``make_training``; keep it, another one compiles again.
+      params: initial weights.
+      mask: bool pytree like ``params``.
+      data: pytree of arrays with a common leading axis of examples, often ``(x, y)``.
+        Sizes that pad to the same one share a program.
+      key: decides the order of batches.
+      steps: instead, exactly this many optimizer steps, an integer: the weights to
+        rewind to. The last metrics may then be those of a part of an epoch.
+      inputs: see ``Examples``.
+
+    Returns:
+      A ``TrainResult``.
+
+    Raises:
+      ValueError: a mask that does not fit (names the path), or leaves of ``data`` of
+        different leading sizes.
+    """
+    limit = NO_LIMIT if steps is None else steps
+    examples = pad(data, training.batch_size, inputs=inputs)
+    return run_training(training, params, mask, examples, key, limit)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_training(
+    training: Training,
+    params: Params,
+    mask: Mask,
+    examples: Examples,
+    key: jax.Array,
+    limit: Any,
+) -> TrainResult:
+    """Returns what ``train`` does; jitted, so that it can be lowered ahead of time."""
+    state = jax.lax.while_loop(
+        lambda state: ~training.done(state),
+        lambda state: training.epoch(state, examples),
+        training.init(params, mask, examples, key, limit),
+    )
+    return training.finish(state)
+
+
+def _account(state: TrainState, metrics: Metrics, stop: StopFn) -> TrainState:
+    """The state with an epoch's metrics entered and its end judged."""
+    before = state.progress
+    loss, accuracy = metrics["loss"], metrics["accuracy"]
+    same = accuracy == before.accuracy
+    history = {
+        name: values.at[before.epoch].set(metrics[name])
+        for name, values in state.history.items()
+    }
+    epoch = before.epoch + 1
+    half = jnp.maximum(epoch // 2 - 1, 0)
+    progress = Progress(
+        epoch,
+        jnp.asarray(loss, jnp.float32),
+        jnp.where(before.epoch == 0, jnp.inf, before.loss),
+        jnp.asarray(accuracy, jnp.float32),
+        jnp.where(same, before.still + 1, 0),
+        half_loss=jnp.where(epoch < 2, jnp.nan, history["loss"][half]),
+        half_accuracy=jnp.where(epoch < 2, jnp.nan, history["accuracy"][half]),
+        step=state.step,
+    )
+    diverged = ~jnp.isfinite(progress.loss)
+    return state._replace(
+        progress=progress,
+        history=history,
+        converged=stop(progress) & ~diverged,
+        diverged=diverged,
+    )
+
+
+def _where(condition: jax.Array, this: Any, that: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, that)

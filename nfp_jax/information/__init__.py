@@ -1,0 +1,71 @@
+"""How much a mask knows of the data: certified intervals for I(mask; data), in nats.
+
+``sample_masks`` draws data sets and makes a mask of each; ``mask_information`` bounds
+the information in such a stack from below and above, at a stated confidence::
+
+    sample = sample_masks(mask_fn, random_labels(100), key, datasets=1024)
+    interval = mask_information(sample.masks, sample.data)
+
+With the initial weights W and the algorithm's own randomness R fixed, a mask is a
+function of the data, so that its information is its entropy. Two conditionings, always
+named: ``"labels"``, ``I(m; y | W, X, R)``, inputs fixed and labels resampled, and
+``"data"``, ``I(m; D | W, R)``, all resampled. A bound that holds under one of them
+alone refuses the other. The bounds themselves are computed on the host, in double
+precision. Depends on masks, confidence, decoding, jax, numpy and scipy.
+"""
+
+from nfp_jax.information.codes import code_lengths, log_binomial
+from nfp_jax.information.conditioning import (
+    CONDITIONINGS,
+    label_entropy,
+    noisy_label_probabilities,
+)
+from nfp_jax.information.exact import (
+    MOST_LABELINGS,
+    Blocks,
+    entropy,
+    exact_information,
+    flip_blocks,
+)
+from nfp_jax.information.interval import (
+    Interval,
+    effective_parameters,
+    mask_information,
+)
+from nfp_jax.information.reading import decoded, fano_lower_bound
+from nfp_jax.information.repeats import (
+    collision_lower_bound,
+    sample_entropy_lower_bound,
+)
+from nfp_jax.information.sampling import (
+    Sample,
+    irreproducible,
+    make_masks,
+    random_labels,
+    sample_masks,
+)
+
+__all__ = [
+    "CONDITIONINGS",
+    "MOST_LABELINGS",
+    "Blocks",
+    "Interval",
+    "Sample",
+    "code_lengths",
+    "collision_lower_bound",
+    "decoded",
+    "effective_parameters",
+    "entropy",
+    "exact_information",
+    "fano_lower_bound",
+    "flip_blocks",
+    "irreproducible",
+    "label_entropy",
+    "log_binomial",
+    "make_masks",
+    "mask_information",
+    "noisy_label_probabilities",
+    "random_labels",
+    "sample_entropy_lower_bound",
+    "sample_masks",
+]

@@ -1,0 +1,151 @@
+"""Data sets drawn, and a mask made of each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfp_jax.masks import Prunable, ravel_mask
+
+
+class Sample(NamedTuple):
+    """Masks and the data that each was made from.
+
+    Attributes:
+      masks: ``bool[datasets, weights]``, the prunable weights alone.
+      data: what ``draw`` returned, each leaf with the leading axis ``datasets``.
+    """
+
+    masks: np.ndarray
+    data: Any
+
+
+def random_labels(n: int, classes: int = 2) -> Callable[[jax.Array], jax.Array]:
+    """Returns ``draw(key) -> int32[n]``: labels uniform over the classes.
+
+    >>> random_labels(5)(jax.random.key(0)).shape
+    (5,)
+    """
+    return lambda key: jax.random.randint(key, (n,), 0, classes)
+
+
+def sample_masks(
+    mask_fn: Callable[[Any], Any],
+    draw: Callable[[jax.Array], Any],
+    key: jax.Array,
+    *,
+    datasets: int,
+    at_once: int = 8,
+    vectorized: bool = False,
+    prunable: Prunable = None,
+) -> Sample:
+    """Draws data sets and makes the mask of each, the same whatever is beside it.
+
+    Args:
+      mask_fn: ``mask_fn(data) -> mask``, a pytree of bools, deterministic: fix its
+        initial weights and its keys. It is traced under ``vmap``.
+      draw: ``draw(key) -> data``, such as ``random_labels(n)``; under ``"data"`` it
+        returns ``(x, y)``.
+      key: of the data sets: set ``i`` is drawn with ``fold_in(key, i)``, so that more
+        of them keep the first ones.
+      datasets: how many, ``K``.
+      at_once: data sets in one call. Sums may be taken in another order for another
+        number, and a tie that falls the other way reads as information: keep it fixed.
+      vectorized: whether ``mask_fn`` takes the stacked data of ``at_once`` sets, leaves
+        ``[at_once, ...]``, and returns stacked masks: a function that trains, say,
+        through ``ensemble.run``. It is then called as it is, on the host.
+      prunable: static pytree of bools like the mask; ``None``: the leaves of two or
+        more axes.
+
+    Returns:
+      A ``Sample``.
+
+    Raises:
+      ValueError: ``datasets`` or ``at_once`` below 1; masks that are not boolean.
+
+    >>> copy = lambda y: {"kernel": (y == 1)[None]}
+    >>> sample_masks(copy, random_labels(3), jax.random.key(0), datasets=4).masks.shape
+    (4, 3)
+    """
+    for name, value in {"datasets": datasets, "at_once": at_once}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(datasets))
+    data = jax.jit(jax.vmap(draw))(keys)
+    return Sample(
+        make_masks(
+            mask_fn, data, at_once=at_once, vectorized=vectorized, prunable=prunable
+        ),
+        jax.device_get(data),
+    )
+
+
+def make_masks(
+    mask_fn: Callable[[Any], Any],
+    data: Any,
+    *,
+    at_once: int = 8,
+    vectorized: bool = False,
+    prunable: Prunable = None,
+) -> np.ndarray:
+    """Returns the masks of stacked data sets, ``bool[datasets, weights]``.
+
+    Arguments and errors are those of ``sample_masks``; ``data`` has the leading axis
+    ``datasets`` on every leaf. The last call is filled up with the first set, so that
+    every call has the same shape.
+    """
+    many = jitted_maker(mask_fn, vectorized, prunable)
+    count = len(jax.tree.leaves(data)[0])
+    found = []
+    for start in range(0, count, at_once):
+        index = np.arange(start, start + at_once)
+        index = np.where(index < count, index, 0)
+        part = jax.tree.map(lambda leaf, index=index: leaf[index], data)
+        found.append(np.asarray(many(part))[: count - start])
+    return np.concatenate(found)
+
+
+def jitted_maker(
+    mask_fn: Callable[[Any], Any], vectorized: bool, prunable: Prunable
+) -> Callable[[Any], jax.Array]:
+    """From stacked data sets to stacked masks, compiled once."""
+
+    def raveled(mask: Any) -> jax.Array:
+        for leaf in jax.tree.leaves(mask):
+            if leaf.dtype != bool:
+                raise ValueError(f"mask_fn returned {leaf.dtype}, expected bool")
+        return ravel_mask(mask, prunable=prunable)
+
+    if not vectorized:
+        return jax.jit(jax.vmap(lambda one: raveled(mask_fn(one))))
+    ravel = jax.jit(jax.vmap(raveled))
+    return lambda part: ravel(mask_fn(part))
+
+
+def irreproducible(
+    mask_fn: Callable[[Any], Any], sample: Sample, *, at_once: int = 8, **options: Any
+) -> float:
+    """Returns the share of masks that come out different when they are made again.
+
+    The data sets go through in another order, each beside other neighbors. What this
+    finds is entropy that is not information: the lower bounds are then too high.
+
+    Args:
+      mask_fn: that of ``sample_masks``.
+      sample: what it made; its first ``8 at_once`` sets are looked at.
+      at_once: that of ``sample_masks``.
+      options: ``vectorized``, ``prunable``, as there.
+
+    >>> copy = lambda y: {"kernel": (y == 1)[None]}
+    >>> sample = sample_masks(copy, random_labels(3), jax.random.key(0), datasets=4)
+    >>> irreproducible(copy, sample)
+    0.0
+    """
+    some = min(len(sample.masks), 8 * at_once)
+    backwards = np.arange(some)[::-1]
+    order = np.concatenate([backwards[i::at_once] for i in range(at_once)])
+    data = jax.tree.map(lambda leaf: leaf[order], sample.data)
+    again = make_masks(mask_fn, data, at_once=at_once, **options)
+    return float(np.mean(np.any(again != sample.masks[order], axis=1)))

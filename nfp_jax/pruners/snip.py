@@ -1,0 +1,55 @@
+"""SNIP: how much the loss feels the removal of a weight, to first order."""
+
+import jax
+import jax.numpy as jnp
+
+from nfp_jax.losses import Batch, LossFn, check_chunk_size, mean_over_chunks
+from nfp_jax.masks import Mask, Params, Prunable, Scores
+from nfp_jax.pruners.contract import ScoreFn, mask_params
+
+
+def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
+    """Scores each weight by its connection sensitivity, ``|∂L/∂m|`` at ``m = 1``.
+
+    That is ``|g ⊙ w|`` with ``g`` the gradient of the mean loss over the whole batch.
+    The paper divides by the sum, which no ranking sees.
+
+    Args:
+      loss_fn: ``loss_fn(params, batch)``, the mean loss over a batch, a scalar.
+      chunk_size: examples taken at once, which bounds the memory; ``None``: all. The
+        result is the same up to rounding. Leaves of ``batch`` then need a common
+        leading axis of examples.
+
+    Returns:
+      ``score(params, batch)``: a pytree like ``params``, non-negative; ``key`` is
+      ignored.
+
+    Raises:
+      ValueError: leaves of ``batch`` of different leading sizes (names the path), or
+        a ``chunk_size`` below 1.
+
+    >>> loss = lambda w, x: jnp.sum(w * x) ** 2 / 2
+    >>> snip(loss)(jnp.array([[3.0, -1.0]]), jnp.array([[1.0, 1.0]])).tolist()
+    [[6.0, 2.0]]
+
+    Reference: Lee et al. 2019, https://arxiv.org/abs/1810.02340, equation 6.
+    """
+    check_chunk_size(chunk_size)
+
+    def score(
+        params: Params,
+        batch: Batch = None,
+        key: jax.Array | None = None,
+        *,
+        mask: Mask = None,
+        prunable: Prunable = None,
+    ) -> Scores:
+        del key, prunable
+        weights = mask_params(params, mask)
+        with jax.default_matmul_precision("highest"):
+            gradient = mean_over_chunks(
+                lambda part: jax.grad(loss_fn)(weights, part), batch, chunk_size
+            )
+        return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
+
+    return score

@@ -1,0 +1,73 @@
+"""Pytrees by their paths: leaves by name, structures and shapes compared."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfp_jax.types import Params
+
+
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Returns the leaves of a pytree with their paths, as in ``params/Dense_0/bias``.
+
+    >>> named_leaves({"a": [1, 2]})
+    [('a/0', 1), ('a/1', 2)]
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in flat
+    ]
+
+
+def has_x64() -> bool:
+    """Returns whether JAX's 64-bit mode is on here."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
+def same_structure(a: Any, b: Any) -> bool:
+    """Returns whether two pytrees have one structure, whatever their leaves."""
+    structures: list[Any] = [jax.tree.structure(a), jax.tree.structure(b)]
+    return structures[0] == structures[1]
+
+
+def is_concrete(tree: Any) -> bool:
+    """Returns whether no leaf is traced, so that its values can be checked."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_like(params: Params, other: Any, name: str, like: str = "params") -> None:
+    """Raises, naming the path, unless both have one structure and the same shapes."""
+    expected, given = dict(named_leaves(params)), dict(named_leaves(other))
+    for path in expected:
+        if path not in given:
+            raise ValueError(f"{name} has no leaf {path!r}, which {like} has")
+    for path in given:
+        if path not in expected:
+            raise ValueError(f"{name} has a leaf {path!r}, which {like} has not")
+    if not same_structure(params, other):
+        raise ValueError(
+            f"{name} has the structure {jax.tree.structure(other)}, "
+            f"expected {jax.tree.structure(params)}"
+        )
+    for path, leaf in expected.items():
+        if jnp.shape(given[path]) != jnp.shape(leaf):
+            raise ValueError(
+                f"{name} at {path!r} has shape {jnp.shape(given[path])}, "
+                f"expected {jnp.shape(leaf)}"
+            )
+
+
+def in_a_line(value: Any) -> str:
+    """Returns the value as an error message shows it, of many traced ones the number.
+
+    >>> in_a_line([3, 4])
+    '[3, 4]'
+    """
+    text = repr(value)
+    leaves = jax.tree.leaves(value)
+    if "\n" not in text and (len(leaves) <= 1 or is_concrete(value)):
+        return text
+    return f"a {type(value).__name__} of {len(leaves)} arrays"
