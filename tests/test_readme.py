@@ -1,0 +1,69 @@
+"""What README and the guides show as Python runs, from top to bottom of each file."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import nfp_jax as nfp
+from nfp_jax import experiments, models
+
+ROOT = Path(__file__).parent.parent
+FILES = ["README.md", *(f"docs/{x.name}" for x in sorted((ROOT / "docs").glob("*.md")))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(file):
+    return BLOCK.findall((ROOT / file).read_text(encoding="utf-8"))
+
+
+def given():
+    """What the snippets take as there: a model, weights, data."""
+    model = models.MLP(2, (8,))
+    x = jax.random.normal(jax.random.key(0), (32, 4))
+    y = jnp.arange(32) % 2
+    params = models.initialize(model, jax.random.key(1), (4,))
+    mask = nfp.prune(nfp.magnitude(), params, sparsity=0.5)
+    return {
+        "nfp": nfp,
+        "jax": jax,
+        "jnp": jnp,
+        "optax": optax,
+        "model": model,
+        "params": params,
+        "loss_fn": nfp.classification_loss(model.apply),
+        "batch": (x, y),
+        "batches": [(x, y)] * 3,
+        "x": x,
+        "y": y,
+        "labels": jnp.stack([y, 1 - y]),
+        "networks": [(params, mask, (x, y), jax.random.key(2))] * 2,
+    }
+
+
+@pytest.mark.parametrize("file", [x for x in FILES if blocks(x)])
+def test_snippets_run_from_top_to_bottom(file, tmp_path, monkeypatch, one_device):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "PRUNERS", dict(experiments.PRUNERS))
+    namespace = given()
+    for code in blocks(file):
+        exec(compile(code, file, "exec"), namespace)
+
+
+def test_the_mask_of_the_first_snippet_holds_weights_at_zero():
+    namespace = given()
+    exec(blocks("README.md")[0], namespace)
+    mask, params = namespace["mask"], namespace["params"]
+    assert nfp.sparsity_of(mask) == pytest.approx(0.9, abs=0.02)
+    zero = jax.tree.map(lambda p, m: bool(jnp.all((p == 0) | m)), params, mask)
+    assert jax.tree.all(zero)
+
+
+def test_the_pruner_of_readme_is_a_score_as_the_others():
+    namespace = given()
+    for code in blocks("README.md")[:2]:
+        exec(code, namespace)
+    assert nfp.sparsity_of(namespace["mask"]) == pytest.approx(0.9, abs=0.02)
