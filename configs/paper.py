@@ -8,10 +8,10 @@ Runs the other configurations, each into its own directory of results, where row
 file are skipped; then writes one page with a table of claims (``claims.csv`` beside
 it): what was measured, its interval, and whether the claim holds. A part's settings are
 set as ``--config.parts.swap.grid.n="(500,)"``. ``:all`` has the real Fashion-MNIST too
-(``DIR`` as in fashion_mnist_noisy.py); ``:core`` has the main questions alone, as
-docs/results.md has them; ``:quick`` takes fewer seeds, sparsities and epochs;
-``:smoke`` takes seconds a part; ``:seed`` is capacity and effective parameter count at
-50 % removed; ``:paper`` has the paper's own sizes and sets, CIFAR-10 too.
+(``DIR`` as in fashion_mnist_noisy.py), as docs/results.md has it; ``:core`` has the
+main questions alone; ``:quick`` takes fewer seeds, sparsities and epochs; ``:smoke``
+takes seconds a part; ``:seed`` is capacity and effective parameter count at 50 %
+removed; ``:paper`` has the paper's own sizes and sets, CIFAR-10 too.
 """
 
 from ml_collections import ConfigDict

@@ -11,12 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nfp_jax.masks import ApplyFn, Params, named_leaves
-
-Batch = Any
-
-
-LossFn = Callable[[Params, Batch], jax.Array]
+from nfp_jax.trees import named_leaves
+from nfp_jax.types import ApplyFn, Batch, LossFn, Params
 
 
 def classification_loss(apply_fn: ApplyFn, *, temperature: float = 1.0) -> LossFn:

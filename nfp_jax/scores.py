@@ -4,13 +4,14 @@ The face of ``pruners``, one file a score, over their contract and ``losses``. D
 on masks, jax and optax.
 """
 
-from nfp_jax.losses import Batch, LossFn, classification_loss
+from nfp_jax.losses import classification_loss
 from nfp_jax.pruners.contract import ScoreFn, invert
 from nfp_jax.pruners.grasp import grasp
 from nfp_jax.pruners.magnitude import magnitude
 from nfp_jax.pruners.random import random
 from nfp_jax.pruners.snip import snip
 from nfp_jax.pruners.synflow import synflow
+from nfp_jax.types import Batch, LossFn
 
 __all__ = [
     "Batch",

@@ -3,7 +3,7 @@
 The face of ``engine``'s ``training``, ``stopping``, ``examples`` and ``metrics``.
 """
 
-from nfp_jax.engine.examples import Batch, Data, Examples, pad, padded_size
+from nfp_jax.engine.examples import Data, Examples, pad, padded_size
 from nfp_jax.engine.metrics import (
     Metrics,
     classification_metrics,
@@ -20,7 +20,6 @@ from nfp_jax.engine.stopping import (
 )
 from nfp_jax.engine.training import (
     NO_LIMIT,
-    LossFn,
     Training,
     TrainResult,
     TrainState,
@@ -28,6 +27,7 @@ from nfp_jax.engine.training import (
     run_training,
     train,
 )
+from nfp_jax.types import Batch, LossFn
 
 __all__ = [
     "NO_LIMIT",

@@ -130,19 +130,24 @@ def groups(rows: pd.DataFrame, by: Any) -> Iterator[tuple[Any, pd.DataFrame]]:
 
 def cut_short(rows: pd.DataFrame) -> np.ndarray:
     """Which rows rest on a training that used up its budget, or diverged; bool."""
-    return np.array([late(rows.iloc[[i]]) > 0 for i in range(len(rows))], dtype=bool)
+    return _late_trainings(rows, "out_of_budget") > 0
 
 
 def late(rows: pd.DataFrame, column: str = "out_of_budget") -> int:
-    """How many trainings of these rows used up their budget, or diverged.
+    """How many trainings of these rows used up their budget, or diverged."""
+    return int(_late_trainings(rows, column).sum())
+
+
+def _late_trainings(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """The same of each row.
 
     Rows made under another rule than "settled" say only whether they converged.
     """
-    diverged = 0
+    diverged = np.zeros(len(rows), int)
     if "diverged" in rows:
-        diverged = int(rows["diverged"].astype("boolean").fillna(False).sum())
+        diverged += rows["diverged"].astype("boolean").fillna(False).to_numpy(bool)
     if column in rows and rows[column].notna().any():
-        return int(rows[column].fillna(0).sum()) + diverged
+        return rows[column].fillna(0).to_numpy(int) + diverged
     if "converged" not in rows:
         return diverged
-    return int((~rows["converged"].astype("boolean").fillna(True)).sum())
+    return 1 - rows["converged"].astype("boolean").fillna(True).to_numpy(int)

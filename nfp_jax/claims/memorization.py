@@ -387,5 +387,5 @@ def _says_nothing(both: pd.DataFrame, n: int) -> str:
 
 def _collapsed(rows: pd.DataFrame) -> int:
     """How many networks have no path left from input to output."""
-    names = [name for name in rows if str(name).startswith("collapsed")]
+    names = [name for name in ("collapsed", "collapsed_ablated") if name in rows]
     return int(rows[names].astype("boolean").fillna(False).to_numpy(bool).sum())

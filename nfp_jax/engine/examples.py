@@ -6,12 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.masks import named_leaves
+from nfp_jax.trees import named_leaves
+from nfp_jax.types import Batch
 
 Data = Any
-
-
-Batch = Any
 
 
 class Examples(NamedTuple):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nfp_jax.engine.examples import Batch, Data, Examples, take_batch
+from nfp_jax.engine.examples import Data, Examples, take_batch
 from nfp_jax.masks import Params
+from nfp_jax.types import Batch
 
 Metrics = dict[str, jax.Array]
 

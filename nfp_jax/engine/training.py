@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import optax
 
 from nfp_jax.engine.examples import (
-    Batch,
     Data,
     Examples,
     count_examples,
@@ -27,10 +26,8 @@ from nfp_jax.engine.examples import (
 )
 from nfp_jax.engine.metrics import Metrics, per_example
 from nfp_jax.engine.stopping import Progress, StopFn, stop_when_settled
-from nfp_jax.masks import Mask, Params, apply_mask
-
-LossFn = Callable[[Params, Batch], jax.Array]
-
+from nfp_jax.masks import apply_mask
+from nfp_jax.types import Batch, LossFn, Mask, Params
 
 # Steps of a training that ends by itself.
 NO_LIMIT = 2**31 - 1

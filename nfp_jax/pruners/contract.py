@@ -16,8 +16,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import Batch
 from nfp_jax.masks import Mask, Params, Prunable, Scores, apply_mask
+from nfp_jax.types import Batch
 
 
 class ScoreFn(Protocol):

@@ -5,9 +5,10 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import Batch, LossFn, check_chunk_size, mean_over_chunks
+from nfp_jax.losses import check_chunk_size, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores, prunable_kernels
 from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.types import Batch, LossFn
 
 
 def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:

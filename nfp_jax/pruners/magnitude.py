@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import Batch
 from nfp_jax.masks import Mask, Params, Prunable, Scores
 from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.types import Batch
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.losses import Batch
 from nfp_jax.masks import (
     Mask,
     Params,
@@ -37,6 +36,7 @@ from nfp_jax.masks import (
 )
 from nfp_jax.pruners.contract import ScoreFn
 from nfp_jax.trees import in_a_line, same_structure
+from nfp_jax.types import Batch
 
 
 class SelectFn(Protocol):

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import Batch, LossFn, check_chunk_size, mean_over_chunks
+from nfp_jax.losses import check_chunk_size, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores
 from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.types import Batch, LossFn
 
 
 def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.losses import Batch
 from nfp_jax.masks import ApplyFn, Mask, Params, Prunable, Scores, has_x64, is_concrete
 from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.types import Batch
 
 
 def synflow(
