@@ -2,8 +2,8 @@
 
 The names here are the library: masks, scores and pruning, for the params pytree of any
 framework. They need jax, optax and chex alone. ``run`` runs an experiment and ``read``
-reads its rows; they load what they need when they are called for. What they are made
-of is in modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``,
+reads its rows. A name loads what it needs when it is called for. What they are made of
+is in modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models``,
 ``data``, ``capacity``, ``experiments``.
 
 >>> import jax.numpy as jnp
@@ -14,52 +14,55 @@ of is in modules to import by name: ``nfp_jax.training``, ``ensemble``, ``models
 [[False, True], [True, False]]
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from nfp_jax.masks import (
-    apply_mask,
-    check_mask,
-    collapsed,
-    dense_mask,
-    empty_layers,
-    erk_densities,
-    keep_count,
-    keep_counts,
-    masked_apply,
-    overlap,
-    prunable_kernels,
-    ravel_mask,
-    shuffle_within_layers,
-    sparsity_by_layer,
-    sparsity_of,
-    top_k,
-    top_k_by_quota,
-    top_k_erk,
-    top_k_per_layer,
-    unravel_mask,
-)
-from nfp_jax.pruning import (
-    exponential,
-    freeze_pruned,
-    imp,
-    imp_tickets,
-    linear,
-    magnitude_after_training,
-    prune,
-    prune_many,
-    reinitialize,
-    replace_mask,
-)
-from nfp_jax.scores import (
-    ScoreFn,
-    classification_loss,
-    grasp,
-    invert,
-    magnitude,
-    random,
-    snip,
-    synflow,
-)
+if TYPE_CHECKING:  # what is here to import; loaded when it is called for
+    from nfp_jax.masks import (
+        apply_mask,
+        check_mask,
+        collapsed,
+        dense_mask,
+        empty_layers,
+        erk_densities,
+        keep_count,
+        keep_counts,
+        masked_apply,
+        overlap,
+        prunable_kernels,
+        ravel_mask,
+        shuffle_within_layers,
+        sparsity_by_layer,
+        sparsity_of,
+        top_k,
+        top_k_by_quota,
+        top_k_erk,
+        top_k_per_layer,
+        unravel_mask,
+    )
+    from nfp_jax.pruning import (
+        exponential,
+        freeze_pruned,
+        imp,
+        imp_tickets,
+        linear,
+        magnitude_after_training,
+        prune,
+        prune_many,
+        reinitialize,
+        replace_mask,
+    )
+    from nfp_jax.running import read, run
+    from nfp_jax.scores import (
+        ScoreFn,
+        classification_loss,
+        grasp,
+        invert,
+        magnitude,
+        random,
+        snip,
+        synflow,
+    )
 
 __version__ = "0.1.0"
 
@@ -107,10 +110,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """``run`` and ``read``, loaded when they are called for (PEP 562)."""
-    if name in ("run", "read"):
-        from nfp_jax import running
+# Where the names above come from; a name of the first is not looked for in the last.
+_FACES = ("masks", "scores", "pruning", "running")
 
-        return getattr(running, name)
+
+def __getattr__(name: str) -> Any:
+    """A public name, or one of its modules, loaded when it is called for (PEP 562).
+
+    So what reads rows alone, a page or a claim, loads no JAX.
+    """
+    if name in _FACES:
+        return importlib.import_module(f"nfp_jax.{name}")
+    if name in __all__:
+        for face in _FACES:
+            module = importlib.import_module(f"nfp_jax.{face}")
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module 'nfp_jax' has no attribute {name!r}")

@@ -40,8 +40,8 @@ from nfp_jax.spec import COORDINATES
 # Types are fixed for the columns that this package writes, so that a shard where one is
 # empty agrees with the others. A row may lack some, and add its own.
 _COLUMNS = {
-    pa.string(): "pruner select resume ablation conditioning information_lower_by "
-    "information_upper_by",
+    pa.string(): "pruner label sees settings version select resume ablation "
+    "conditioning information_lower_by information_upper_by",
     pa.int64(): "n init_seed data_seed train_seed epochs kept datasets distinct_masks "
     "classes prunable capacity capacity_upper out_of_budget pairs trainings dim "
     "epochs_to_50 epochs_to_90 epochs_to_99 epochs_to_100 "
@@ -70,6 +70,18 @@ _COLUMNS = {
     "noise_correlation_by_epoch",
 }
 _TYPES = {name: type for type, names in _COLUMNS.items() for name in names.split()}
+# Label, and what it sees, of the pruners whose rows have no such columns: those written
+# before pruners had cards.
+_WITHOUT_CARD = {
+    "dense": ("dense", ""),
+    "random": ("random", "nothing"),
+    "magnitude_init": ("magnitude at init", "nothing"),
+    "snip": ("SNIP", "labels"),
+    "grasp": ("GraSP", "labels"),
+    "synflow": ("SynFlow", "nothing"),
+    "magnitude_trained": ("magnitude after training", "training"),
+    "imp": ("IMP", "training"),
+}
 _SHARDS = itertools.count()
 _COLLECTION = "collection.json"
 
@@ -416,6 +428,9 @@ def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     names = columns or dict.fromkeys([*COORDINATES, *table.column_names])
     rows: pd.DataFrame = table.select(names).to_pandas(types_mapper=nullable.get)
+    for i, name in enumerate(("label", "sees") if columns is None else ()):
+        before = {pruner: told[i] for pruner, told in _WITHOUT_CARD.items()}
+        rows[name] = rows[name].fillna(rows["pruner"].map(before))
     by = list(COORDINATES)
     return rows.drop_duplicates(by, keep="last").sort_values(by, ignore_index=True)
 

@@ -50,6 +50,7 @@ ALLOWED = {
         *("results", "cluster", "spec", "experiments", "report", "collection", "data"),
     },
     "results_page": {"results", "figures", "joined", "claims", "report", "collection"},
+    "questions": set(),
     "__init__": {*CORE, "running"},
 }
 
@@ -107,12 +108,18 @@ def loaded_after(code):
     return {name.split(".")[0] for name in printed.split()}
 
 
-def test_importing_the_package_loads_jax_optax_and_chex_alone():
+def test_importing_the_library_loads_jax_optax_and_chex_alone():
     heavy = {"flax", "tensorflow", "tensorflow_datasets", "ml_collections", "pandas"}
     heavy |= {"matplotlib", "sklearn", "pyarrow", "absl.flags", "tqdm"}
-    loaded = loaded_after("import nfp_jax")
+    loaded = loaded_after("import nfp_jax; nfp_jax.prune; nfp_jax.freeze_pruned")
     assert {"jax", "optax"} <= loaded
     assert not heavy & loaded
+
+
+def test_importing_the_package_or_the_cards_of_questions_loads_no_jax():
+    code = "import nfp_jax\nfrom nfp_jax import questions as q\n"
+    code += "[q.card(name) for name in q.names()]"
+    assert "jax" not in loaded_after(code)
 
 
 def test_no_module_loads_tensorflow_or_tfds_at_import():

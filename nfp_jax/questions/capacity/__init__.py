@@ -1,0 +1,1 @@
+"""How many labels a masked network can memorize: the largest n that it fits."""

@@ -1,0 +1,1 @@
+"""How steep networks are that fit noise: memorization, and Lipschitz constants."""
