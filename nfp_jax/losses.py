@@ -4,6 +4,7 @@ Data is taken in a fixed order and chunking, because a flipped mask bit would re
 information. Depends on jax and optax.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,32 @@ import jax.numpy as jnp
 import optax
 
 from nfp_jax.trees import named_leaves
-from nfp_jax.types import ApplyFn, Batch, LossFn, Params
+from nfp_jax.types import ApplyFn, Batch, Params
 
 
-def classification_loss(apply_fn: ApplyFn, *, temperature: float = 1.0) -> LossFn:
+@dataclasses.dataclass(frozen=True)
+class ClassificationLoss:
+    """The mean softmax cross-entropy of a network; ``classification_loss`` makes it.
+
+    Two of the same network and temperature are equal, and share compiled programs.
+    """
+
+    apply_fn: ApplyFn
+    temperature: float = 1.0
+
+    def __call__(self, params: Params, batch: Batch) -> jax.Array:
+        """Returns the mean loss of a batch ``(x, y)``, in nats."""
+        x, y = batch
+        logits = self.apply_fn(params, x) / self.temperature
+        if jnp.ndim(y) == 2:
+            return jnp.mean(optax.softmax_cross_entropy(logits, y))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.mean(losses)
+
+
+def classification_loss(
+    apply_fn: ApplyFn, *, temperature: float = 1.0
+) -> ClassificationLoss:
     """Returns the mean softmax cross-entropy of a network, in nats.
 
     Args:
@@ -38,17 +61,7 @@ def classification_loss(apply_fn: ApplyFn, *, temperature: float = 1.0) -> LossF
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}, expected a positive number")
-
-    def loss_fn(params: Params, batch: Batch) -> jax.Array:
-        x, y = batch
-        logits = apply_fn(params, x) / temperature
-        if jnp.ndim(y) == 2:
-            return jnp.mean(optax.softmax_cross_entropy(logits, y))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.mean(losses)
-
-    loss_fn.temperature = float(temperature)  # type: ignore[attr-defined]
-    return loss_fn
+    return ClassificationLoss(apply_fn, float(temperature))
 
 
 def check_chunk_size(chunk_size: int | None) -> None:

@@ -6,6 +6,17 @@ keeps pruned weights at zero in any optax chain.
 """
 
 from nfp_jax.freeze import FreezePrunedState, freeze_pruned, replace_mask
+from nfp_jax.pruners.by_score import ByScore, by_score
+from nfp_jax.pruners.contract import (
+    MaskFn,
+    MaskUpdate,
+    Network,
+    Pruner,
+    Trajectory,
+)
+from nfp_jax.pruners.contract import Round as ImpRound
+from nfp_jax.pruners.imp import imp, imp_rounds, imp_tickets
+from nfp_jax.pruners.magnitude_trained import magnitude_after_training, one_shot_round
 from nfp_jax.pruners.rounds import (
     NanScores,
     SelectFn,
@@ -14,25 +25,22 @@ from nfp_jax.pruners.rounds import (
     prune,
     prune_many,
 )
-from nfp_jax.pruners.tickets import (
-    ImpRound,
-    Ticket,
-    TrainFn,
-    imp,
-    imp_rounds,
-    imp_tickets,
-    magnitude_after_training,
-    one_shot_round,
-    reinitialize,
-)
+from nfp_jax.pruners.tickets import Ticket, TrainFn, reinitialize
 
 __all__ = [
+    "ByScore",
     "FreezePrunedState",
     "ImpRound",
+    "MaskFn",
+    "MaskUpdate",
     "NanScores",
+    "Network",
+    "Pruner",
     "SelectFn",
     "Ticket",
     "TrainFn",
+    "Trajectory",
+    "by_score",
     "exponential",
     "freeze_pruned",
     "imp",

@@ -35,41 +35,34 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nfp_jax.spec import COORDINATES
+from nfp_jax import questions
+from nfp_jax.grid import COORDINATES, SEEDS
 
-# Types are fixed for the columns that this package writes, so that a shard where one is
-# empty agrees with the others. A row may lack some, and add its own.
+# Types are fixed for the columns that this package writes, those of questions as their
+# cards say, so that a shard where one is empty agrees with the others. A row may lack
+# columns of these, and have others.
 _COLUMNS = {
-    pa.string(): "pruner label sees settings version select resume ablation "
-    "conditioning information_lower_by information_upper_by",
-    pa.int64(): "n init_seed data_seed train_seed epochs kept datasets distinct_masks "
-    "classes prunable capacity capacity_upper out_of_budget pairs trainings dim "
-    "epochs_to_50 epochs_to_90 epochs_to_99 epochs_to_100 "
-    + " ".join(
-        f"swap_gap{which}_out_of_budget"
-        for which in ("", "_reinit", "_data", "_data_reinit")
-    ),
-    pa.float64(): "sparsity noise train_accuracy test_accuracy memorized_points "
-    "memorized_bits noise_correlation noise_correlation_normalized loss seconds "
-    "information_lower information_upper information_exact p_eff_lower p_eff_upper "
-    "confidence irreproducible collapsed_share bound_seconds label_entropy "
-    "capacity_bits capacity_bits_per_weight share memorized_points_swapped "
-    "lipschitz_lower lipschitz_upper lipschitz_product squared_error noise_variance "
-    "excess margin memorization_area "
-    + " ".join(
-        f"swap_gap{which}_{what}"
-        for which in ("", "_reinit", "_data", "_data_reinit")
-        for what in ("points", "lower", "upper", "bits", "bits_lower", "bits_upper")
-    ),
-    pa.bool_(): "converged settled diverged collapsed capacity_at_least",
-    pa.list_(pa.string()): "layers",
-    pa.list_(pa.int64()): "kept_by_layer size_by_layer tried history_epochs",
-    pa.list_(
-        pa.float64()
-    ): "fitted swap_gaps swap_gaps_reinit loss_by_epoch train_accuracy_by_epoch "
-    "noise_correlation_by_epoch",
+    **dict.fromkeys(("pruner", "label", "sees", "settings", "version"), "str"),
+    **dict.fromkeys(("select", "resume", "ablation"), "str"),
+    **dict.fromkeys(("n", *SEEDS, "kept", "classes", "out_of_budget"), "int"),
+    **dict.fromkeys(("sparsity", "noise", "seconds"), "float"),
+    **dict.fromkeys(("diverged", "collapsed"), "bool"),
 }
-_TYPES = {name: type for type, names in _COLUMNS.items() for name in names.split()}
+_KINDS = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+}
+_KINDS |= {f"list[{name}]": pa.list_(kind) for name, kind in _KINDS.items()}
+_TYPES = {
+    column: _KINDS[kind]
+    for columns in (
+        _COLUMNS,
+        *(questions.card(name).columns for name in questions.names()),
+    )
+    for column, kind in columns.items()
+}
 # Label, and what it sees, of the pruners whose rows have no such columns: those written
 # before pruners had cards.
 _WITHOUT_CARD = {
@@ -431,6 +424,8 @@ def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     for i, name in enumerate(("label", "sees") if columns is None else ()):
         before = {pruner: told[i] for pruner, told in _WITHOUT_CARD.items()}
         rows[name] = rows[name].fillna(rows["pruner"].map(before))
+    for name in ("settings", "version"):  # of rows from before they were coordinates
+        rows[name] = rows[name].fillna("")
     by = list(COORDINATES)
     return rows.drop_duplicates(by, keep="last").sort_values(by, ignore_index=True)
 

@@ -25,7 +25,9 @@ from absl import logging
 
 from nfp_jax import results
 from nfp_jax.cluster import Place
-from nfp_jax.spec import Cell, Collection, Spec, SpecError, share
+from nfp_jax.fields import SpecError
+from nfp_jax.grid import Cell, share
+from nfp_jax.spec import Collection, Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +203,8 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
 
     store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
     cells = experiments.all_cells(spec)
-    mine = share(cells, *place, in_training=experiments.TRAINED)
+    through = experiments.through_training(spec)
+    mine = share(cells, place.process, place.processes, through=through)
     todo = _missing(mine, store)
     logging.info(
         "%d of %d rows to do in %s%s",

@@ -50,6 +50,20 @@ class Dataset(NamedTuple):
     classes: int
 
 
+class Labels(NamedTuple):
+    """The labels of a set with noise, as a training takes them after the inputs.
+
+    Attributes:
+      y: ``[n]`` int32, the labels to train on.
+      z: ``[n, classes]`` float32, the label noise, as in ``Dataset``.
+      redrawn: ``[n]`` bool, the labels that the noise redrew, changed or not.
+    """
+
+    y: Array
+    z: Array
+    redrawn: Array
+
+
 def with_label_noise(
     dataset: Dataset, key: jax.Array, rate: float | jax.Array
 ) -> Dataset:
@@ -77,15 +91,35 @@ def with_label_noise(
     >>> int(with_label_noise(points, jax.random.key(1), 1.0).redrawn.sum())
     100
     """
+    classes = dataset.z.shape[-1]
+    labels = redraw(dataset.clean, key, rate, classes=classes)
+    return dataset._replace(y=labels.y, redrawn=labels.redrawn, z=labels.z)
+
+
+def redraw(
+    clean: Array, key: jax.Array, rate: float | jax.Array, *, classes: int
+) -> Labels:
+    """Returns labels of which each is redrawn with probability ``rate``.
+
+    What ``with_label_noise`` does, of the labels alone: int32 ``[n]``.
+
+    Raises:
+      ValueError: the rate is out of range.
+
+    >>> labels = redraw(jnp.zeros(3, int), jax.random.key(0), 0.0, classes=2)
+    >>> labels.y.tolist()
+    [0, 0, 0]
+    """
     if not isinstance(rate, jax.core.Tracer) and not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate}, expected 0 <= rate <= 1")
     rate = jnp.asarray(rate, jnp.float32)
-    clean = jnp.asarray(dataset.clean)
-    classes = dataset.z.shape[-1]
+    clean = jnp.asarray(clean)
 
     def draw(i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = jax.random.fold_in(key, i)
-        u_key, label_key = (jax.random.fold_in(own, s) for s in (REDRAW, NEW_LABEL))
+        point_key = jax.random.fold_in(key, i)
+        u_key, label_key = (
+            jax.random.fold_in(point_key, s) for s in (REDRAW, NEW_LABEL)
+        )
         u = jax.random.uniform(u_key, (), jnp.float32)
         return u, jax.random.randint(label_key, (), 0, classes, jnp.int32)
 
@@ -94,7 +128,23 @@ def with_label_noise(
     y = jnp.where(redrawn, label, clean)
     expected = (1 - rate) * jax.nn.one_hot(clean, classes) + rate / classes
     z = jax.nn.one_hot(y, classes) - expected
-    return dataset._replace(y=y, redrawn=redrawn, z=z)
+    return Labels(y, z, redrawn)
+
+
+def subset_index(total: int, n: int, key: jax.Array | None = None) -> Array:
+    """Returns which points ``subset`` takes of so many: int32 ``[n]``.
+
+    Raises:
+      ValueError: n is above the number of points, or below 1.
+
+    >>> subset_index(5, 2).tolist()
+    [0, 1]
+    """
+    if not 1 <= n <= total:
+        raise ValueError(f"n is {n}, the set has {total} training points")
+    if key is None:
+        return np.arange(n, dtype=np.int32)
+    return jax.random.permutation(key, total)[:n]
 
 
 def subset(dataset: Dataset, n: int, key: jax.Array | None = None) -> Dataset:
@@ -110,12 +160,9 @@ def subset(dataset: Dataset, n: int, key: jax.Array | None = None) -> Dataset:
     >>> subset(gaussian(jax.random.key(0), 3, 5), 2).x.shape
     (2, 5)
     """
-    total = len(dataset.y)
-    if not 1 <= n <= total:
-        raise ValueError(f"n is {n}, the set has {total} training points")
-    index: Any = slice(n)
-    if key is not None:
-        index = jax.random.permutation(key, total)[:n]
+    index: Any = subset_index(len(dataset.y), n, key)
+    if key is None:
+        index = slice(n)  # which copies nothing
     return dataset._replace(
         x=dataset.x[index],
         y=dataset.y[index],

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from nfp_jax.data.contract import Synthetic
 from nfp_jax.data.dataset import INPUT, LABEL, Dataset, without_noise
+from nfp_jax.fields import check
 
 
 def gaussian(key: jax.Array, n: int, dim: int, *, classes: int = 2) -> Dataset:
@@ -33,10 +35,23 @@ def gaussian(key: jax.Array, n: int, dim: int, *, classes: int = 2) -> Dataset:
             raise ValueError(f"{name} is {value}, expected at least {least}")
 
     def point(i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = jax.random.fold_in(key, i)
-        x_key, y_key = (jax.random.fold_in(own, s) for s in (INPUT, LABEL))
+        point_key = jax.random.fold_in(key, i)
+        x_key, y_key = (jax.random.fold_in(point_key, s) for s in (INPUT, LABEL))
         x = jax.random.normal(x_key, (dim,), jnp.float32)
         return x, jax.random.randint(y_key, (), 0, classes, jnp.int32)
 
     x, y = jax.vmap(point)(jnp.arange(n))
     return without_noise(x, y, classes)
+
+
+def _make(key: jax.Array, n: int, *, dim: int = 50, classes: int = 2) -> Dataset:
+    return gaussian(key, n, dim, classes=classes)
+
+
+def _shape(*, dim: int = 50, classes: int = 2) -> tuple[tuple[int, ...], int]:
+    check({"data.dim": dim}, lambda dim: dim >= 1, "{} >= 1")
+    check({"data.classes": classes}, lambda classes: classes >= 2, "{} >= 2")
+    return (dim,), classes
+
+
+CARD = Synthetic("gaussian", _make, _shape, gaussian_inputs=True, uniform_labels=True)

@@ -13,19 +13,56 @@ Data = Any
 
 
 class Examples(NamedTuple):
-    """A training set as a lane takes it, padded: sets of many sizes share a program.
+    """A training set: inputs, where among them its examples lie, and their labels.
 
     Attributes:
-      data: pytree of arrays ``[padded, ...]``, of which the first ``n`` rows count.
-      n: int32, the number of examples.
-      inputs: ``None``, or a pytree of arrays ``[pool, ...]`` that many sets share; then
-        ``data`` is a tuple whose first entry holds rows of the pool, and batches hold
-        the inputs of these rows in its place.
+      inputs: pytree of arrays ``[pool, ...]``, which many sets may share; ``None``:
+        those that the run has for all of its sets.
+      index: int32 ``[n]``: example i has the inputs ``inputs[index[i]]``.
+      labels: a tuple of pytrees of arrays ``[n, ...]``: what a batch has after its
+        inputs; ``None``: a batch is its inputs alone, and no tuple.
     """
 
-    data: Data
+    inputs: Any
+    index: Any
+    labels: tuple[Any, ...] | None
+
+
+class Padded(NamedTuple):
+    """Examples as a lane takes them, padded: sets of many sizes share a program.
+
+    Attributes:
+      examples: with ``index`` and labels of a padded size; the first ``n`` count.
+      n: int32, the number of examples.
+    """
+
+    examples: Examples
     n: Any
-    inputs: Any = None
+
+
+def as_examples(data: Data) -> Examples:
+    """Returns a data set as examples.
+
+    Args:
+      data: ``Examples``; a tuple ``(x, *labels)``, or any other pytree, of arrays with
+        a common leading axis of examples.
+
+    Raises:
+      ValueError: leaves of different leading sizes, or of none; inputs that have none.
+    """
+    if isinstance(data, Examples):
+        if not jnp.issubdtype(getattr(data.index, "dtype", float), jnp.integer):
+            raise ValueError(
+                f"index is {type(data.index).__name__}, expected an integer array: "
+                "where among the inputs each example lies"
+            )
+        count_examples((data.index, data.labels))
+        return data
+    # Padded beside the index; arange is made on the host, where it compiles nothing.
+    index = np.arange(count_examples(data), dtype=np.int32)
+    if isinstance(data, tuple) and data and not hasattr(data, "_fields"):
+        return Examples(data[0], index, data[1:])
+    return Examples(data, index, None)
 
 
 def padded_size(n: int, batch_size: int) -> int:
@@ -42,30 +79,40 @@ def padded_size(n: int, batch_size: int) -> int:
     return _rounded(-(-n // batch_size)) * batch_size
 
 
-def pad(data: Data, batch_size: int, *, inputs: Any = None) -> Examples:
+def pad(data: Data, batch_size: int, *, inputs: Any = None) -> Padded:
     """Returns the examples of a data set, padded to ``padded_size``.
 
+    Args:
+      data: as in ``as_examples``.
+      batch_size: examples a step.
+      inputs: those of examples that have none of their own.
+
     Raises:
-      ValueError: leaves of ``data`` of different leading sizes, or of none; with
-        ``inputs``, data that is not a tuple that begins with integer rows.
+      ValueError: as ``as_examples``; examples without inputs where none are given.
     """
-    n = count_examples(data)
-    if inputs is not None:
-        rows = data[0] if isinstance(data, tuple) and data else None
-        if not jnp.issubdtype(getattr(rows, "dtype", float), jnp.integer):
-            raise ValueError(
-                "inputs are given, expected data to be a tuple that begins with an "
-                f"integer array of their rows, got {type(data).__name__}"
-            )
+    found = as_examples(data)
+    n = count_examples((found.index, found.labels))
     more = padded_size(n, batch_size) - n
+    shared = found.inputs is None
+    if shared and inputs is None:
+        raise ValueError("the examples have no inputs, and the run has none for all")
 
     def longer(leaf: Any) -> Any:
         widths = [(0, more)] + [(0, 0)] * (jnp.ndim(leaf) - 1)
         on_host = isinstance(leaf, np.ndarray)
         return np.pad(leaf, widths) if on_host else jnp.pad(leaf, widths)
 
-    padded = jax.tree.map(longer, data) if more else data
-    return Examples(padded, np.int32(n), inputs)
+    index, labels = found.index, found.labels
+    if more:
+        index, labels = jax.tree.map(longer, (index, labels))
+    pool = inputs if shared else found.inputs
+    if not shared and more and _size(pool) == n:
+        pool = jax.tree.map(longer, pool)  # a set of its size alone: no new program
+    return Padded(Examples(pool, index, labels), np.int32(n))
+
+
+def _size(pool: Any) -> int:
+    return int(jnp.shape(jax.tree.leaves(pool)[0])[0])
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array, n: Any, padded: int) -> jax.Array:
@@ -75,12 +122,13 @@ def epoch_order(key: jax.Array, epoch: jax.Array, n: Any, padded: int) -> jax.Ar
     return jnp.argsort(jnp.where(jnp.arange(padded) < n, bits, last), stable=True)
 
 
-def take_batch(examples: Examples, index: jax.Array) -> Batch:
-    """The batch of these examples, their inputs fetched."""
-    batch = jax.tree.map(lambda leaf: leaf[index], examples.data)
-    if examples.inputs is None:
-        return batch
-    return (jax.tree.map(lambda leaf: leaf[batch[0]], examples.inputs), *batch[1:])
+def take_batch(examples: Examples, places: jax.Array) -> Batch:
+    """The batch of the examples at these places."""
+    index = examples.index[places]
+    x = jax.tree.map(lambda leaf: leaf[index], examples.inputs)
+    if examples.labels is None:
+        return x
+    return (x, *jax.tree.map(lambda leaf: leaf[places], examples.labels))
 
 
 def _rounded(count: int) -> int:

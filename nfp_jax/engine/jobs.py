@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.compaction import Shrunk
-from nfp_jax.engine.examples import Data
+from nfp_jax.engine.examples import Data, Examples
 from nfp_jax.engine.training import NO_LIMIT, Training, TrainResult
 from nfp_jax.masks import Mask, Params
 
@@ -19,8 +19,8 @@ class Job(NamedTuple):
     Attributes:
       params: initial weights.
       mask: bool pytree like ``params``.
-      data: pytree of arrays with a common leading axis of examples. Jobs that share
-        one object share its copy on each device.
+      data: ``Examples``, or a pytree of arrays with a common leading axis of examples.
+        Jobs that share one object share its copy on each device.
       key: decides the order of batches.
       steps: ``None`` to train to convergence, else the number of optimizer steps.
       tag: whatever the caller knows the job by; never looked at.
@@ -64,9 +64,18 @@ def limit_of(job: Job) -> Any:
     return np.int32(NO_LIMIT if job.steps is None else job.steps)
 
 
+def size_of(job: Job) -> int:
+    """Returns the number of its examples; 1 where its data say none."""
+    if isinstance(job.data, Examples):
+        return len(job.data.index)
+    return max(
+        ((*jnp.shape(leaf), 1)[0] for leaf in jax.tree.leaves(job.data)), default=1
+    )
+
+
 def steps_taken(training: Training, job: Job, result: TrainResult) -> int:
     """Returns the optimizer steps that a job took."""
-    n = len(jax.tree.leaves(job.data)[0])
+    n = size_of(job)
     an_epoch = -(-n // min(training.batch_size, n))
     return min(int(result.epochs) * an_epoch, int(limit_of(job)))
 
@@ -76,7 +85,7 @@ def length_of(job: Job) -> float:
 
     Networks with few weights for their points climb slowly and use up their budget.
     """
-    n = max(((*jnp.shape(leaf), 1)[0] for leaf in jax.tree.leaves(job.data)), default=1)
+    n = size_of(job)
     kept = sum(int(np.sum(leaf)) for leaf in jax.tree.leaves(job.mask))
     return float(n) ** 2 / max(kept, 1)
 
@@ -89,6 +98,17 @@ def shrunk_job(
     if not small:
         return job, _identity
     return job._replace(params=small.params, mask=small.mask), small.expand
+
+
+def as_asked(
+    training: Training,
+    job: Job,
+    result: TrainResult,
+    expand: Callable[[Params], Params],
+) -> TrainResult:
+    """Returns a result of the shapes of the job that was asked for, with its mask."""
+    mask = result.mask if training.moves else job.mask
+    return result._replace(params=expand(result.params), mask=mask)
 
 
 def _identity(same: Any) -> Any:

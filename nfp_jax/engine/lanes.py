@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.engine.devices import MEMORY_SHARE, bytes_of, footprint, memory_of
-from nfp_jax.engine.examples import Examples, pad
+from nfp_jax.engine.examples import Examples, Padded, as_examples, pad
 from nfp_jax.engine.jobs import Job, limit_of
 from nfp_jax.engine.shapes import abstract, repeated, shapes_of, stacked_on_host
 from nfp_jax.engine.training import Training, TrainResult, TrainState
@@ -26,7 +26,7 @@ class LanePrograms(NamedTuple):
     """What moves the lanes of one shape, compiled, and what they hold.
 
     ``turns`` epochs of at most ``steps`` steps make a chunk; ``held`` are the shapes of
-    (state, data, n) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
+    (state, data) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
     """
 
     width: int
@@ -45,30 +45,36 @@ def _lane_programs(
 ) -> LanePrograms:
     """Returns the programs of lanes for these jobs, of fewer where memory lacks.
 
-    ``shapes`` are of a job's ``(params, mask, examples, key, limit)``, each with an
-    axis in front, and of the shared inputs.
+    ``shapes`` are of a job's ``(params, mask, data, key, limit)``, each with an axis
+    in front, and of the inputs that jobs share, whose data then have none.
     """
     sample, inputs = abstract(shapes)
-    padded = jax.tree.leaves(sample[2].data)[0].shape[1]
+    shared = sample[2].examples.inputs is None
+    padded = sample[2].examples.index.shape[1]
     steps = -(-padded // min(training.batch_size, padded))
     turns = max(round(CHUNK_STEPS / steps), 1)
-    axes = Examples(0, 0, None)
+    every: Any = 0  # in_axes of all labels
+    axes = Padded(Examples(None if shared else 0, 0, every), 0)
+
+    def whole(data: Padded, inputs: Any) -> Padded:
+        if not shared:
+            return data
+        return data._replace(examples=data.examples._replace(inputs=inputs))
 
     def begin(new: Any, inputs: Any) -> Any:
-        params, mask, examples, key, limit = new
+        params, mask, data, key, limit = new
         init = jax.vmap(training.init, in_axes=(0, 0, axes, 0, 0))
-        state = init(params, mask, examples._replace(inputs=inputs), key, limit)
-        return state, examples.data, examples.n
+        return init(params, mask, whole(data, inputs), key, limit), data
 
     def refill(held: Any, lane: Any, new: Any, inputs: Any) -> Any:
         fresh = begin(new, inputs)
         return jax.tree.map(functools.partial(_put, lane), held, fresh)
 
-    def turn(state: Any, data: Any, n: Any, inputs: Any) -> Any:
+    def turn(state: Any, data: Padded, inputs: Any) -> Any:
         one = jax.vmap(training.epoch, in_axes=(0, axes, None))
-        examples = Examples(data, n, inputs)
+        complete = whole(data, inputs)
         state = jax.lax.fori_loop(
-            0, turns, lambda _, state: one(state, examples, steps), state
+            0, turns, lambda _, state: one(state, complete, steps), state
         )
         return state, jax.vmap(training.done)(state)
 
@@ -126,15 +132,17 @@ class Lanes:
 
         with jax.default_device(device):
             # A blank lane has a limit of no steps, and so is done; n is a divisor.
-            state, data, n = jax.tree.map(blank, self.programs.held)
-            self.held = (state, data, jnp.ones_like(n))
+            state, data = jax.tree.map(blank, self.programs.held)
+            self.held = (state, data._replace(n=jnp.ones_like(data.n)))
 
     def _host(self, jobs: list[Job]) -> Any:
         """The arguments of ``begin``, stacked over jobs."""
         parts = []
         for job in jobs:
-            examples = pad(job.data, self.training.batch_size)
-            parts.append((job.params, job.mask, examples, job.key))
+            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+            if as_examples(job.data).inputs is None:
+                data = data._replace(examples=data.examples._replace(inputs=None))
+            parts.append((job.params, job.mask, data, job.key))
         stacked = jax.tree.map(lambda *leaves: stacked_on_host(leaves), *parts)
         limits = np.array([limit_of(job) for job in jobs], np.int32)
         return (*stacked, limits)
@@ -154,9 +162,9 @@ class Lanes:
 
     def turn(self) -> Any:
         """Starts a chunk of epochs in all lanes; which are done, once it has ended."""
-        state, data, n = self.held
-        state, done = self.programs.turn(state, data, n, self.inputs)
-        self.held = (state, data, n)
+        state, data = self.held
+        state, done = self.programs.turn(state, data, self.inputs)
+        self.held = (state, data)
         return done
 
     def read(self, lanes: list[int]) -> list[Callable[[], TrainResult]]:
@@ -180,4 +188,7 @@ def _put(lane: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
 def _at(fetch: Callable[[], TrainResult], i: int) -> TrainResult:
     """One of the results, a copy, so that it keeps no other one alive."""
     results = fetch()
-    return TrainResult(*jax.tree.map(lambda leaf: np.array(leaf[i]), results[:-1]))
+    arrays: Any = results._asdict()
+    seconds = arrays.pop("seconds")  # not known yet, and no array
+    taken = jax.tree.map(lambda leaf: np.array(leaf[i]), arrays)
+    return TrainResult(**taken, seconds=seconds)

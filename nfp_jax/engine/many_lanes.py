@@ -14,6 +14,7 @@ from nfp_jax.engine.jobs import (
     Job,
     ShrinkJob,
     Taken,
+    as_asked,
     limit_of,
     raise_error,
     shrunk_job,
@@ -77,8 +78,8 @@ class ManyLanes:
             return False
         try:
             job, expand = shrunk_job(self.shrink, taken[1])
-            examples = pad(job.data, self.training.batch_size, inputs=self.inputs)
-            arguments = (job.params, job.mask, examples, job.key, limit_of(job))
+            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+            arguments = (job.params, job.mask, data, job.key, limit_of(job))
             shape = shapes_of(arguments)
             if shape not in self.accepted:
                 jax.eval_shape(self.training.init, *arguments)  # refuses a wrong mask
@@ -157,9 +158,9 @@ class ManyLanes:
             queue.useful += steps_taken(self.training, ended.lane.job, result)
         queue.finish(
             ended.lane.taken,
-            lambda: result._replace(
-                params=ended.lane.expand(result.params), seconds=ended.seconds
-            ),
+            lambda: as_asked(
+                self.training, ended.lane.taken[1], result, ended.lane.expand
+            )._replace(seconds=ended.seconds),
         )
 
     def look_for(self, queue: Queue, shape: Any, wanted: int, *, wait: bool) -> None:

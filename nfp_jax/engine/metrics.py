@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nfp_jax.engine.examples import Data, Examples, take_batch
+from nfp_jax.engine.examples import Data
 from nfp_jax.masks import Params
 from nfp_jax.types import Batch
 
@@ -77,8 +77,6 @@ def per_example(
     fn: Callable[[Params, Batch], Any], params: Params, batch: Batch
 ) -> Any:
     """What ``fn`` returns for each example alone, along a leading axis."""
-    if isinstance(batch, Examples):
-        batch = take_batch(batch, jnp.arange(1))
 
     def of_one(example: Any) -> Any:
         return fn(params, jax.tree.map(lambda leaf: leaf[None], example))

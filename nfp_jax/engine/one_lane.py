@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from nfp_jax.engine.examples import pad
-from nfp_jax.engine.jobs import Job, ShrinkJob, limit_of, shrunk_job
+from nfp_jax.engine.jobs import Job, ShrinkJob, as_asked, limit_of, shrunk_job
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
 from nfp_jax.engine.training import Training, TrainResult, run_training
@@ -34,10 +34,11 @@ class OneLane:
 
     def train(self, queue: Queue, job: Job) -> TrainResult:
         """The trained network."""
-        job, expand = shrunk_job(self.shrink, job)
+        asked = job
+        job, expand = shrunk_job(self.shrink, asked)
         if self.placed[0] is not job.data:
-            examples = pad(job.data, self.training.batch_size, inputs=self.inputs)
-            self.placed = (job.data, jax.device_put(examples, self.device))
+            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+            self.placed = (job.data, jax.device_put(data, self.device))
         params, mask, key = jax.device_put((job.params, job.mask, job.key), self.device)
         arguments = (params, mask, self.placed[1], key, limit_of(job))
         start = time.perf_counter()
@@ -47,7 +48,8 @@ class OneLane:
         result = jax.device_get(program(*arguments))
         seconds = time.perf_counter() - compiled
         queue.count(compiling=compiled - start, training=seconds)
-        return result._replace(params=expand(result.params), seconds=seconds)
+        result = as_asked(self.training, asked, result, expand)
+        return result._replace(seconds=seconds)
 
 
 @functools.lru_cache(maxsize=256)

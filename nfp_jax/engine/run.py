@@ -56,8 +56,8 @@ def run(
         then that of the job again, or ``None``; of the job alone. As in ``lambda job:
         small(job.params, job.mask)`` with ``small`` from ``compaction.make_shrink``,
         and a ``training`` that takes smaller weights.
-      inputs: arrays shared by all jobs, whose data then begin with rows of them
-        (``training.Examples``); kept once on each device.
+      inputs: arrays shared by all jobs whose data are ``Examples`` without inputs; kept
+        once on each device.
       devices: ``None``: all local devices of JAX's default backend.
       collect: whether to keep the results; ``False`` bounds the memory where
         ``on_finish`` takes what it needs.

@@ -18,8 +18,7 @@ import optax
 
 from nfp_jax.engine.examples import (
     Data,
-    Examples,
-    count_examples,
+    Padded,
     epoch_order,
     pad,
     take_batch,
@@ -27,6 +26,7 @@ from nfp_jax.engine.examples import (
 from nfp_jax.engine.metrics import Metrics, per_example
 from nfp_jax.engine.stopping import Progress, StopFn, stop_when_settled
 from nfp_jax.masks import apply_mask
+from nfp_jax.pruners.contract import MaskUpdate
 from nfp_jax.types import Batch, LossFn, Mask, Params
 
 # Steps of a training that ends by itself.
@@ -43,6 +43,7 @@ class TrainState(NamedTuple):
     params: Params
     mask: Mask
     opt_state: optax.OptState
+    moving: Any  # of the mask update
     key: jax.Array
     step: jax.Array
     limit: jax.Array
@@ -64,6 +65,7 @@ class TrainResult(NamedTuple):
       diverged: bool, whether the loss became NaN or infinite, which ended it.
       seconds: wall seconds of the training without compiling, where the caller
         measured them (``ensemble.run`` does); else NaN.
+      mask: its mask at the end; that of the beginning, unless it moves.
     """
 
     params: Params
@@ -73,6 +75,7 @@ class TrainResult(NamedTuple):
     converged: jax.Array
     diverged: jax.Array
     seconds: float = float("nan")
+    mask: Mask = None
 
     @property
     def out_of_budget(self) -> bool:
@@ -83,11 +86,12 @@ class TrainResult(NamedTuple):
 class Training(NamedTuple):
     """The pure functions of one lane.
 
-    ``init(params, mask, examples, key, limit=NO_LIMIT) -> state``;
-    ``epoch(state, examples, count=None) -> state`` runs a whole epoch and its metrics;
+    ``init(params, mask, data, key, limit=NO_LIMIT) -> state`` of ``Padded`` data;
+    ``epoch(state, data, count=None) -> state`` runs a whole epoch and its metrics;
     ``done(state) -> bool``; ``finish(state) -> result``. Lanes that run together pass
     ``epoch`` the same ``count`` of steps, an upper bound of their own: a lane that has
-    fewer, or is done, stands still meanwhile. ``batch_size`` is the setting.
+    fewer, or is done, stands still meanwhile. ``batch_size`` is the setting; ``moves``
+    says whether masks change on the way.
     """
 
     init: Callable[..., TrainState]
@@ -95,6 +99,7 @@ class Training(NamedTuple):
     done: Callable[[TrainState], jax.Array]
     finish: Callable[[TrainState], TrainResult]
     batch_size: int
+    moves: bool = False
 
 
 def make_training(
@@ -106,6 +111,7 @@ def make_training(
     max_epochs: int = 3200,
     max_steps: int = NO_LIMIT,
     stop: StopFn | None = None,
+    mask_update: MaskUpdate | None = None,
     evaluate_at_once: int = 2048,
 ) -> Training:
     """Returns the training of one network as the pure functions of a lane.
@@ -128,6 +134,8 @@ def make_training(
         sets of different sizes.
       stop: ``stop_when_settled()`` (the default), ``stop_when_still()``,
         ``stop_as_paper()``, or any function of a ``Progress``.
+      mask_update: what moves the mask at the end of each epoch, before the metrics are
+        taken; ``None``: the mask stays.
       evaluate_at_once: examples measured at once, which bounds the memory.
 
     Returns:
@@ -162,13 +170,17 @@ def make_training(
     def init(
         params: Params,
         mask: Mask,
-        examples: Examples,
+        data: Padded,
         key: jax.Array,
         limit: Any = NO_LIMIT,
     ) -> TrainState:
         params = apply_mask(params, mask)
         each = jax.eval_shape(
-            functools.partial(per_example, metrics_fn), params, examples
+            lambda params, examples: per_example(
+                metrics_fn, params, take_batch(examples, examples.index)
+            ),
+            params,
+            data.examples,
         )
         if not {"loss", "accuracy"} <= set(each):
             raise ValueError(
@@ -179,6 +191,7 @@ def make_training(
             params,
             mask,
             optimizer.init(params),
+            () if mask_update is None else mask_update.init(params, mask, key),
             key,
             jnp.int32(0),
             jnp.asarray(limit, jnp.int32),
@@ -206,18 +219,17 @@ def make_training(
             )
         return jnp.sum(jnp.where(counts, losses, 0)) / jnp.sum(counts)
 
-    def epoch(
-        state: TrainState, examples: Examples, count: int | None = None
-    ) -> TrainState:
-        padded = count_examples(examples.data)
+    def epoch(state: TrainState, data: Padded, count: int | None = None) -> TrainState:
+        examples, n = data
+        padded = len(examples.index)
         size = min(batch_size, padded)
-        order = epoch_order(state.key, state.progress.epoch, examples.n, padded)
-        own = jnp.minimum((examples.n + size - 1) // size, state.limit - state.step)
+        order = epoch_order(state.key, state.progress.epoch, n, padded)
+        steps = jnp.minimum((n + size - 1) // size, state.limit - state.step)
         running = ~done(state)
 
         def step(i: jax.Array, carry: Any) -> Any:
             params, opt_state = carry
-            counts = i * size + jnp.arange(size) < examples.n
+            counts = i * size + jnp.arange(size) < n
             # Padding is filled with a real example, which then counts for nothing.
             index = jnp.where(counts, order.reshape(-1, size)[i], order[0])
             gradient = jax.grad(batch_loss)(params, take_batch(examples, index), counts)
@@ -228,28 +240,65 @@ def make_training(
             moved = apply_mask(optax.apply_updates(params, updates), state.mask)
             if count is None:
                 return moved, stepped
-            return _where(running & (i < own), (moved, stepped), carry)
+            return _where(running & (i < steps), (moved, stepped), carry)
 
         # Every iteration of a fori_loop is cheaper than one of a scan on a CPU.
         carry = (state.params, state.opt_state)
         params, opt_state = jax.lax.fori_loop(
-            0, own if count is None else count, step, carry
+            0, steps if count is None else count, step, carry
         )
-        metrics = measure(params, examples, count)
-        after = _account(state._replace(step=state.step + own), metrics, stop)
+        if mask_update is not None:
+            state, params, opt_state = move(state, params, opt_state, data, order)
+        metrics = measure(params, data, count)
+        after = _account(state._replace(step=state.step + steps), metrics, stop)
         if count is not None:
             still = state._replace(params=None, opt_state=None)
             after = _where(running, after._replace(params=None, opt_state=None), still)
         return after._replace(params=params, opt_state=opt_state)
 
-    def measure(params: Params, examples: Examples, count: int | None) -> Metrics:
+    def move(
+        state: TrainState,
+        params: Params,
+        opt_state: optax.OptState,
+        data: Padded,
+        order: jax.Array,
+    ) -> tuple[TrainState, Params, optax.OptState]:
+        """The network with its mask updated; what stands still keeps its own."""
+        assert mask_update is not None
+        examples, n = data
+        size = min(batch_size, len(examples.index))
+        counts = jnp.arange(size) < n
+        batch = take_batch(examples, jnp.where(counts, order[:size], order[0]))
+        moving, mask = mask_update.update(
+            state.moving,
+            params,
+            state.mask,
+            lambda params: jax.grad(batch_loss)(params, batch, counts),
+            state.progress.epoch,
+        )
+        stayed = jax.tree.map(jnp.logical_and, mask, state.mask)
+
+        def clear(leaf: Any, keep: jax.Array) -> jax.Array:
+            return jnp.where(keep, leaf, jnp.zeros_like(leaf))
+
+        # Where a weight left or came, its value and its moments are 0.
+        moments = optax.tree_map_params(optimizer, clear, opt_state, stayed)
+        cleared = (apply_mask(params, stayed), moments)
+        return _where(
+            ~done(state),
+            (state._replace(mask=mask, moving=moving), *cleared),
+            (state, params, opt_state),
+        )
+
+    def measure(params: Params, data: Padded, count: int | None) -> Metrics:
         """The metrics over all examples, a chunk of them at a time."""
-        padded = count_examples(examples.data)
+        examples, n = data
+        padded = len(examples.index)
         size = min(evaluate_at_once, padded)
 
         def chunk(i: Any) -> Metrics:
             index = i * size + jnp.arange(size)
-            counts = index < examples.n
+            counts = index < n
             part = take_batch(examples, jnp.where(counts, index, 0))
             each = per_example(metrics_fn, params, part)
             return {
@@ -259,14 +308,14 @@ def make_training(
 
         sums = chunk(0)
         if size < padded:
-            chunks = (examples.n + size - 1) // size
+            chunks = (n + size - 1) // size
             sums = jax.lax.fori_loop(
                 1,
                 chunks if count is None else -(-padded // size),
                 lambda i, sums: jax.tree.map(jnp.add, sums, chunk(i)),
                 sums,
             )
-        return {name: total / examples.n for name, total in sums.items()}
+        return {name: total / n for name, total in sums.items()}
 
     def done(state: TrainState) -> jax.Array:
         ended = state.converged | (state.progress.epoch >= max_epochs)
@@ -283,9 +332,10 @@ def make_training(
             state.progress.epoch,
             state.converged,
             state.diverged,
+            mask=state.mask if mask_update is not None else None,
         )
 
-    return Training(init, epoch, done, finish, batch_size)
+    return Training(init, epoch, done, finish, batch_size, mask_update is not None)
 
 
 def train(
@@ -308,12 +358,13 @@ def train(
       training: from ``make_training``; keep it, another one compiles again.
       params: initial weights.
       mask: bool pytree like ``params``.
-      data: pytree of arrays with a common leading axis of examples, often ``(x, y)``.
-        Sizes that pad to the same one share a program.
+      data: ``Examples``; or a tuple ``(x, *labels)``, often ``(x, y)``, or any other
+        pytree of arrays with a common leading axis of examples. Sizes that pad to the
+        same one share a program.
       key: decides the order of batches.
       steps: instead, exactly this many optimizer steps, an integer: the weights to
         rewind to. The last metrics may then be those of a part of an epoch.
-      inputs: see ``Examples``.
+      inputs: those of ``Examples`` that have none, so that many sets share them.
 
     Returns:
       A ``TrainResult``.
@@ -323,8 +374,9 @@ def train(
         different leading sizes.
     """
     limit = NO_LIMIT if steps is None else steps
-    examples = pad(data, training.batch_size, inputs=inputs)
-    return run_training(training, params, mask, examples, key, limit)
+    padded = pad(data, training.batch_size, inputs=inputs)
+    result = run_training(training, params, mask, padded, key, limit)
+    return result if training.moves else result._replace(mask=mask)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -332,15 +384,15 @@ def run_training(
     training: Training,
     params: Params,
     mask: Mask,
-    examples: Examples,
+    data: Padded,
     key: jax.Array,
     limit: Any,
 ) -> TrainResult:
     """Returns what ``train`` does; jitted, so that it can be lowered ahead of time."""
     state = jax.lax.while_loop(
         lambda state: ~training.done(state),
-        lambda state: training.epoch(state, examples),
-        training.init(params, mask, examples, key, limit),
+        lambda state: training.epoch(state, data),
+        training.init(params, mask, data, key, limit),
     )
     return training.finish(state)
 

@@ -1,27 +1,34 @@
-"""What every score is: how much each weight matters, before any is removed.
+"""What every pruner is: its card, and the three contracts for when its mask comes.
 
-A function builds a ``ScoreFn``::
-
-    score(params, batch=None, key=None, *, mask=None, prunable=None) -> scores
-
-with scores shaped like ``params``; the higher is kept. ``mask`` is what earlier rounds
-left: the score is that of the masked network. A ``ScoreFn`` is pure, for any params
-pytree of any framework, and goes through ``jit``, ``vmap`` and ``grad``. Matrix
-products run at the highest precision.
+A mask comes *before* training from a ``MaskFn``, most often made of a score by
+``rounds.by_score``; *through* training from a ``Trajectory``, cut from weights that
+were trained; or it moves *during* training by a ``MaskUpdate``. A ``Pruner`` is the
+card that says which, what the pruner is called and what it sees.
 """
 
-import functools
-from typing import Protocol
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from nfp_jax.masks import Mask, Params, Prunable, Scores, apply_mask
-from nfp_jax.types import Batch
+from nfp_jax.types import ApplyFn, Batch, LossFn
+
+# What a pruner may see of the data before its mask is found.
+SEES = ("nothing", "inputs", "labels", "training")
+WHEN = ("before", "through", "during")
+InitFn = Callable[[jax.Array], Params]
 
 
 class ScoreFn(Protocol):
-    """What every score is: parameters in, a pytree of the same shape out."""
+    """What every score is: parameters in, a pytree of the same shape out.
+
+    The higher is kept. ``mask`` is what earlier rounds left: the score is that of the
+    masked network. A ``ScoreFn`` is pure, for any params pytree of any framework, and
+    goes through ``jit``, ``vmap`` and ``grad``.
+    """
 
     def __call__(
         self,
@@ -36,6 +43,34 @@ class ScoreFn(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A score, and what ``prune`` must know of it.
+
+    Attributes:
+      fn: ``fn(params, batch, key, mask, prunable) -> scores``.
+      needs_x64: whether it computes in float64, so that the outermost ``jit`` must be
+        called in JAX's 64-bit mode.
+      one_shot_warning: what to warn of where it is used in one round.
+    """
+
+    fn: Callable[[Params, Batch, jax.Array | None, Mask, Prunable], Scores]
+    needs_x64: bool = False
+    one_shot_warning: str = ""
+
+    def __call__(
+        self,
+        params: Params,
+        batch: Batch = None,
+        key: jax.Array | None = None,
+        *,
+        mask: Mask = None,
+        prunable: Prunable = None,
+    ) -> Scores:
+        """Returns scores like ``params``, as every ``ScoreFn``."""
+        return self.fn(params, batch, key, mask, prunable)
+
+
 def invert(score_fn: ScoreFn) -> ScoreFn:
     """Returns the score in reversed order, ``-score``: keeps what would be removed.
 
@@ -48,22 +83,144 @@ def invert(score_fn: ScoreFn) -> ScoreFn:
     Reference: Frankle et al. 2021, https://arxiv.org/abs/2009.08576, section 5.
     """
 
-    @functools.wraps(score_fn)  # with what prune reads from it
-    def score(
+    def inverted(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
-        return jax.tree.map(
-            jnp.negative, score_fn(params, batch, key, mask=mask, prunable=prunable)
-        )
+        scores = score_fn(params, batch, key, mask=mask, prunable=prunable)
+        return jax.tree.map(jnp.negative, scores)
 
-    return score
+    if isinstance(score_fn, Score):  # with what is declared of it
+        return dataclasses.replace(score_fn, fn=inverted)
+    return Score(inverted)
 
 
 def mask_params(params: Params, mask: Mask) -> Params:
     """Returns the weights of the masked network; ``None``: nothing is removed."""
     return params if mask is None else apply_mask(params, mask)
+
+
+class MaskFn(Protocol):
+    """A mask before training: of initial weights, and of what of the data it sees."""
+
+    def __call__(
+        self,
+        params: Params,
+        batch: Batch = None,
+        key: jax.Array | None = None,
+        *,
+        keep: Any,
+        prunable: Prunable = None,
+        mask: Mask = None,
+    ) -> Mask:
+        """Returns a mask within ``mask`` that keeps ``keep`` of the prunable weights.
+
+        ``keep`` is an integer, which may be traced.
+        """
+        ...
+
+
+class Round(NamedTuple):
+    """One training of a trajectory: what is cut from its weights.
+
+    ``cuts`` maps a sparsity asked for to the number of weights that it keeps;
+    ``keep`` is what the next round trains, ``None`` after the last.
+    """
+
+    cuts: dict[float, int]
+    keep: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Masks through training: cut from trained weights, in one round or several.
+
+    Attributes:
+      plan: ``plan(total, sparsities) -> rounds``, of ``total`` prunable weights.
+      score_fn: the score of trained weights by which they are cut.
+    """
+
+    plan: Callable[[int, Iterable[float]], list[Round]]
+    score_fn: ScoreFn
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskUpdate:
+    """A mask that moves during training: a hook at the end of each epoch.
+
+    Attributes:
+      start: the mask that training begins with.
+      init: ``init(params, mask, key) -> state``, any pytree of arrays.
+      update: ``update(state, params, mask, gradient_fn, epoch) -> (state, mask)`` with
+        ``gradient_fn(params) -> gradient``, of the mean loss over the epoch's first
+        batch, over all weights. It must keep the number of weights. Weights that it
+        brings back start at 0, with the optimizer's moments at 0.
+    """
+
+    start: MaskFn
+    init: Callable[[Params, Mask, jax.Array], Any]
+    update: Callable[..., tuple[Any, Mask]]
+
+
+class Network(NamedTuple):
+    """What a pruner may be built from.
+
+    Attributes:
+      apply_fn: ``apply_fn(params, x) -> logits``.
+      loss_fn: ``loss_fn(params, (x, y))``, the mean loss that it is trained on.
+      input_shape: one example's shape, without the batch.
+      init_fn: ``init_fn(key) -> params``, fresh weights.
+    """
+
+    apply_fn: ApplyFn
+    loss_fn: LossFn
+    input_shape: tuple[int, ...]
+    init_fn: InitFn
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruner:
+    """The card of a pruner.
+
+    Its name, settings and version are in every row, so that one that has changed is
+    never given rows of before.
+
+    Attributes:
+      name: what configurations and rows call it.
+      label: what figures and claims call it.
+      sees: what it sees of the data: ``"nothing"``, ``"inputs"``, ``"labels"``, or
+        ``"training"``, which is all of it and longer.
+      build: ``build(net, *, …)`` with a ``Network`` and its settings, keyword-only and
+        with defaults. It returns a ``MaskFn``, a ``Trajectory`` or a ``MaskUpdate``.
+      when: which of these: ``"before"``, ``"through"`` or ``"during"`` training.
+      version: to be changed whenever its masks change. A user's file also counts by
+        its content.
+
+    Raises:
+      ValueError: an unknown ``sees`` or ``when``, or a setting without a default.
+
+    >>> from nfp_jax.pruners.magnitude_init import CARD
+    >>> CARD.label, CARD.sees
+    ('magnitude at init', 'nothing')
+    """
+
+    name: str
+    label: str
+    sees: str
+    build: Callable[..., Any]
+    when: str = "before"
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("sees", self.sees, SEES),
+            ("when", self.when, WHEN),
+        ):
+            if value not in known:
+                listed = ", ".join(map(repr, known))
+                raise ValueError(
+                    f"{name} of pruner {self.name!r} is {value!r}, expected {listed}"
+                )

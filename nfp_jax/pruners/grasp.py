@@ -5,9 +5,15 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import check_chunk_size, mean_over_chunks
+from nfp_jax.losses import (
+    ClassificationLoss,
+    check_chunk_size,
+    classification_loss,
+    mean_over_chunks,
+)
 from nfp_jax.masks import Mask, Params, Prunable, Scores, prunable_kernels
-from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.pruners.by_score import ByScore, by_score
+from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
 from nfp_jax.types import Batch, LossFn
 
 
@@ -39,7 +45,7 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     score is the negative of this one.
     """
     check_chunk_size(chunk_size)
-    if getattr(loss_fn, "temperature", None) == 1.0:
+    if isinstance(loss_fn, ClassificationLoss) and loss_fn.temperature == 1.0:
         warnings.warn(
             "grasp on a loss at temperature 1; the paper softens the logits: "
             "classification_loss(apply_fn, temperature=200)",
@@ -48,11 +54,10 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
 
     def score(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
         del key
         prunable = prunable_kernels(params) if prunable is None else prunable
@@ -78,4 +83,20 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             )
         return jax.tree.map(jnp.multiply, weights, hg)
 
-    return score
+    return Score(score)
+
+
+def _build(
+    net: Network,
+    *,
+    rounds: int = 1,
+    schedule: str = "exponential",
+    chunk_size: int = 1024,
+    temperature: float = 200.0,
+) -> ByScore:
+    loss_fn = classification_loss(net.apply_fn, temperature=temperature)
+    score_fn = grasp(loss_fn, chunk_size=chunk_size)
+    return by_score(score_fn, rounds=rounds, schedule=schedule)
+
+
+CARD = Pruner("grasp", label="GraSP", sees="labels", build=_build)

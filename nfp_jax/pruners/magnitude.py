@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from nfp_jax.masks import Mask, Params, Prunable, Scores
-from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.pruners.contract import Score, ScoreFn, mask_params
 from nfp_jax.types import Batch
 
 
@@ -26,13 +26,12 @@ def magnitude() -> ScoreFn:
 
     def score(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
         del batch, key, prunable
         return jax.tree.map(jnp.abs, mask_params(params, mask))
 
-    return score
+    return Score(score)

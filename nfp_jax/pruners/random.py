@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from nfp_jax.masks import Mask, Params, Prunable, Scores
-from nfp_jax.pruners.contract import ScoreFn
+from nfp_jax.pruners.by_score import ByScore, by_score
+from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn
 from nfp_jax.types import Batch
 
 
@@ -28,11 +29,10 @@ def random() -> ScoreFn:
 
     def score(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
         del batch, mask, prunable
         if key is None:
@@ -44,4 +44,11 @@ def random() -> ScoreFn:
         ]
         return jax.tree.unflatten(treedef, noise)
 
-    return score
+    return Score(score)
+
+
+def _build(net: Network) -> ByScore:
+    return by_score(random())
+
+
+CARD = Pruner("random", label="random", sees="nothing", build=_build)

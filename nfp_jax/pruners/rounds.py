@@ -9,7 +9,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from nfp_jax.masks import (
     refuse_nan,
     top_k,
 )
-from nfp_jax.pruners.contract import ScoreFn
+from nfp_jax.pruners.contract import InitFn, Score, ScoreFn
 from nfp_jax.trees import in_a_line, same_structure
 from nfp_jax.types import Batch
 
@@ -80,6 +80,9 @@ def prune(
     rounds: int = 1,
     select: SelectFn = top_k,
     schedule: Schedule = exponential,
+    nested: bool = True,
+    fresh_keys: bool = False,
+    init_fn: InitFn | None = None,
     prunable: Prunable = None,
     mask: Mask = None,
 ) -> Mask:
@@ -105,6 +108,12 @@ def prune(
       select: ``top_k`` (global), ``top_k_per_layer``, ``top_k_erk`` or
         ``top_k_by_quota``.
       schedule: ``exponential`` or ``linear``: ``(density, fraction) -> density``.
+      nested: whether a round selects among the weights that the round before kept.
+        ``False``: removed weights may return (FORCE). The score is then given all
+        weights, and the mask of the round before beside them.
+      fresh_keys: whether round ``t``, from 0, has the key ``fold_in(key, t)``.
+      init_fn: ``init_fn(key) -> params``: every round scores weights drawn anew with
+        the key of the round (NTK-SAP), and not ``params``.
       prunable: static pytree of bools; ``None``: ``prunable_kernels(params)``.
       mask: an earlier mask to start from; ``None``: the dense one. Sparsity still
         counts all prunable weights.
@@ -116,7 +125,7 @@ def prune(
       ValueError: a NaN score (names the layer; under a transform NaN ranks lowest), a
         sparsity out of range, both or neither of ``sparsity`` and ``keep``, an earlier
         mask that does not fit (names the path) or has fewer weights left than are
-        to be kept.
+        to be kept, no key where a round needs its key.
 
     >>> from nfp_jax.pruners.magnitude import magnitude
     >>> params = {"w": jnp.array([[1.0, -3.0, 2.0, 0.5]])}
@@ -136,11 +145,11 @@ def prune(
     else:
         check_mask(params, mask)
         _check_left(mask, keep, prunable)
-    leaves = tuple(jax.tree.leaves(prunable))
+    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
     inputs = (params, batch, key, keep, mask)
-    turn_on = getattr(score_fn, "needs_x64", False) and is_concrete(inputs)
+    turn_on = plan.needs_x64 and is_concrete(inputs)
     with jax.enable_x64(turn_on or has_x64()):
-        mask, nans = _rounds(score_fn, select, leaves, params, batch, key, keep, mask)
+        mask, nans = _rounds(plan, params, batch, key, keep, mask)
     if is_concrete(nans):
         for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
             refuse_nan(path, int(count), jnp.size(leaf))
@@ -159,6 +168,9 @@ def prune_many(
     rounds: int = 1,
     select: SelectFn = top_k,
     schedule: Schedule = exponential,
+    nested: bool = True,
+    fresh_keys: bool = False,
+    init_fn: InitFn | None = None,
     prunable: Prunable = None,
     at_once: int | None = None,
 ) -> Mask:
@@ -182,6 +194,9 @@ def prune_many(
       rounds: number of rounds.
       select: the selection.
       schedule: the densities after each round.
+      nested: as in ``prune``.
+      fresh_keys: as in ``prune``.
+      init_fn: as in ``prune``.
       prunable: static pytree of bools, of the parameters of one network.
       at_once: networks in one call, which bounds the memory; ``None``: all.
 
@@ -215,16 +230,16 @@ def prune_many(
     axes = (*axes, 0 if each else None)
     count = _networks(args, axes)
     _warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[-1])
-    leaves = tuple(jax.tree.leaves(prunable))
+    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
     size = at_once or count
     masks, nans = [], []
-    with jax.enable_x64(getattr(score_fn, "needs_x64", False) or has_x64()):
+    with jax.enable_x64(plan.needs_x64 or has_x64()):
         for start in range(0, count, size):
             index = np.minimum(np.arange(start, start + size), count - 1)
             part = _along(axes, args, operator.itemgetter(index))
-            found = _many_rounds(score_fn, select, leaves, axes, *part)
-            own = operator.itemgetter(slice(count - start))
-            mask, nan = jax.tree.map(own, found)
+            found = _many_rounds(plan, axes, *part)
+            wanted = operator.itemgetter(slice(count - start))
+            mask, nan = jax.tree.map(wanted, found)
             masks.append(mask)
             nans.append(nan)
     _refuse_nans(one, np.concatenate(jax.device_get(nans), axis=1))
@@ -311,8 +326,8 @@ def _is_listed(counts: Any) -> bool:
 
 
 def _warn_of_one_shot(score_fn: ScoreFn, rounds: int) -> None:
-    if rounds == 1 and (warning := getattr(score_fn, "one_shot_warning", None)):
-        warnings.warn(warning, stacklevel=3)
+    if rounds == 1 and isinstance(score_fn, Score) and score_fn.one_shot_warning:
+        warnings.warn(score_fn.one_shot_warning, stacklevel=3)
 
 
 def _check_keep(keep: Any, total: int) -> None:
@@ -340,11 +355,40 @@ def _check_left(mask: Mask, keep: Any, prunable: Prunable) -> None:
             )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _rounds(
+class _Plan(NamedTuple):
+    """What the rounds are compiled for, beside shapes."""
+
+    score_fn: ScoreFn
+    select: SelectFn
+    prunable_leaves: tuple[bool, ...]
+    nested: bool
+    fresh_keys: bool
+    init_fn: InitFn | None
+
+    @property
+    def needs_x64(self) -> bool:
+        """Whether the score is computed in float64."""
+        return isinstance(self.score_fn, Score) and self.score_fn.needs_x64
+
+
+def _plan(
     score_fn: ScoreFn,
     select: SelectFn,
-    prunable_leaves: tuple[bool, ...],
+    prunable: Prunable,
+    nested: bool,
+    fresh_keys: bool,
+    init_fn: InitFn | None,
+    key: jax.Array | None,
+) -> _Plan:
+    if key is None and (fresh_keys or init_fn is not None):
+        raise ValueError("key is None, expected one: every round has a key of its own")
+    leaves = tuple(jax.tree.leaves(prunable))
+    return _Plan(score_fn, select, leaves, nested, fresh_keys, init_fn)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rounds(
+    plan: _Plan,
     params: Params,
     batch: Batch,
     key: jax.Array | None,
@@ -352,31 +396,35 @@ def _rounds(
     mask: Mask,
 ) -> tuple[Mask, list[jax.Array]]:
     """The mask after every round, and how many NaN each leaf's scores had."""
-    prunable = jax.tree.unflatten(jax.tree.structure(params), prunable_leaves)
+    flags = plan.prunable_leaves
+    prunable = jax.tree.unflatten(jax.tree.structure(params), flags)
+    first, count = mask, jax.tree.leaves(keep)[0].shape[0]
 
-    def one_round(mask: Mask, keep: Any) -> tuple[Mask, list[jax.Array]]:
-        weights = apply_mask(params, mask)
-        scores = score_fn(weights, batch, key, mask=mask, prunable=prunable)
+    def one_round(mask: Mask, now: tuple[Any, Any]) -> tuple[Mask, list[jax.Array]]:
+        place, keep = now
+        round_key: Any = key
+        if plan.fresh_keys or plan.init_fn is not None:
+            round_key = jax.random.fold_in(round_key, place)
+        weights = params if plan.init_fn is None else plan.init_fn(round_key)
+        if plan.nested:
+            weights = apply_mask(weights, mask)
+        scores = plan.score_fn(weights, batch, round_key, mask=mask, prunable=prunable)
+        among = mask if plan.nested else first
         nans = [
             jnp.sum(jnp.isnan(score) & kept) if flag else jnp.zeros((), int)
             for score, kept, flag in zip(
-                jax.tree.leaves(scores),
-                jax.tree.leaves(mask),
-                prunable_leaves,
-                strict=True,
+                jax.tree.leaves(scores), jax.tree.leaves(among), flags, strict=True
             )
         ]
-        return select(scores, keep, prunable=prunable, mask=mask), nans
+        return plan.select(scores, keep, prunable=prunable, mask=among), nans
 
-    mask, nans = jax.lax.scan(one_round, mask, keep)
+    mask, nans = jax.lax.scan(one_round, mask, (jnp.arange(count), keep))
     return mask, [jnp.max(count) for count in nans]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _many_rounds(
-    score_fn: ScoreFn,
-    select: SelectFn,
-    prunable_leaves: tuple[bool, ...],
+    plan: _Plan,
     in_axes: Any,
     params: Params,
     batch: Batch,
@@ -386,9 +434,6 @@ def _many_rounds(
     """``_rounds`` of many networks, from dense masks."""
 
     def rounds(params: Params, batch: Batch, key: Any, keep: Any) -> Any:
-        mask = dense_mask(params)
-        return _rounds(
-            score_fn, select, prunable_leaves, params, batch, key, keep, mask
-        )
+        return _rounds(plan, params, batch, key, keep, dense_mask(params))
 
     return jax.vmap(rounds, in_axes=in_axes)(params, batch, key, keep)

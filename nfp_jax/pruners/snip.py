@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from nfp_jax.losses import check_chunk_size, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores
-from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.pruners.by_score import ByScore, by_score
+from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
 from nfp_jax.types import Batch, LossFn
 
 
@@ -39,11 +40,10 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
 
     def score(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
         del key, prunable
         weights = mask_params(params, mask)
@@ -53,4 +53,18 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             )
         return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
 
-    return score
+    return Score(score)
+
+
+def _build(
+    net: Network,
+    *,
+    rounds: int = 1,
+    schedule: str = "exponential",
+    chunk_size: int = 1024,
+) -> ByScore:
+    score_fn = snip(net.loss_fn, chunk_size=chunk_size)
+    return by_score(score_fn, rounds=rounds, schedule=schedule)
+
+
+CARD = Pruner("snip", label="SNIP", sees="labels", build=_build)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.masks import ApplyFn, Mask, Params, Prunable, Scores, has_x64, is_concrete
-from nfp_jax.pruners.contract import ScoreFn, mask_params
+from nfp_jax.pruners.by_score import ByScore, by_score
+from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
 from nfp_jax.types import Batch
 
 
@@ -49,11 +50,10 @@ def synflow(
 
     def score(
         params: Params,
-        batch: Batch = None,
-        key: jax.Array | None = None,
-        *,
-        mask: Mask = None,
-        prunable: Prunable = None,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
     ) -> Scores:
         del batch, key, prunable
         weights = jax.tree.map(jnp.abs, mask_params(params, mask))
@@ -77,12 +77,11 @@ def synflow(
                 lambda s, w: (s * scale).astype(w.dtype), scores, weights
             )
 
-    # Read by prune, which knows the number of rounds and calls the outermost jit.
-    score.needs_x64 = is_wide  # type: ignore[attr-defined]
-    score.one_shot_warning = (  # type: ignore[attr-defined]
-        "synflow in one round may empty a layer: pass rounds=100"
+    return Score(
+        score,
+        needs_x64=is_wide,
+        one_shot_warning="synflow in one round may empty a layer: pass rounds=100",
     )
-    return score
 
 
 def _flow(apply_fn: ApplyFn, weights: Params, input_shape: Sequence[int]) -> Scores:
@@ -103,3 +102,13 @@ def _power_of_two(scores: Scores) -> jax.Array:
     # Its bits, since exp2 and ldexp round: an exponent, biased by 1023, and no more.
     bits = (jnp.clip(shift, -1000, 1000).astype(jnp.int64) + 1023) << 52
     return jax.lax.bitcast_convert_type(bits, jnp.float64)
+
+
+def _build(
+    net: Network, *, rounds: int = 100, schedule: str = "exponential"
+) -> ByScore:
+    score_fn = synflow(net.apply_fn, net.input_shape)
+    return by_score(score_fn, rounds=rounds, schedule=schedule)
+
+
+CARD = Pruner("synflow", label="SynFlow", sees="nothing", build=_build)

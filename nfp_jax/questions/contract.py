@@ -27,8 +27,10 @@ class Question:
         ``"str"``, ``"bool"`` or a list of one, ``"list[int]"``.
       settings: a frozen dataclass, whose defaults are those of ``config.<name>``;
         ``None``: it has no settings.
-      check: ``check(spec)`` raises a ``SpecError`` for settings, or a grid, that mean
-        nothing for this question.
+      check_settings: ``check_settings(spec)`` raises a ``SpecError`` for settings out
+        of range; it is called whatever the question.
+      check: ``check(spec)`` raises one for what means nothing where this is the
+        question.
       extends: the question whose rows and columns this one has, and more.
       trains: whether a network is trained under each cell's mask, so that it matters
         where its weights resume.
@@ -38,6 +40,7 @@ class Question:
     column: str
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: type | None = None
+    check_settings: Callable[[Any], None] = no_check
     check: Callable[[Any], None] = no_check
     extends: str | None = None
     trains: bool = True

@@ -1,7 +1,9 @@
 """How many labels a masked network can memorize: the largest n that it fits."""
 
 import dataclasses
+from typing import Any
 
+from nfp_jax.fields import check, require
 from nfp_jax.questions.contract import Question
 
 
@@ -31,9 +33,36 @@ COLUMNS = {
     "fitted": "list[float]",
 }
 
+
+def check_settings(spec: Any) -> None:
+    """Raises for settings out of range."""
+    asked = spec.questions_settings["capacity"]
+    check({"capacity.share": asked.share}, lambda x: 0 < x <= 1, "0 < {} <= 1")
+    check({"capacity.precision": asked.precision}, lambda x: x > 0, "{} > 0")
+    check(
+        {"capacity.max_steps": asked.max_steps, "capacity.tries": asked.tries},
+        lambda x: x >= 1,
+        "{} >= 1",
+    )
+
+
+def check_chance(spec: Any) -> None:
+    """Raises for a share that a constant reaches; and before the first doubling."""
+    classes, share = spec.data.settings.get("classes"), spec.settings.share
+    if classes:
+        chance = 1 / classes
+        expected = f"{chance:.3g} < share <= 1, above chance"
+        require(chance < share <= 1, "capacity.share", share, expected)
+    first, most = 2 * spec.train.settle_from, spec.train.max_epochs
+    expected = f"at least {first}, the first doubling: 2 train.settle_from"
+    require(most >= first, "train.max_epochs", most, expected)
+
+
 CARD = Question(
     name="capacity",
     column="capacity",
     columns=COLUMNS,
     settings=Settings,
+    check_settings=check_settings,
+    check=check_chance,
 )

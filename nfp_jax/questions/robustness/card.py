@@ -1,7 +1,9 @@
 """How steep networks are that fit noise: memorization, and Lipschitz constants."""
 
 import dataclasses
+from typing import Any
 
+from nfp_jax.fields import check
 from nfp_jax.questions.contract import Question
 
 
@@ -24,10 +26,26 @@ COLUMNS = {
     "excess": "float",
 }
 
+
+def check_settings(spec: Any) -> None:
+    """Raises for settings out of range."""
+    asked = spec.questions_settings["robustness"]
+    check(
+        {
+            "robustness.segments": asked.segments,
+            "robustness.ascents": asked.ascents,
+        },
+        lambda x: x >= 1,
+        "{} >= 1",
+    )
+    check({"robustness.steps": asked.steps}, lambda x: x >= 0, "{} >= 0")
+
+
 CARD = Question(
     name="robustness",
     column="lipschitz_lower",
     columns=COLUMNS,
     settings=Settings,
     extends="memorization",
+    check_settings=check_settings,
 )

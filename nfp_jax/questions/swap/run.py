@@ -14,23 +14,31 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from nfp_jax import capacity, ensemble, training
-from nfp_jax.experiments.lab import (
+from nfp_jax import capacity, ensemble
+from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax.engine.training import TrainResult
+from nfp_jax.fields import SpecError
+from nfp_jax.grid import Cell, by_draw
+from nfp_jax.lab.columns import derived, kept
+from nfp_jax.lab.draws import (
     OTHER_DATA,
     OTHER_INIT,
     OTHER_NOISE,
-    AddRow,
     Draw,
-    Failure,
-    Lab,
-    Row,
-    keep_network,
-    kept_networks,
+    draw_labels,
+    draw_of,
+    draw_points,
+    key_of,
 )
-from nfp_jax.experiments.tables import comes_through_training
-from nfp_jax.masks import Mask, Params
+from nfp_jax.lab.jobs import AddRow, Failure, Row
+from nfp_jax.lab.kept import keep_network, kept_networks
+from nfp_jax.lab.masking import make_mask
+from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, set_up
+from nfp_jax.lab.training import last_job, train_all
+from nfp_jax.lab.trajectories import count_trainings, dense_job
 from nfp_jax.results import Results, row_key
-from nfp_jax.spec import Cell, Spec
+from nfp_jax.spec import Spec
+from nfp_jax.types import Mask, Params
 
 Place = tuple[int, str, str]  # of a network among a cell's: pair, set, start
 OWN, LABELS, ALL = "own", "labels", "data"  # what the mask's network is trained on
@@ -46,27 +54,40 @@ def run(
     *,
     progress: bool = False,
     store: Results | None = None,
-) -> tuple[list[Failure], ensemble.Stats]:
+    engine: Engine = ensemble.run,
+) -> tuple[list[Failure], Stats]:
     """Retrains each mask on its own data and on others; a row with the gaps a cell.
 
     Arguments and errors are those of ``experiments.run``. What networks memorized is
     kept in ``store``; a resumed run trains the others.
+
+    Raises:
+      SpecError: a pruner that moves masks during training: such a mask has no training
+        of its own labels that another could be swapped for.
     """
-    lab = Lab(spec, todo)
-    work = Swap(lab, add_row, store)
-    stats = lab.train(work.jobs(), work.networks(), progress=progress)
-    return lab.failures, stats
+    setup = set_up(spec, todo, engine=engine)
+    for cell in todo:
+        if is_moving(setup, cell):
+            raise SpecError(
+                f"grid.pruner has {cell['pruner']!r}, expected masks that stay during "
+                "training for question 'swap'"
+            )
+    work = Swap(setup, add_row, store)
+    stats = train_all(setup, work.jobs(), work.networks(), progress=progress)
+    return setup.failures.kept, stats
 
 
 class Swap:
     """From cells to jobs, and from the results of a cell's pairs to its row."""
 
-    def __init__(self, lab: Lab, add_row: AddRow, store: Results | None = None) -> None:
-        self.lab, self.add_row, self.store = lab, add_row, store
-        self.pairs = lab.spec.swap.pairs
+    def __init__(
+        self, setup: Setup, add_row: AddRow, store: Results | None = None
+    ) -> None:
+        self.setup, self.add_row, self.store = setup, add_row, store
+        self.pairs = setup.spec.settings.pairs
         # A cell's results by pair, set and start; they come from several threads.
         self.found: dict[tuple[Any, ...], dict[Place, Row]] = {
-            row_key(cell): self.on_file(cell) for cell in lab.todo
+            row_key(cell): self.on_file(cell) for cell in setup.todo
         }
         self.lock = threading.Lock()
 
@@ -82,85 +103,81 @@ class Swap:
 
     def chains(self) -> Iterator[tuple[list[Cell], int]]:
         """The cells that come through one dense training, and its pair."""
-        for group in self.lab.draws():
-            through = [cell for cell in group if comes_through_training(cell)]
+        for group in by_draw(self.setup.todo):
+            through = [cell for cell in group if is_through(self.setup, cell)]
             for pair in range(self.pairs):
                 if cells := [cell for cell in through if self.places(cell, pair)]:
                     yield cells, pair
 
     def networks(self) -> int:
         """How many networks will be trained."""
-        last = itertools.product(self.lab.todo, range(self.pairs))
+        last = itertools.product(self.setup.todo, range(self.pairs))
         return sum(len(self.places(*one)) for one in last) + sum(
-            self.lab.trainings(cells) for cells, _ in self.chains()
+            count_trainings(self.setup, cells) for cells, _ in self.chains()
         )
 
-    def jobs(self) -> Iterator[ensemble.Job]:
+    def jobs(self) -> Iterator[Job]:
         """The first jobs of all pairs, made as they are asked for; chains first."""
-        for cell in self.lab.todo:  # those of which all but the row is on file
-            with self.lab.reporting([cell]):
+        for cell in self.setup.todo:  # those of which all but the row is on file
+            with self.setup.failures.of([cell]):
                 self.finish(cell)
         for through, pair in self.chains():
-            yield from self.lab.guarded(through, self.chain, through, pair)
-        direct = [cell for cell in self.lab.todo if not comes_through_training(cell)]
+            yield from self.setup.failures.guarded(through, self.chain, through, pair)
+        direct = [cell for cell in self.setup.todo if not is_through(self.setup, cell)]
         for cell, pair in itertools.product(direct, range(self.pairs)):
             if self.places(cell, pair):
-                yield from self.lab.guarded([cell], self.at_once, cell, pair)
+                yield from self.setup.failures.guarded([cell], self.at_once, cell, pair)
 
-    def chain(self, through: list[Cell], pair: int) -> list[ensemble.Job]:
+    def chain(self, through: list[Cell], pair: int) -> list[Job]:
         """The dense training of a pair, from which the masks of these cells come."""
-        draw = self.lab.draw(through[0], pair)
-        return self.lab.dense_job(draw, through, functools.partial(self.retrain, pair))
+        draw = draw_of(self.setup, through[0], pair)
+        on_mask = functools.partial(self.retrain, pair)
+        return dense_job(self.setup, draw, through, on_mask)
 
-    def at_once(self, cell: Cell, pair: int) -> list[ensemble.Job]:
+    def at_once(self, cell: Cell, pair: int) -> list[Job]:
         """The jobs of a cell that is pruned at initialization."""
-        draw = self.lab.draw(cell, pair)
-        return self.retrain(pair, draw, cell, self.lab.mask(draw, cell), draw.params)
+        draw = draw_of(self.setup, cell, pair)
+        return self.retrain(
+            pair, draw, cell, make_mask(self.setup, draw, cell), draw.params
+        )
 
     def retrain(
         self, pair: int, draw: Draw, cell: Cell, mask: Mask, start: Params
-    ) -> list[ensemble.Job]:
+    ) -> list[Job]:
         """The jobs of a pair's mask: on each set, from each start."""
-        other = self.lab.init(self.lab.key(OTHER_INIT, cell["init_seed"], pair))
-        starts = dict(zip(STARTS, (start, other), strict=True))
+        other_key = key_of(self.setup, OTHER_INIT, cell["init_seed"], pair)
+        starts = dict(zip(STARTS, (start, self.setup.init(other_key)), strict=True))
         sets = self.sets(draw, cell, pair)
-        return [
-            job
-            for place in self.places(cell, pair)
-            for job in self.lab.job(
-                sets[place[1]],
-                cell,
-                mask,
-                starts[place[2]],
-                functools.partial(self.take, sets[place[1]], cell, place),
-            )
-        ]
+        jobs = []
+        for place in self.places(cell, pair):
+            _, name, fresh = place
+            then = functools.partial(self.take, sets[name], cell, place)
+            job = last_job(self.setup, sets[name], cell, mask, starts[fresh], then)
+            jobs.append(job)
+        return jobs
 
     def sets(self, draw: Draw, cell: Cell, pair: int) -> dict[str, Draw]:
         """The mask's own set; its inputs with fresh labels; a fresh set."""
-        seed = cell["data_seed"]
-        noise_key = self.lab.key(OTHER_NOISE, seed, pair)
-        other = self.lab.dataset(cell["n"], self.lab.key(OTHER_DATA, seed, pair))
-        return {
-            OWN: draw,
-            LABELS: draw.on(self.lab.relabeled(draw.dataset, cell, noise_key)),
-            ALL: draw.on(self.lab.relabeled(other, cell, noise_key)),
+        setup, seed = self.setup, cell["data_seed"]
+        noise_key = key_of(setup, OTHER_NOISE, seed, pair)
+        other = draw_points(setup, cell["n"], key_of(setup, OTHER_DATA, seed, pair))
+        fresh = {
+            name: draw._replace(
+                points=points, labels=draw_labels(setup, points, cell, noise_key)
+            )
+            for name, points in ((LABELS, draw.points), (ALL, other))
         }
+        return {OWN: draw, **fresh}
 
     def take(
-        self,
-        own: Draw,
-        cell: Cell,
-        place: Place,
-        mask: Mask,
-        result: training.TrainResult,
-    ) -> list[ensemble.Job]:
+        self, draw: Draw, cell: Cell, place: Place, result: TrainResult
+    ) -> list[Job]:
         """Keeps what a network memorized; with the last of a cell comes its row."""
         network = {
-            **self.lab.derived(own, mask, result),
-            "out_of_budget": own.late + result.out_of_budget,
+            **derived(self.setup, draw, result),
+            "out_of_budget": draw.late + result.out_of_budget,
             "diverged": bool(result.diverged),
-            "kept": self.lab.kept(mask),
+            "kept": kept(self.setup, result.mask),
             "seconds": result.seconds,
         }
         with self.lock:
@@ -178,33 +195,36 @@ class Swap:
     def row(self, cell: Cell, found: dict[Place, Row]) -> Row:
         """The row of a cell from its networks."""
         everyone = list(found.values())
-        own = [found[pair, OWN, ""] for pair in range(self.pairs)]
-        other = [found[pair, LABELS, ""] for pair in range(self.pairs)]
-        points = [[one["memorized_points"] for one in some] for some in (own, other)]
+        first = [found[pair, OWN, ""] for pair in range(self.pairs)]
+        swapped = [found[pair, LABELS, ""] for pair in range(self.pairs)]
         row = {
             **cell,
             "pairs": self.pairs,
-            "confidence": self.lab.spec.swap.confidence,
-            "memorized_points": sum(points[0]) / self.pairs,
-            "memorized_points_swapped": sum(points[1]) / self.pairs,
+            "confidence": self.setup.spec.settings.confidence,
+            "memorized_points": self.mean_points(first),
+            "memorized_points_swapped": self.mean_points(swapped),
             "swap_gaps": self.differences(found, LABELS, ""),
             "swap_gaps_reinit": self.differences(found, LABELS, "_reinit"),
-            "margin": self.lab.spec.swap.margin,
+            "margin": self.setup.spec.settings.margin,
             "out_of_budget": sum(one["out_of_budget"] for one in everyone),
             "trainings": len(everyone),
             "diverged": any(one["diverged"] for one in everyone),
-            "collapsed_share": sum(one["collapsed"] for one in own) / self.pairs,
-            "kept": own[0]["kept"],
-            "classes": self.lab.classes,
+            "collapsed_share": sum(one["collapsed"] for one in first) / self.pairs,
+            "kept": first[0]["kept"],
+            "classes": self.setup.classes,
             "seconds": sum(one["seconds"] for one in everyone),
         }
         for (name, prefix), start in itertools.product(GAPS.items(), STARTS):
-            of = {
-                which: [found[pair, which, start] for pair in range(self.pairs)]
+            both = [
+                [found[pair, which, start] for pair in range(self.pairs)]
                 for which in (OWN, name)
-            }
-            row |= self.gaps(of[OWN], of[name], f"{prefix}{start}")
+            ]
+            row |= self.gaps(both[0], both[1], f"{prefix}{start}")
         return row
+
+    def mean_points(self, networks: list[Row]) -> float:
+        """The points that they memorized, on average."""
+        return float(sum(one["memorized_points"] for one in networks) / self.pairs)
 
     def differences(self, found: dict[Place, Row], name: str, start: str) -> list[Any]:
         """The gap of each pair, in points: the mask's own set less another one."""
@@ -214,22 +234,19 @@ class Swap:
             for pair in range(self.pairs)
         ]
 
-    def gaps(self, own: list[Row], other: list[Row], prefix: str) -> Row:
+    def gaps(self, first: list[Row], other: list[Row], prefix: str) -> Row:
         """The columns of one kind of gap; None where it is undefined."""
-        columns = {
-            f"{prefix}_out_of_budget": sum(one["out_of_budget"] for one in own + other)
-        }
+        late = sum(one["out_of_budget"] for one in first + other)
+        columns: Row = {f"{prefix}_out_of_budget": late}
+        confidence = self.setup.spec.settings.confidence
         for unit, names in {
             "memorized_points": ("points", "lower", "upper"),
             "memorized_bits": ("bits", "bits_lower", "bits_upper"),
         }.items():
-            values = [[one[unit] for one in some] for some in (own, other)]
-            known = None not in itertools.chain(*values)
-            gap = (
-                capacity.paired_gap(*values, confidence=self.lab.spec.swap.confidence)
-                if known
-                else (None,) * 3
-            )
+            values = [[one[unit] for one in networks] for networks in (first, other)]
+            gap: Any = (None,) * 3
+            if None not in itertools.chain(values[0], values[1]):
+                gap = capacity.paired_gap(values[0], values[1], confidence=confidence)
             for name, value in zip(names, gap, strict=True):
                 columns[f"{prefix}_{name}"] = value if value == value else None
         return columns

@@ -2,7 +2,7 @@
 
 ``training_of`` makes the optimizer, the loss, the metrics and the rule that ends a
 training, and what removes dead neurons from jobs where that pays. A
-question may have a rule of its own, its ``Budget``, in place of ``train.stop``.
+question may have another rule, its ``Budget``, in place of ``train.stop``.
 """
 
 import math
@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import optax
 
 from nfp_jax import capacity, compaction, ensemble, masks, models, scores, training
-from nfp_jax.experiments.tables import STOPS
+from nfp_jax.engine.jobs import size_of
+from nfp_jax.fields import SpecError
+from nfp_jax.lab.names import STOPS
 from nfp_jax.masks import Params
-from nfp_jax.spec import Spec, SpecError
+from nfp_jax.pruners.contract import MaskUpdate
+from nfp_jax.spec import Spec
 
 EVALUATED_AT_ONCE = 2048  # examples; bounds the memory of a forward pass
 
@@ -33,7 +36,11 @@ class Budget(NamedTuple):
 
 
 def training_of(
-    spec: Spec, model: Any, input_shape: tuple[int, ...], budget: Budget | None = None
+    spec: Spec,
+    model: Any,
+    input_shape: tuple[int, ...],
+    budget: Budget | None = None,
+    mask_update: MaskUpdate | None = None,
 ) -> tuple[training.Training, ensemble.ShrinkJob | None]:
     """The training of the specification, with the metrics of a row, and what removes
     dead neurons for it, where that changes nothing and pays.
@@ -51,7 +58,8 @@ def training_of(
     except TypeError as error:
         raise SpecError(f"train.options do not fit the optimizer: {error}") from error
     shrink, apply_fn = None, model.apply
-    if math.isfinite(spec.engine.shrink_from):
+    # A weight that may come back is not dead.
+    if math.isfinite(spec.engine.shrink_from) and mask_update is None:
         if shrink := _shrink(spec, model, input_shape, optimizer, max_steps):
             apply_fn = models.apply_at_any_width(model)
     loss_fn = scores.classification_loss(apply_fn)
@@ -69,7 +77,7 @@ def training_of(
             "redrawn_and_correct": jnp.mean((correct & redrawn).astype(jnp.float32)),
         }
 
-    own = training.make_training(
+    made = training.make_training(
         batch_loss,
         optimizer,
         metrics_fn=metrics_fn,
@@ -77,9 +85,10 @@ def training_of(
         max_epochs=spec.train.max_epochs,
         max_steps=max_steps,
         stop=stop,
+        mask_update=mask_update,
         evaluate_at_once=EVALUATED_AT_ONCE,
     )
-    return own, shrink
+    return made, shrink
 
 
 def _shrink(
@@ -93,7 +102,7 @@ def _shrink(
     try:
         chain = models.layer_chain(model)
         positions = models.layer_positions(model, input_shape)
-    except ValueError:  # a network of the user's own
+    except ValueError:  # a network that is no chain of layers
         return None
     if not compaction.keeps_dead_weights(optimizer):
         return None
@@ -108,7 +117,7 @@ def _shrink(
         sizes = [leaves[f"{layer}/kernel"].size for layer in chain]
         products = sum(n * size for n, size in zip(positions, sizes, strict=True))
         # Two operations a product, forward, and twice as much backward.
-        n = len(job.data[1])
+        n = size_of(job)
         points = min(n * spec.train.max_epochs, max_steps * spec.train.batch_size)
         work = 6 * products * points
         if work < spec.engine.shrink_from:

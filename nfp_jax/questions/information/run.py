@@ -18,12 +18,32 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from nfp_jax import data, decoding, ensemble, information, masks, pruning
-from nfp_jax.experiments.lab import DATA, NOISE, AddRow, Draw, Failure, Lab
-from nfp_jax.experiments.tables import SELECTS, comes_through_training
-from nfp_jax.masks import Mask, Params, Scores
+from nfp_jax import decoding, ensemble, information, masks
+from nfp_jax.data import Labels
+from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax.grid import Cell, by_draw
+from nfp_jax.lab.columns import is_collapsed
+from nfp_jax.lab.draws import (
+    DATA,
+    NOISE,
+    Draw,
+    Points,
+    draw_labels,
+    draw_of,
+    draw_points,
+    inputs_of,
+    key_of,
+)
+from nfp_jax.lab.jobs import AddRow, Failure
+from nfp_jax.lab.masking import counts_of, make_masks, mask_on
+from nfp_jax.lab.run import summed
+from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
+from nfp_jax.lab.training import train_all
+from nfp_jax.lab.trajectories import count_trainings, mask_jobs
+from nfp_jax.questions.information.card import Settings
 from nfp_jax.results import Results, row_key
-from nfp_jax.spec import Cell, InformationSpec, Spec
+from nfp_jax.spec import Spec
+from nfp_jax.types import Mask, Params, Scores
 
 # Data sets scored in one call, always: another number sums in another order, and a tie
 # that falls the other way would read as information. 8 keep a core's cache, 32 a GPU.
@@ -57,25 +77,26 @@ def run(
     *,
     progress: bool = False,
     store: Results | None = None,
-) -> tuple[list[Failure], ensemble.Stats]:
+    engine: Engine = ensemble.run,
+) -> tuple[list[Failure], Stats]:
     """Makes the masks of the cells and hands over a row for each, with its bounds.
 
     Arguments and errors are those of ``experiments.run``. Masks are kept in ``store``
     as soon as a cell has all of them, and taken from there.
     """
     start = time.perf_counter()
-    lab = Lab(spec, todo)
-    work, trained = Information(lab, add_row, store), []
-    for group in lab.draws():
-        with lab.reporting(group):
+    setup = set_up(spec, todo, engine=engine)
+    work, trained = Information(setup, add_row, store), []
+    for group in by_draw(todo):
+        with setup.failures.of(group):
             trained += work.do(group, progress=progress)
-    return lab.failures, _sum(trained, time.perf_counter() - start)
+    return setup.failures.kept, summed(trained, time.perf_counter() - start)
 
 
-def tries_all(own: InformationSpec, n: int, noise: float, classes: int) -> bool:
+def tries_all(settings: Settings, n: int, noise: float, classes: int) -> bool:
     """Returns whether all labelings are tried: asked for, uniform, and not too many."""
-    uniform = own.conditioning == "labels" and noise == 1.0
-    return own.exact and uniform and classes**n <= information.MOST_LABELINGS
+    uniform = settings.conditioning == "labels" and noise == 1.0
+    return settings.exact and uniform and classes**n <= information.MOST_LABELINGS
 
 
 class Family:
@@ -89,85 +110,87 @@ class Family:
       enumerated: whether the sets are all labelings.
     """
 
-    def __init__(self, lab: Lab, cell: Cell) -> None:
-        self.lab, self.cell, self.draw = lab, cell, lab.draw(cell)
-        own, n = lab.spec.information, cell["n"]
-        self.resampled = own.conditioning == "data"
-        self.enumerated = tries_all(own, n, cell["noise"], lab.classes)
-        small = np.min_scalar_type(lab.classes - 1)
+    def __init__(self, setup: Setup, cell: Cell) -> None:
+        self.setup, self.cell, self.draw = setup, cell, draw_of(setup, cell)
+        settings, n = setup.spec.settings, cell["n"]
+        self.resampled = settings.conditioning == "data"
+        self.enumerated = tries_all(settings, n, cell["noise"], setup.classes)
+        small = np.min_scalar_type(setup.classes - 1)
         self.drawn = np.stack(
-            [np.asarray(self.sampled(k).y, small) for k in range(own.datasets)]
+            [np.asarray(self.sampled(k)[1].y, small) for k in range(settings.datasets)]
         )
         self.labels = self.drawn
         if self.enumerated:  # [C^n, n], in the order of the numbers that they spell
-            digits = np.indices((lab.classes,) * n, small)
+            digits = np.indices((setup.classes,) * n, small)
             self.labels = digits.reshape(n, -1).T
         again = list(range(len(self.labels)))[:AGAIN][::-1]
         # Each in another place and beside other neighbors.
         self.again = [k for first in range(4) for k in again[first::4]]
         self.order = [*range(len(self.labels)), *self.again]
 
-    def sampled(self, k: int) -> data.Dataset:
+    def sampled(self, k: int) -> tuple[Points, Labels]:
         """Data set ``k`` of those drawn."""
-        seed, whole = self.cell["data_seed"], self.draw.dataset
+        seed, points = self.cell["data_seed"], self.draw.points
         if self.resampled:
-            key = jax.random.fold_in(self.lab.key(DATA, seed), k)
-            whole = self.lab.dataset(self.cell["n"], key)
-        noise_key = jax.random.fold_in(self.lab.key(NOISE, seed), k)
-        return self.lab.relabeled(whole, self.cell, noise_key)
+            key = jax.random.fold_in(key_of(self.setup, DATA, seed), k)
+            points = draw_points(self.setup, self.cell["n"], key)
+        noise_key = jax.random.fold_in(key_of(self.setup, NOISE, seed), k)
+        return points, draw_labels(self.setup, points, self.cell, noise_key)
 
     def on(self, k: int) -> Draw:
         """The draw on set ``k``."""
         if not self.enumerated:
-            return self.draw.on(self.sampled(k))
-        y, classes = self.labels[k].astype(np.int32), self.lab.classes
+            points, labels = self.sampled(k)
+            return self.draw._replace(points=points, labels=labels)
+        y, classes = self.labels[k].astype(np.int32), self.setup.classes
         z = np.eye(classes, dtype=np.float32)[y] - np.float32(1 / classes)
-        whole = self.draw.dataset._replace(y=y, z=z, redrawn=np.ones(len(y), bool))
-        return self.draw.on(whole)
+        redrawn = np.ones(len(y), bool)
+        labels = Labels(jnp.asarray(y), jnp.asarray(z), jnp.asarray(redrawn))
+        return self.draw._replace(labels=labels)
 
     def batch(self, sets: list[int]) -> tuple[jax.Array, jax.Array]:
         """Labels ``[sets, n]``, and inputs: ``[n, ...]`` of all, or of each set."""
-        x = self.lab.x(self.draw)
+        x = inputs_of(self.setup, self.draw)
         if self.resampled:
-            x = jnp.stack([self.lab.x(self.on(k)) for k in sets])
+            x = jnp.stack([inputs_of(self.setup, self.on(k)) for k in sets])
         return x, jnp.asarray(self.labels[sets], jnp.int32)
 
     def of_drawn(self) -> np.ndarray:
         """The sets that were drawn, ``int[K]``."""
         if not self.enumerated:
             return np.arange(len(self.drawn))
-        places = self.lab.classes ** np.arange(self.drawn.shape[1])[::-1]
+        places = self.setup.classes ** np.arange(self.drawn.shape[1])[::-1]
         return self.drawn @ places
 
 
 class Information:
     """From cells to masks, found on file or made, and from these to rows."""
 
-    def __init__(self, lab: Lab, add_row: AddRow, store: Results | None) -> None:
-        self.lab, self.add_row, self.store = lab, add_row, store
+    def __init__(self, setup: Setup, add_row: AddRow, store: Results | None) -> None:
+        self.setup, self.add_row, self.store = setup, add_row, store
         cpu = jax.default_backend() == "cpu"
         usual = AT_ONCE_CPU if cpu else AT_ONCE
-        self.at_once = lab.spec.engine.score_at_once or usual
-        ravel = functools.partial(masks.ravel_mask, prunable=lab.prunable)
+        self.at_once = setup.spec.engine.score_at_once or usual
+        ravel = functools.partial(masks.ravel_mask, prunable=setup.prunable)
         self.ravel = jax.jit(ravel)
         self.ravel_many = jax.jit(jax.vmap(ravel))
-        self.collapsed = jax.jit(self.is_collapsed)
+        self.collapsed = jax.jit(self.row_collapsed)
 
-    def do(self, group: list[Cell], *, progress: bool) -> list[ensemble.Stats]:
+    def do(self, group: list[Cell], *, progress: bool) -> list[Stats]:
         """Hands over the rows of a draw's cells; what its trainings took, if any."""
-        family = Family(self.lab, group[0])
+        family = Family(self.setup, group[0])
         missing = []
         for cell in group:
-            with self.lab.reporting([cell]):
+            with self.setup.failures.of([cell]):
                 if made := self.on_file(family, cell):
                     self.finish(family, cell, made)
                 else:
                     missing.append(cell)
-        direct = [cell for cell in missing if not comes_through_training(cell)]
+        direct = [cell for cell in missing if not self.trains(cell)]
         for cell in tqdm(direct, unit="cell", disable=not (progress and direct)):
-            with self.lab.reporting([cell]):
+            with self.setup.failures.of([cell]):
                 self.finish(family, cell, self.make_direct(family, cell))
-        through = [cell for cell in missing if comes_through_training(cell)]
+        through = [cell for cell in missing if self.trains(cell)]
         if not through:
             return []
         packed, late, stats = self.make_through_training(
@@ -176,16 +199,20 @@ class Information:
         seconds = stats.seconds / len(through)
         whole = []  # all are put on file before any is bounded, which may take long
         for cell in self.without_failures(through):
-            with self.lab.reporting([cell]):
+            with self.setup.failures.of([cell]):
                 key = row_key(cell)
                 made = self.made(
                     family, cell, packed[key], seconds, int(late[key].sum())
                 )
                 whole.append((cell, made))
         for cell, made in whole:
-            with self.lab.reporting([cell]):
+            with self.setup.failures.of([cell]):
                 self.finish(family, cell, made)
         return [stats]
+
+    def trains(self, cell: Cell) -> bool:
+        """Whether its masks come through training, or move during it."""
+        return is_through(self.setup, cell) or is_moving(self.setup, cell)
 
     def on_file(self, family: Family, cell: Cell) -> Made | None:
         """The masks of a cell, if all of them are on file."""
@@ -206,15 +233,14 @@ class Information:
         start, parts = time.perf_counter(), []
         draw, x_axis = family.draw, 0 if family.resampled else None
         for first in range(0, len(family.order), self.at_once):
-            found = pruning.prune_many(
-                self.lab.scorer(cell),
+            found = make_masks(
+                self.setup,
+                cell,
                 draw.params,
                 family.batch(family.order[first : first + self.at_once]),
                 draw.score_key,
                 in_axes=(None, (x_axis, 0), None),
-                keep=self.lab.keep(cell),
-                select=SELECTS[cell["select"]],
-                prunable=self.lab.prunable,
+                keep=counts_of(self.setup, cell),
                 at_once=self.at_once,
             )
             parts.append(np.packbits(np.asarray(self.ravel_many(found)), axis=1))
@@ -223,36 +249,40 @@ class Information:
 
     def make_through_training(
         self, family: Family, through: list[Cell], *, progress: bool
-    ) -> tuple[dict[Any, np.ndarray], dict[Any, np.ndarray], ensemble.Stats]:
+    ) -> tuple[dict[Any, np.ndarray], dict[Any, np.ndarray], Stats]:
         """The masks of cells that come through training, from the same trainings; how
         many of these used up their budget, of each mask; and what they took.
         """
-        shape = len(family.order), -(-self.lab.total // 8)
+        shape = len(family.order), -(-self.setup.total // 8)
         packed = {row_key(cell): np.zeros(shape, np.uint8) for cell in through}
         late = {row_key(cell): np.zeros(shape[0], int) for cell in through}
 
         def keep(
             place: int, draw: Draw, cell: Cell, mask: Mask, start: Params
-        ) -> list[ensemble.Job]:
+        ) -> list[Job]:
             packed[row_key(cell)][place] = np.packbits(np.asarray(self.ravel(mask)))
             late[row_key(cell)][place] = draw.late
             return []
 
-        def jobs() -> Iterator[ensemble.Job]:
+        def jobs() -> Iterator[Job]:
             for place, k in enumerate(family.order):
                 if left := self.without_failures(through):
                     on_mask = functools.partial(keep, place)
-                    yield from self.lab.guarded(
-                        left, self.lab.dense_job, family.on(k), left, on_mask
+                    find = functools.partial(mask_jobs, self.setup)
+                    yield from self.setup.failures.guarded(
+                        left, find, family.on(k), left, on_mask
                     )
 
-        total = len(family.order) * self.lab.trainings(through)
-        return packed, late, self.lab.train(jobs(), total, progress=progress)
+        moving = sum(is_moving(self.setup, cell) for cell in through)
+        rest = [cell for cell in through if not is_moving(self.setup, cell)]
+        each = moving + count_trainings(self.setup, rest)
+        total = len(family.order) * each
+        return packed, late, train_all(self.setup, jobs(), total, progress=progress)
 
-    def without_failures(self, some: list[Cell]) -> list[Cell]:
+    def without_failures(self, cells: list[Cell]) -> list[Cell]:
         """The cells of which no mask has failed."""
-        failed = [failure.cell for failure in self.lab.failures]
-        return [cell for cell in some if cell not in failed]
+        failed = self.setup.failures.cells()
+        return [cell for cell in cells if cell not in failed]
 
     def made(
         self,
@@ -273,18 +303,18 @@ class Information:
 
     def finish(self, family: Family, cell: Cell, made: Made) -> None:
         """Hands over the row of a cell."""
-        lab, own = self.lab, self.lab.spec.information
+        setup, settings = self.setup, self.setup.spec.settings
         drawn = family.of_drawn()
         packed, labels = made.masks[drawn], made.labels[drawn].astype(np.int32)
-        found = np.unpackbits(packed, axis=1, count=lab.total).view(bool)
+        found = np.unpackbits(packed, axis=1, count=setup.total).view(bool)
         start = time.perf_counter()
         x, _ = family.batch(list(drawn))
-        interval = bound_masks(lab, family.draw, cell, found, labels, np.asarray(x))
+        interval = bound_masks(setup, family.draw, cell, found, labels, np.asarray(x))
         seconds = time.perf_counter() - start
         distinct, counts = np.unique(packed, axis=0, return_counts=True)
-        rows = np.unpackbits(distinct, axis=1, count=lab.total).view(bool)
+        rows = np.unpackbits(distinct, axis=1, count=setup.total).view(bool)
         collapsed = np.array([self.collapsed(mask) for mask in rows])
-        probabilities = label_probabilities(lab, family.draw, cell)
+        probabilities = label_probabilities(setup, family.draw, cell)
         kept = int(found[0].sum())
         p_eff = information.effective_parameters(kept, interval)
         exact = information.entropy(made.masks) if family.enumerated else None
@@ -299,32 +329,32 @@ class Information:
                 "p_eff_lower": p_eff[0],
                 "p_eff_upper": p_eff[1],
                 "kept": kept,
-                "datasets": own.datasets,
-                "conditioning": own.conditioning,
-                "confidence": own.confidence,
+                "datasets": settings.datasets,
+                "conditioning": settings.conditioning,
+                "confidence": settings.confidence,
                 "irreproducible": made.irreproducible,
                 "distinct_masks": len(distinct),
                 "collapsed_share": float(collapsed @ counts / counts.sum()),
                 "out_of_budget": made.out_of_budget,
                 "seconds": made.seconds,
                 "bound_seconds": seconds,
-                "classes": lab.classes,
+                "classes": setup.classes,
                 "label_entropy": None
                 if probabilities is None
                 else information.label_entropy(probabilities, conditioning="labels"),
-                "prunable": lab.total,
+                "prunable": setup.total,
             }
         )
 
-    def is_collapsed(self, row: jax.Array) -> jax.Array:
+    def row_collapsed(self, row: jax.Array) -> jax.Array:
         """Whether a mask, of the prunable weights alone, has no path left."""
-        lab = self.lab
-        mask = masks.unravel_mask(row, lab.shapes, prunable=lab.prunable)
-        return lab.is_collapsed(mask)
+        setup = self.setup
+        mask = masks.unravel_mask(row, setup.shapes, prunable=setup.prunable)
+        return is_collapsed(setup, mask)
 
 
 def bound_masks(
-    lab: Lab,
+    setup: Setup,
     draw: Draw,
     cell: Cell,
     found: np.ndarray,
@@ -337,69 +367,61 @@ def bound_masks(
     of the labels, by searching for labels that give the mask.
 
     Args:
-      lab: the network and the pruners.
+      setup: the network and the pruners.
       draw: the initial weights and the keys.
       cell: the coordinates.
       found: ``bool[K, P]``, the masks, of the prunable weights alone.
       labels: ``int32[K, n]``.
       x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
     """
-    own, probabilities = lab.spec.information, label_probabilities(lab, draw, cell)
+    settings, probabilities = (
+        setup.spec.settings,
+        label_probabilities(setup, draw, cell),
+    )
     features = decoding.network_features(
-        lab.model.apply, draw.params, prunable=lab.prunable
+        setup.model.apply, draw.params, prunable=setup.prunable
     )
     decoders = [decoding.ridge(features=features)]
-    if own.decoded and not comes_through_training(cell):
-        decoders.append(search(lab, draw, cell))
+    before = not (is_through(setup, cell) or is_moving(setup, cell))
+    if settings.decoded and before and score_of(setup, cell) is not None:
+        decoders.append(search(setup, draw, cell))
     known = probabilities is not None  # labels of no known law are not decoded
     return information.mask_information(
         found,
         labels if known else None,
-        conditioning=own.conditioning,
+        conditioning=settings.conditioning,
         label_probabilities=probabilities,
         x=x,
-        keep=masks.keep_count(lab.total, cell["sparsity"]),
-        gaussian=lab.pool is None,
+        keep=masks.keep_count(setup.total, cell["sparsity"]),
+        gaussian=setup.card is not None and setup.card.gaussian_inputs,
         decoders=decoders if known and (found[1:] != found[0]).any() else (),
-        confidence=own.confidence,
+        confidence=settings.confidence,
     )
 
 
-def search(lab: Lab, draw: Draw, cell: Cell) -> decoding.Decoder:
+def search(setup: Setup, draw: Draw, cell: Cell) -> decoding.Decoder:
     """Returns the decoder that runs a pruner at initialization in its loop."""
-    score_fn, keep = lab.scorer(cell), lab.keep(cell)
-    params, key, prunable = draw.params, draw.score_key, lab.prunable
+    score_fn: Any = score_of(setup, cell)
+    keep, prunable = counts_of(setup, cell), setup.prunable
 
     def scores(q: jax.Array, x: jax.Array) -> Scores:
-        return score_fn(params, (x, q), key, prunable=prunable)
+        found: Scores = score_fn(draw.params, (x, q), draw.score_key, prunable=prunable)
+        return found
 
     def mask(y: jax.Array, x: jax.Array) -> Mask:
-        select: Any = {"select": SELECTS[cell["select"]], "prunable": prunable}
-        return pruning.prune(score_fn, params, (x, y), key, keep=keep, **select)
+        return mask_on(setup, draw, cell, (x, y), keep=keep)
 
-    most = lab.spec.information.decoded
+    most = setup.spec.settings.decoded
     return decoding.search(scores, mask, most=most, prunable=prunable)
 
 
-def label_probabilities(lab: Lab, draw: Draw, cell: Cell) -> np.ndarray | None:
+def label_probabilities(setup: Setup, draw: Draw, cell: Cell) -> np.ndarray | None:
     """Returns the distribution of each label, ``[n, C]``; None where labels depend."""
-    if lab.spec.information.conditioning == "labels":
+    if setup.spec.settings.conditioning == "labels":
         return information.noisy_label_probabilities(
-            draw.dataset.clean, cell["noise"], lab.classes
+            draw.points.clean, cell["noise"], setup.classes
         )
-    if lab.pool is None or cell["noise"] == 1.0:
-        return np.full((cell["n"], lab.classes), 1 / lab.classes)
+    uniform = setup.card is not None and setup.card.uniform_labels
+    if uniform or cell["noise"] == 1.0:
+        return np.full((cell["n"], setup.classes), 1 / setup.classes)
     return None  # images are drawn without replacement
-
-
-def _sum(parts: list[ensemble.Stats], seconds: float) -> ensemble.Stats:
-    """What runs of the engine took together, within so many wall seconds."""
-    training = sum(part.train_seconds for part in parts)
-    wasted = sum(part.wasted * part.train_seconds for part in parts)
-    return ensemble.Stats(
-        seconds,
-        sum(part.compile_seconds for part in parts),
-        training,
-        sum(part.networks for part in parts),
-        wasted / training if training else 0.0,
-    )

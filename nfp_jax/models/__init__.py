@@ -1,0 +1,65 @@
+"""Networks in Flax linen, with zero biases and initializations by name.
+
+Parameters are explicit: ``model.init(key, x)`` gives the pytree, and
+``model.apply(params, x)`` is a pure function to logits ``[batch, classes]``. A network
+a file, with its card; ``init`` has initializations, ``chain`` what is known of layers.
+"""
+
+from typing import Any
+
+from nfp_jax import cards
+from nfp_jax.models.chain import apply_at_any_width, layer_chain, layer_positions
+from nfp_jax.models.contract import Model
+from nfp_jax.models.convnet import ConvNet, conv_as_matmul
+from nfp_jax.models.init import INITIALIZERS, Initializer, initialize, initializer
+from nfp_jax.models.mlp import MLP
+
+__all__ = [
+    "INITIALIZERS",
+    "MLP",
+    "ConvNet",
+    "Initializer",
+    "Model",
+    "apply_at_any_width",
+    "build",
+    "conv_as_matmul",
+    "initialize",
+    "initializer",
+    "layer_chain",
+    "layer_positions",
+    "names",
+    "settings_of",
+]
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of the networks that have a card here, sorted."""
+    return cards.names_in(__name__)
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Returns the settings of a network with their defaults.
+
+    Args:
+      name: of one of ours, of a user's file, or ``module:CARD``.
+
+    Raises:
+      CardError: there is none (lists the known ones).
+
+    >>> settings_of("mlp")
+    {'widths': (200, 200), 'init': 'he_normal'}
+    """
+    return cards.settings_of(cards.find(name, __name__, Model).build)
+
+
+def build(name: str, classes: int, **settings: Any) -> Any:
+    """Returns a network, by name or by a user's file: a Flax module.
+
+    Raises:
+      CardError: there is none (lists the known ones).
+      ValueError: a setting out of range.
+
+    >>> build("mlp", 2, widths=(3,)).widths
+    (3,)
+    """
+    return cards.find(name, __name__, Model).build(classes, **settings)
