@@ -92,7 +92,7 @@ def find(name: str, package: str, kind: type) -> Any:
 def fingerprint(name: str) -> str:
     """Returns 8 hexadecimal digits of a user's file: another text, another print.
 
-    Empty for a name of ours.
+    Empty for a name of ours, and for a module that has no file.
 
     Raises:
       CardError: the file or module can't be found.
@@ -100,7 +100,10 @@ def fingerprint(name: str) -> str:
     if not is_path(name):
         return ""
     module, _ = _module_of(name)
-    source = Path(str(module.__file__)).read_bytes()
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return ""
+    source = Path(file).read_bytes()
     return hashlib.sha256(source).hexdigest()[:8]
 
 
