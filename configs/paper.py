@@ -1,17 +1,20 @@
 r"""The paper's claims, each held against measurements: one command, one table.
 
-    python launch.py --config=configs/paper.py
+    python launch.py --config=configs/paper.py          # about 90 minutes
     python launch.py --config=configs/paper.py:all \
-      --config.parts.fashion_mnist.data.dir=DIR
+      --config.parts.fashion_mnist.data.dir=DIR         # about 100 minutes
+    python launch.py --config=configs/paper.py:core     # about 70 minutes
+    python launch.py --config=configs/paper.py:quick
+    python launch.py --config=configs/paper.py:smoke    # seconds a part
+    python launch.py --config=configs/paper.py:seed
+    python launch.py --config=configs/paper.py:paper
 
 Runs the other configurations, each into its own directory of results, where rows on
 file are skipped; then writes one page with a table of claims (``claims.csv`` beside
 it): what was measured, its interval, and whether the claim holds. A part's settings are
-set as ``--config.parts.swap.grid.n="(500,)"``. ``:all`` has the real Fashion-MNIST too
-(``DIR`` as in fashion_mnist_noisy.py), as docs/results.md has it; ``:core`` has the
-main questions alone; ``:quick`` takes fewer seeds, sparsities and epochs; ``:smoke``
-takes seconds a part; ``:seed`` is capacity and effective parameter count at 50 %
-removed; ``:paper`` has the paper's own sizes and sets, CIFAR-10 too.
+set as ``--config.parts.swap.grid.n="(500,)"``. The times are the sums of what the parts
+took on two CPU cores. docs/results.md is the page of ``:all`` and docs/claims.csv its
+table; the other configurations say which numbers to expect of each part.
 """
 
 from ml_collections import ConfigDict
@@ -28,60 +31,64 @@ from configs import (
     robustness,
     sensitivity,
 )
-from configs.start import LONG
+from configs.start import LONG, chosen
+
+# What another budget, rate, schedule, round or rule changes: shown and not judged.
+SENSITIVITIES = (
+    "capacity_long",
+    "sensitivity_rate",
+    "sensitivity_cosine",
+    "sensitivity_rounds",
+    "sensitivity_late",
+)
+Parts = dict[str, ConfigDict]
 
 
-def get_config(preset: str = "") -> ConfigDict:
-    """Returns the collection of a preset, as listed above; ``""``: the default."""
-    if preset not in PARTS:
-        known = ", ".join(name for name in PARTS if name)
-        raise ValueError(f"preset {preset!r} of paper.py, expected one of {known}")
-    config = ConfigDict()
-    config.name = f"paper-{preset}" if preset else "paper"
-    config.out = "results"
-    config.parts = ConfigDict(PARTS[preset]())
-    config.shown = tuple(name for name in SENSITIVITIES if name in config.parts)
-    return config
-
-
-def _core() -> dict[str, ConfigDict]:
+def core() -> Parts:
+    """The main questions alone."""
     return {
-        "memorization": gaussian.get_config("controls"),
-        "digits": digits_noisy.get_config("claims"),
-        "swap": data_swap.get_config(),
-        "swap_small": data_swap.get_config("small"),
-        "information": mask_information.get_config("small"),
-        "capacity": capacity.get_config(),
-        "robustness": robustness.get_config(),
+        "memorization": gaussian.controls(),
+        "digits": digits_noisy.claims(),
+        "swap": data_swap.default(),
+        "swap_small": data_swap.small(),
+        "information": mask_information.small(),
+        "capacity": capacity.default(),
+        "robustness": robustness.default(),
     }
 
 
-def _default() -> dict[str, ConfigDict]:
-    parts = {
-        **_core(),
-        "binding": gaussian.get_config("binding"),
-        "capacity_long": capacity.get_config("long"),
-        "noise": noise_correlation.get_config(),
+def default() -> Parts:
+    """The main questions, where capacity binds, label noise, and sensitivities."""
+    return {
+        **core(),
+        "binding": gaussian.binding(),
+        "capacity_long": capacity.long(),
+        "noise": noise_correlation.default(),
+        "sensitivity_rate": sensitivity.rate(),
+        "sensitivity_cosine": sensitivity.cosine(),
+        "sensitivity_rounds": sensitivity.rounds(),
+        "sensitivity_late": sensitivity.late(),
     }
-    for name in ("rate", "cosine", "rounds", "late"):
-        parts[f"sensitivity_{name}"] = sensitivity.get_config(name)
-    return parts
 
 
-def _all() -> dict[str, ConfigDict]:
-    return {**_default(), "fashion_mnist": fashion_mnist_noisy.get_config("claims")}
+def with_fashion_mnist() -> Parts:
+    """The default and the real Fashion-MNIST, as docs/results.md has it.
+
+    ``DIR`` as in fashion_mnist_noisy.py.
+    """
+    return {**default(), "fashion_mnist": fashion_mnist_noisy.claims()}
 
 
-def _quick() -> dict[str, ConfigDict]:
-    """The main questions with three seeds: the same directions, wider intervals."""
+def quick() -> Parts:
+    """The main questions with fewer seeds, sparsities and epochs: wider intervals."""
     parts = {
-        "memorization": gaussian.get_config(),
-        "digits": digits_noisy.get_config(),
-        "swap": data_swap.get_config(),
-        "swap_small": data_swap.get_config("small"),
-        "information": mask_information.get_config("small"),
-        "capacity": capacity.get_config(),
-        "robustness": robustness.get_config(),
+        "memorization": gaussian.default(),
+        "digits": digits_noisy.default(),
+        "swap": data_swap.default(),
+        "swap_small": data_swap.small(),
+        "information": mask_information.small(),
+        "capacity": capacity.default(),
+        "robustness": robustness.default(),
     }
     parts["swap"].swap.pairs, parts["swap_small"].swap.pairs = 3, 6
     parts["digits"].grid.sparsity = (0.9, 0.95)
@@ -92,35 +99,35 @@ def _quick() -> dict[str, ConfigDict]:
     return parts
 
 
-def _smoke() -> dict[str, ConfigDict]:
+def smoke() -> Parts:
+    """A test that takes seconds a part."""
     return {
-        "memorization": gaussian.get_config("smoke"),
-        "noise": noise_correlation.get_config("smoke"),
-        "swap": data_swap.get_config("smoke"),
-        "robustness": robustness.get_config("smoke"),
-        "capacity": capacity.get_config("smoke"),
-        "information": mask_information.get_config("smoke"),
+        "memorization": gaussian.smoke(),
+        "noise": noise_correlation.smoke(),
+        "swap": data_swap.smoke(),
+        "robustness": robustness.smoke(),
+        "capacity": capacity.smoke(),
+        "information": mask_information.smoke(),
     }
 
 
-def _seed() -> dict[str, ConfigDict]:
-    return {
-        "capacity": capacity.get_config("seed"),
-        "information": mask_information.get_config("seed"),
-    }
+def seed() -> Parts:
+    """Capacity and effective parameter count at 50 % removed."""
+    return {"capacity": capacity.seed(), "information": mask_information.seed()}
 
 
-def _paper() -> dict[str, ConfigDict]:
+def paper() -> Parts:
+    """The paper's own sizes and sets, CIFAR-10 too; not run yet."""
     parts = {
-        "memorization": gaussian.get_config("paper"),
-        "noise": noise_correlation.get_config("paper"),
-        "swap": data_swap.get_config("paper"),
-        "robustness": robustness.get_config("paper"),
-        "capacity": capacity.get_config("paper"),
-        "information": mask_information.get_config("paper"),
-        "information_784": mask_information.get_config("paper_784"),
-        "fashion_mnist": fashion_mnist_noisy.get_config("paper"),
-        "cifar": cifar_noisy.get_config("paper"),
+        "memorization": gaussian.paper(),
+        "noise": noise_correlation.paper(),
+        "swap": data_swap.paper(),
+        "robustness": robustness.paper(),
+        "capacity": capacity.paper(),
+        "information": mask_information.paper(),
+        "information_784": mask_information.paper_784(),
+        "fashion_mnist": fashion_mnist_noisy.paper(),
+        "cifar": cifar_noisy.paper(),
     }
     # Alone these run under the paper's stopping rule, with which no claim is judged.
     for name in ("memorization", "fashion_mnist", "cifar"):
@@ -129,17 +136,23 @@ def _paper() -> dict[str, ConfigDict]:
     return parts
 
 
-# What another budget, rate, schedule, round or rule changes: shown and not judged.
-SENSITIVITIES = (
-    "capacity_long",
-    *(f"sensitivity_{name}" for name in ("rate", "cosine", "rounds", "late")),
-)
-PARTS = {
-    "": _default,
-    "all": _all,
-    "core": _core,
-    "quick": _quick,
-    "smoke": _smoke,
-    "seed": _seed,
-    "paper": _paper,
+PRESETS = {
+    "": default,
+    "all": with_fashion_mnist,
+    "core": core,
+    "quick": quick,
+    "smoke": smoke,
+    "seed": seed,
+    "paper": paper,
 }
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns the collection of a preset, one of ``PRESETS``."""
+    parts = chosen(PRESETS, preset, "paper.py")
+    config = ConfigDict()
+    config.name = f"paper-{preset}" if preset else "paper"
+    config.out = "results"
+    config.parts = ConfigDict(parts)
+    config.shown = tuple(name for name in SENSITIVITIES if name in parts)
+    return config
