@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nfp_jax"
-# Faces of folders: ``scores``, ``pruning``, ``training`` and ``ensemble``.
+# Faces of folders: ``scores``, ``pruning``, ``training``, ``ensemble``, ``capacity``
+# and ``robustness``.
 CORE = {"types", "trees", "losses", "freeze", "masks", "pruners", "scores", "pruning"}
 ALLOWED = {
     "types": set(),
@@ -28,14 +29,14 @@ ALLOWED = {
     "training": {"types", "engine"},
     "ensemble": {"engine"},
     "estimates": set(),
-    "capacity": {"masks", "estimates"},
-    "robustness": {"masks"},
+    "measures": {"types", "estimates"},
+    "capacity": {"measures"},
+    "robustness": {"measures"},
     "results": {"spec"},
     "cluster": {"spec"},
     "submit": set(),
-    "confidence": set(),
-    "decoding": {"masks", "confidence"},
-    "information": {"masks", "confidence", "decoding"},
+    "decoding": {"masks"},
+    "information": {"masks", "measures", "decoding"},
     "experiments": {
         *CORE,
         *("models", "data", "spec", "training", "ensemble", "capacity", "compaction"),

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from nfp_jax import information, models, pruning, scores
-from nfp_jax.confidence import mean_lower_bound
 from nfp_jax.decoding import Stack, class_means, ridge
 from nfp_jax.information import (
     Interval,
@@ -26,6 +26,8 @@ from nfp_jax.information import (
     sample_entropy_lower_bound,
     sample_masks,
 )
+from nfp_jax.information.repeats import clopper_pearson_upper_bound
+from nfp_jax.measures.betting import betting_lower_bound
 
 LOG2 = math.log(2)
 LEAST = math.log(0.01)  # of what a decoder gains
@@ -95,7 +97,7 @@ def test_a_mask_of_other_labels_decodes_to_nothing():
     stack = Stack(others == 1, y, np.full((10, 2), 0.5))
     gains = decoded(ridge(), stack)
     assert abs(gains.mean()) < 0.1 + 3 * gains.std() / math.sqrt(len(gains))
-    assert mean_lower_bound(gains, LEAST, 0.0125) <= 0
+    assert betting_lower_bound(gains, LEAST, 0.0125) <= 0
     assert collision_lower_bound(others, 0.0125) > 3
 
 
@@ -155,7 +157,7 @@ def test_most_of_what_linear_scores_tell_is_found(linear):
     found = mask_information(made, y, keep=4)
     assert 0.7 * exact < found.lower < exact < found.upper < exact + 1
     gains = decoded(ridge(), Stack(made, y, np.full((10, 2), 0.5)))
-    assert 0.6 * exact < mean_lower_bound(gains, LEAST, 0.0125) < exact
+    assert 0.6 * exact < betting_lower_bound(gains, LEAST, 0.0125) < exact
 
 
 def test_what_no_single_label_tells_is_found_in_pairs(even):
@@ -163,7 +165,7 @@ def test_what_no_single_label_tells_is_found_in_pairs(even):
     stack = Stack(made, y, np.full((10, 2), 0.5))
     alone, pairs = decoded(ridge(pairs=0), stack), decoded(ridge(pairs=64), stack)
     assert alone.mean() < 0.05
-    assert exact / 2 < mean_lower_bound(pairs, LEAST, 0.0125) < exact
+    assert exact / 2 < betting_lower_bound(pairs, LEAST, 0.0125) < exact
     found = mask_information(made, y, keep=4)
     assert exact / 2 < found.lower < exact < found.upper
 
@@ -693,3 +695,33 @@ def test_signs_of_a_class_mean_are_decoded_under_data_and_nothing_else_is():
     assert unrelated.mean() < 0.1
     with pytest.raises(ValueError, match="class_means needs resampled inputs"):
         class_means(Stack(masks, y, np.full((n, 2), 0.5), x[0]))
+
+
+# The binomial bound of collisions
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 50), (3, 10), (49, 50)])
+@pytest.mark.parametrize("alpha", [0.5, 0.01])
+def test_a_share_is_bounded_where_so_few_have_probability_alpha(count, total, alpha):
+    bound = clopper_pearson_upper_bound(count, total, alpha)
+    assert stats.binom.cdf(count, total, bound) == pytest.approx(alpha)
+
+
+def test_a_share_is_not_bounded_where_all_or_none_were_seen():
+    assert (
+        clopper_pearson_upper_bound(5, 5, 0.05)
+        == clopper_pearson_upper_bound(0, 0, 0.05)
+        == 1.0
+    )
+
+
+@pytest.mark.parametrize(("count", "total"), [(3, 2), (-1, 2)])
+def test_a_count_of_more_than_all_is_refused(count, total):
+    message = f"count is {count}, expected 0 <= count <= total = {total}"
+    with pytest.raises(ValueError, match=message):
+        clopper_pearson_upper_bound(count, total, 0.05)
+
+
+def test_a_share_is_bounded_more_widely_with_more_confidence():
+    bounds = [clopper_pearson_upper_bound(7, 50, a) for a in (0.001, 0.01, 0.1, 0.5)]
+    assert np.all(np.diff(bounds) < 0)

@@ -32,8 +32,10 @@ def code_lengths(
     """Returns the nats that each mask costs, told those before it, and the most it can.
 
     ``-log q_j(m_j)``, q_j fitted to the masks before. Its mean given these is at least
-    ``H(m)``, whatever the model, so that ``mean_upper_bound`` of the lengths bounds the
-    information. The model: a dictionary of the masks seen (Pitman-Yor, a mixture over
+    ``H(m)``, whatever the model, so that ``betting_upper_bound`` of the lengths bounds
+    the information.
+
+    The model: a dictionary of the masks seen (Pitman-Yor, a mixture over
     its discount) that escapes, for a new mask, to a mixture of a base and a product of
     Bernoulli variables a weight (their Beta prior mixed too). The base bounds the
     range.

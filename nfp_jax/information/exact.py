@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.confidence import mean_lower_bound, mean_upper_bound
 from nfp_jax.information.sampling import jitted_maker, make_masks
 from nfp_jax.information.stacks import mask_identities
 from nfp_jax.masks import Prunable
+from nfp_jax.measures.betting import betting_lower_bound, betting_upper_bound
 
 # All labelings are enumerated up to here.
 MOST_LABELINGS = 65_536
@@ -90,12 +90,12 @@ class Blocks(NamedTuple):
 
     def lower(self, alpha: float) -> float:
         """Returns Han's lower bound: ``H(m) >= E_B H(m | y_rest)``."""
-        return max(0.0, mean_lower_bound(self.entropies, 0.0, alpha))
+        return max(0.0, betting_lower_bound(self.entropies, 0.0, alpha))
 
     def upper(self, alpha: float) -> float:
         """Returns Han's upper bound: ``H(m) <= (n / b) E_B H(m | y_rest)``."""
         most = self.block * math.log(self.classes)
-        return self.n / self.block * mean_upper_bound(self.entropies, most, alpha)
+        return self.n / self.block * betting_upper_bound(self.entropies, most, alpha)
 
 
 def flip_blocks(

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfp_jax import decoding
-from nfp_jax.confidence import mean_lower_bound, mean_upper_bound
 from nfp_jax.decoding import Decoder
 from nfp_jax.information.codes import code_lengths, log_binomial
 from nfp_jax.information.conditioning import label_entropy, require_known
@@ -23,6 +22,7 @@ from nfp_jax.information.repeats import (
     sample_entropy_lower_bound,
 )
 from nfp_jax.information.stacks import checked_labels, checked_masks, log_label_law
+from nfp_jax.measures.betting import betting_lower_bound, betting_upper_bound
 
 
 class Interval(NamedTuple):
@@ -166,7 +166,7 @@ def _upper_ends(
     lengths, longest = code_lengths(masks, log_base=log_base, log_least=least)
     # The first masks cost most; where they are all alike, more of them tell more.
     starts = (min(count - 1, max(1, count // 32)), count // 2)
-    uppers["code length"] = mean_upper_bound(lengths, longest, alpha, starts=starts)
+    uppers["code length"] = betting_upper_bound(lengths, longest, alpha, starts=starts)
     return uppers
 
 
@@ -190,13 +190,13 @@ def _lower_ends(
         return lowers
     if by_means:
         gains = mixed_with_uniform(decoding.class_means(stack))
-        lowers["class means"] = mean_lower_bound(gains, LEAST_GAIN, share)
+        lowers["class means"] = betting_lower_bound(gains, LEAST_GAIN, share)
     for decoder in decoders:
         # The bound that it gives if it tells every label of every mask.
         best = np.full(len(masks) - decoder.start(len(masks)), most)
-        could = mean_lower_bound(best, LEAST_GAIN, share)
+        could = betting_lower_bound(best, LEAST_GAIN, share)
         if could > max(lowers.values()) + WORTH * most:
-            lower = mean_lower_bound(decoded(decoder, stack), LEAST_GAIN, share)
+            lower = betting_lower_bound(decoded(decoder, stack), LEAST_GAIN, share)
             lowers[decoder.name] = max(lower, lowers.get(decoder.name, 0.0))
     return lowers
 

@@ -32,8 +32,8 @@ def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
     """Returns what each mask tells the decoder of its labels, ``log q(y|m) / p(y)``.
 
     The mean of each, given the data sets before it, is at most ``I(m; y)`` (under
-    ``"data"``, ``I(m; y | X)``, a part of ``I(m; D)``), so that ``mean_lower_bound`` of
-    these numbers bounds the information: ``H(y) + E log q(y | m)``. The decoder is
+    ``"data"``, ``I(m; y | X)``, a part of ``I(m; D)``), so that ``betting_lower_bound``
+    of these numbers bounds the information: ``H(y) + E log q(y | m)``. The decoder is
     fitted anew before each block of masks, to all those before. None is below log 0.01:
     q is mixed with the law of the labels.
 

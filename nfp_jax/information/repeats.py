@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from nfp_jax.confidence import share_upper_bound
 from nfp_jax.information.exact import entropy
 from nfp_jax.information.stacks import checked_masks, mask_identities
 
@@ -79,10 +79,35 @@ def collision_lower_bound(masks: Any, alpha: float) -> float:
     )
 
 
+def clopper_pearson_upper_bound(count: int, total: int, alpha: float) -> float:
+    """Returns a number that is below a probability with probability at most ``alpha``.
+
+    Clopper and Pearson's: the largest ``p`` with ``P(Binomial(total, p) <= count) >
+    alpha``.
+
+    Args:
+      count: how often it happened, of ``total`` independent times.
+      total: at least 0; without any the bound is 1.
+      alpha: probability of error allowed, in (0, 1).
+
+    >>> round(clopper_pearson_upper_bound(0, 100, 0.05), 4)
+    0.0295
+
+    Reference: Clopper and Pearson 1934, Biometrika 26 (4).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, expected 0 < alpha < 1")
+    if not 0 <= count <= total:
+        raise ValueError(f"count is {count}, expected 0 <= count <= total = {total}")
+    if count == total:
+        return 1.0
+    return float(special.betaincinv(count + 1, total - count, 1 - alpha))
+
+
 def _most_collisions(repeats: float, total: int, size: int, alpha: float) -> float:
     """The largest ``Σ p²`` that goes with so many blocks in which a mask repeats."""
     blocks = total // size
-    share = share_upper_bound(round(repeats * blocks), blocks, alpha)
+    share = clopper_pearson_upper_bound(round(repeats * blocks), blocks, alpha)
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -5,7 +5,7 @@ A gambler who bets against a claim ("the mean is at most m") multiplies his capi
 inequality his capital ever reaches ``1/alpha`` with probability at most ``alpha``. So a
 claim against which it did is refuted. No variance is assumed or estimated, and values
 need not be independent: each may come from a model fitted to those before it.
-Host arrays in double precision; depends on numpy and scipy alone.
+Host arrays in double precision; depends on numpy alone.
 """
 
 import math
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 # The share of the capital that is bet: a mixture, since the best share is known only
 # afterwards. 1 is what values without variance ask for.
@@ -21,7 +20,7 @@ _SHARES = np.append(np.geomspace(2**-9, 0.97, 27), 1.0)
 _WEIGHTS = np.append(np.full(27, 0.5 / 27), 0.5)
 
 
-def mean_lower_bound(
+def betting_lower_bound(
     values: Any, least: float, alpha: float, *, starts: Sequence[int] = (0,)
 ) -> float:
     """Returns a number that is above the mean with probability at most ``alpha``.
@@ -45,7 +44,7 @@ def mean_lower_bound(
     Raises:
       ValueError: a value that is NaN or below ``least``, or alpha out of range.
 
-    >>> mean_lower_bound([1.0] * 1000, 0.0, 0.025) > 0.99
+    >>> betting_lower_bound([1.0] * 1000, 0.0, 0.025) > 0.99
     True
 
     Reference: Waudby-Smith and Ramdas 2023, https://arxiv.org/abs/2010.09686, section
@@ -70,45 +69,20 @@ def mean_lower_bound(
     return low + least
 
 
-def mean_upper_bound(
+def betting_upper_bound(
     values: Any, most: float, alpha: float, *, starts: Sequence[int] = (0,)
 ) -> float:
     """Returns a number that is below the mean with probability at most ``alpha``.
 
-    ``mean_lower_bound`` of the negated values, which are at most ``most``.
+    ``betting_lower_bound`` of the negated values, which are at most ``most``.
 
-    >>> mean_upper_bound([0.0] * 1000, 1.0, 0.025) < 0.01
+    >>> betting_upper_bound([0.0] * 1000, 1.0, 0.025) < 0.01
     True
     """
     negated = -np.asarray(values, np.float64)
     if negated.size and not negated.min() >= -most:
         raise ValueError(f"values hold {-negated.min()}, expected all <= most = {most}")
-    return -mean_lower_bound(negated, -most, alpha, starts=starts)
-
-
-def share_upper_bound(count: int, total: int, alpha: float) -> float:
-    """Returns a number that is below a probability with probability at most ``alpha``.
-
-    Clopper and Pearson's: the largest ``p`` with ``P(Binomial(total, p) <= count) >
-    alpha``.
-
-    Args:
-      count: how often it happened, of ``total`` independent times.
-      total: at least 0; without any the bound is 1.
-      alpha: probability of error allowed, in (0, 1).
-
-    >>> round(share_upper_bound(0, 100, 0.05), 4)
-    0.0295
-
-    Reference: Clopper and Pearson 1934, Biometrika 26 (4).
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}, expected 0 < alpha < 1")
-    if not 0 <= count <= total:
-        raise ValueError(f"count is {count}, expected 0 <= count <= total = {total}")
-    if count == total:
-        return 1.0
-    return float(special.betaincinv(count + 1, total - count, 1 - alpha))
+    return -betting_lower_bound(negated, -most, alpha, starts=starts)
 
 
 def _log_capital(gains: np.ndarray, starts: Sequence[int]) -> float:

@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from nfp_jax.confidence import mean_lower_bound, mean_upper_bound, share_upper_bound
+from nfp_jax.measures.betting import betting_lower_bound, betting_upper_bound
 
 ALPHA, REPEATS = 0.1, 200
 # A bound of the stated confidence misses more often than this in 1 of 700 seeds.
@@ -14,7 +13,7 @@ ALLOWED = ALPHA * REPEATS + 3 * math.sqrt(REPEATS * ALPHA * (1 - ALPHA))
 def misses(draw, mean):
     """How often the lower bounds of 60 values, at least 0, are above their mean."""
     rng = np.random.default_rng(0)
-    bounds = [mean_lower_bound(draw(rng, 60), 0.0, ALPHA) for _ in range(REPEATS)]
+    bounds = [betting_lower_bound(draw(rng, 60), 0.0, ALPHA) for _ in range(REPEATS)]
     assert np.median(bounds) > mean / 4  # and they say something
     return sum(bound > mean for bound in bounds)
 
@@ -62,7 +61,7 @@ def test_an_upper_bound_is_below_a_rare_event_no_more_often_than_allowed():
     values = (rng.random((REPEATS, 40)) < 0.02).astype(float)
     normal = values.mean(axis=1) + 1.28 * values.std(axis=1) / math.sqrt(40)
     assert np.sum(normal < 0.02) > 2 * ALLOWED
-    bounds = [mean_upper_bound(row, 1.0, ALPHA) for row in values]
+    bounds = [betting_upper_bound(row, 1.0, ALPHA) for row in values]
     assert np.sum(np.less(bounds, 0.02)) <= ALLOWED
     assert np.median(bounds) < 0.15
 
@@ -77,25 +76,27 @@ def test_bets_that_start_later_keep_the_confidence():
 
     rng = np.random.default_rng(2)
     rows = [draw(rng, 60) for _ in range(REPEATS)]
-    late = np.array([mean_lower_bound(v, 0.0, ALPHA, starts=(0, 20)) for v in rows])
+    late = np.array([betting_lower_bound(v, 0.0, ALPHA, starts=(0, 20)) for v in rows])
     assert np.sum(late > 0.5) <= ALLOWED
-    twice = mean_lower_bound(rows[0], 0.0, ALPHA, starts=(0, 0))  # shares add up to one
-    assert twice == pytest.approx(mean_lower_bound(rows[0], 0.0, ALPHA))
-    whole = np.array([mean_lower_bound(v, 0.0, ALPHA) for v in rows[:40]])
+    twice = betting_lower_bound(
+        rows[0], 0.0, ALPHA, starts=(0, 0)
+    )  # shares add up to one
+    assert twice == pytest.approx(betting_lower_bound(rows[0], 0.0, ALPHA))
+    whole = np.array([betting_lower_bound(v, 0.0, ALPHA) for v in rows[:40]])
     assert late[:40].mean() > whole.mean() + 0.05
 
 
 def test_values_without_variance_are_bounded_as_a_bet_of_everything_bounds_them():
     """All 1, ``m^-K`` is the most that betting can make; half the capital makes it."""
     for count in (1, 10, 1000):
-        bound = mean_lower_bound(np.ones(count), 0.0, 0.05)
+        bound = betting_lower_bound(np.ones(count), 0.0, 0.05)
         assert (0.05 / 2) ** (1 / count) <= bound <= 0.05 ** (1 / count)
 
 
 def test_the_bounds_are_tight_for_many_values():
     values = np.random.default_rng(0).random(1000)
-    lower = mean_lower_bound(values, 0.0, 0.025)
-    upper = mean_upper_bound(values, 1.0, 0.025)
+    lower = betting_lower_bound(values, 0.0, 0.025)
+    upper = betting_upper_bound(values, 1.0, 0.025)
     # A normal interval is 0.018 to each side.
     assert values.mean() - 0.06 < lower < values.mean() - 0.015
     assert values.mean() + 0.015 < upper < values.mean() + 0.06
@@ -103,42 +104,32 @@ def test_the_bounds_are_tight_for_many_values():
 
 def test_the_bounds_move_with_the_values_and_mirror_each_other():
     values = np.random.default_rng(0).exponential(size=50)
-    bound = mean_lower_bound(values, 0.0, 0.05)
-    assert mean_lower_bound(3 * values - 7, -7.0, 0.05) == pytest.approx(3 * bound - 7)
-    assert mean_upper_bound(2 - values, 2.0, 0.05) == pytest.approx(2 - bound)
+    bound = betting_lower_bound(values, 0.0, 0.05)
+    assert betting_lower_bound(3 * values - 7, -7.0, 0.05) == pytest.approx(
+        3 * bound - 7
+    )
+    assert betting_upper_bound(2 - values, 2.0, 0.05) == pytest.approx(2 - bound)
 
 
 def test_more_confidence_is_a_wider_bound():
     values = np.random.default_rng(0).random(50)
     alphas = (0.001, 0.01, 0.1, 0.5)
-    lower = [mean_lower_bound(values, 0.0, alpha) for alpha in alphas]
-    upper = [mean_upper_bound(values, 1.0, alpha) for alpha in alphas]
-    share = [share_upper_bound(7, 50, alpha) for alpha in alphas]
+    lower = [betting_lower_bound(values, 0.0, alpha) for alpha in alphas]
+    upper = [betting_upper_bound(values, 1.0, alpha) for alpha in alphas]
     assert np.all(np.diff(lower) > 0)
-    assert np.all(np.diff(upper) < 0) and np.all(np.diff(share) < 0)
+    assert np.all(np.diff(upper) < 0)
 
 
 def test_nothing_is_said_without_values_or_above_the_least():
-    assert mean_lower_bound([], -2.0, 0.05) == -2.0
-    assert mean_upper_bound([], 2.0, 0.05) == 2.0
-    assert mean_lower_bound([-2.0] * 9, -2.0, 0.05) == -2.0
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 50), (3, 10), (49, 50)])
-@pytest.mark.parametrize("alpha", [0.5, 0.01])
-def test_a_share_is_bounded_where_so_few_have_probability_alpha(count, total, alpha):
-    bound = share_upper_bound(count, total, alpha)
-    assert stats.binom.cdf(count, total, bound) == pytest.approx(alpha)
-
-
-def test_a_share_is_not_bounded_where_all_or_none_were_seen():
-    assert share_upper_bound(5, 5, 0.05) == share_upper_bound(0, 0, 0.05) == 1.0
+    assert betting_lower_bound([], -2.0, 0.05) == -2.0
+    assert betting_upper_bound([], 2.0, 0.05) == 2.0
+    assert betting_lower_bound([-2.0] * 9, -2.0, 0.05) == -2.0
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, math.nan])
 def test_a_confidence_out_of_range_is_refused(alpha):
     with pytest.raises(ValueError, match=f"alpha is {alpha}, expected 0 < alpha < 1"):
-        mean_lower_bound([1.0], 0.0, alpha)
+        betting_lower_bound([1.0], 0.0, alpha)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +142,4 @@ def test_a_confidence_out_of_range_is_refused(alpha):
 )
 def test_values_that_cannot_be_bounded_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        mean_lower_bound(values, -1.0, 0.05)
-
-
-@pytest.mark.parametrize(("count", "total"), [(3, 2), (-1, 2)])
-def test_a_count_of_more_than_all_is_refused(count, total):
-    message = f"count is {count}, expected 0 <= count <= total = {total}"
-    with pytest.raises(ValueError, match=message):
-        share_upper_bound(count, total, 0.05)
+        betting_lower_bound(values, -1.0, 0.05)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nfp_jax import models, robustness
+from nfp_jax import models
+from nfp_jax.measures import lipschitz
 
 KEY = jax.random.key(0)
 
@@ -37,7 +38,7 @@ def random_chain(seed, sizes, gain=2.0):
 
 @functools.cache
 def compiled(apply_fn, **options):
-    return jax.jit(robustness.lipschitz_lower(apply_fn, **options))
+    return jax.jit(lipschitz.lipschitz_lower(apply_fn, **options))
 
 
 def lower_of(apply_fn, params, x, **options):
@@ -59,7 +60,7 @@ def test_bounds_meet_at_the_constant_of_a_linear_network_of_two_classes():
     start = lower_of(linear, kernel, x, steps=0)
     assert start < 0.7 * exact
     assert 0.99 * exact < lower_of(linear, kernel, x) < (1 + 1e-5) * exact
-    bound, product = robustness.lipschitz_upper([kernel])
+    bound, product = lipschitz.lipschitz_upper([kernel])
     assert bound == product == pytest.approx(exact, rel=2e-6) and bound > exact
 
 
@@ -70,7 +71,7 @@ def test_bounds_meet_for_orthogonal_weights_of_many_classes():
     kernel = (3 * kernel).astype(np.float32)
     x = rng(1).normal(size=(30, 12)).astype(np.float32)
     assert 0.99 * 1.5 < lower_of(linear, kernel, x) < (1 + 1e-5) * 1.5
-    assert robustness.lipschitz_upper([kernel]).bound == pytest.approx(1.5, rel=2e-6)
+    assert lipschitz.lipschitz_upper([kernel]).bound == pytest.approx(1.5, rel=2e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -131,7 +132,7 @@ def test_the_lower_bound_is_near_the_steepest_point_of_a_dense_grid():
         x = rng(seed).normal(size=(50, 2)).astype(np.float32)
         # 0.9: the steepest corner of a linear region may be small.
         assert lower_of(biased_chain, params, x) > 0.9 * brute
-        assert brute < robustness.lipschitz_upper(kernels).bound
+        assert brute < lipschitz.lipschitz_upper(kernels).bound
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.3, 0.05])
@@ -140,7 +141,7 @@ def test_bounds_of_random_networks_are_in_order_and_hold_for_pairs(kept):
     kernels = [k * (rng(i).random(k.shape) < kept) for i, k in enumerate(kernels)]
     x = rng(1).normal(size=(200, 10)).astype(np.float32)
     lower = lower_of(chain, kernels, x)
-    bound, product = robustness.lipschitz_upper(kernels)
+    bound, product = lipschitz.lipschitz_upper(kernels)
     assert 0 < lower < bound <= product
     # Slopes of chords, long and short: none above the upper bound.
     near = x + 1e-2 * rng(2).normal(size=x.shape).astype(np.float32)
@@ -163,7 +164,7 @@ def test_bounds_of_a_convolutional_network_are_in_order():
     lower = lower_of(model.apply, params, x, segments=20, ascents=4, steps=10)
     layers = [path.split("/")[1] for path in models.layer_chain(model)]
     kernels = [params["params"][layer]["kernel"] for layer in layers]
-    assert 1.05 * at_data < lower < robustness.lipschitz_upper(kernels).bound
+    assert 1.05 * at_data < lower < lipschitz.lipschitz_upper(kernels).bound
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -172,8 +173,8 @@ def test_a_constant_network_has_constant_zero_and_not_nan(classes):
     kernels = [k.astype(np.float32) for k in kernels]
     x = rng(1).normal(size=(6, 5)).astype(np.float32)
     assert lower_of(chain, kernels, x, segments=6, steps=3) == 0.0
-    assert robustness.lipschitz_upper(kernels) == (0.0, 0.0)
-    assert robustness.lipschitz_upper([*kernels, np.ones((classes, 2))]).bound == 0.0
+    assert lipschitz.lipschitz_upper(kernels) == (0.0, 0.0)
+    assert lipschitz.lipschitz_upper([*kernels, np.ones((classes, 2))]).bound == 0.0
 
 
 def test_the_lower_bound_of_a_diverged_network_is_nan():
@@ -191,7 +192,7 @@ def test_vmap_over_networks_equals_a_loop_and_new_params_do_not_compile():
         traces.append(x.shape)
         return chain(params, x)
 
-    lower = robustness.lipschitz_lower(apply_fn, segments=30, ascents=3, steps=5)
+    lower = lipschitz.lipschitz_lower(apply_fn, segments=30, ascents=3, steps=5)
     x = jnp.asarray(rng().normal(size=(40, 6)), jnp.float32)
     networks = [random_chain(seed, [6, 8, 3]) for seed in (0, 10, 20)]
     keys = jax.random.split(KEY, 3)
@@ -214,7 +215,7 @@ def test_the_lower_bound_refuses_numbers_out_of_range(name, value, least):
     with pytest.raises(
         ValueError, match=f"{name} is {value}, expected at least {least}"
     ):
-        robustness.lipschitz_lower(linear, **{name: value})
+        lipschitz.lipschitz_lower(linear, **{name: value})
 
 
 # The upper bound
@@ -224,7 +225,7 @@ def test_the_paths_of_a_nonnegative_chain_give_its_exact_constant():
     """Where every ReLU is on, f is linear, and no path cancels another."""
     kernels = [rng(i).random(size) for i, size in enumerate([(5, 8), (8, 6), (6, 3)])]
     exact = np.linalg.norm(kernels[0] @ kernels[1] @ kernels[2], 2)
-    bound, product = robustness.lipschitz_upper(kernels, softmax=False)
+    bound, product = lipschitz.lipschitz_upper(kernels, softmax=False)
     assert bound == pytest.approx(exact, rel=2e-6) and bound >= exact
     norms = [np.linalg.norm(kernel, 2) for kernel in kernels]
     assert product == pytest.approx(math.prod(norms), rel=2e-6)
@@ -234,7 +235,7 @@ def test_the_paths_of_a_nonnegative_chain_give_its_exact_constant():
 def test_averaging_is_exact_for_an_absolute_value():
     """ReLU(x) + ReLU(-x) = |x|: merged, the layers are 0, and cut, 2: the mean is 1."""
     kernels = [np.array([[1.0, -1.0]]), np.array([[1.0], [1.0]])]
-    upper = robustness.lipschitz_upper(kernels, softmax=False)
+    upper = lipschitz.lipschitz_upper(kernels, softmax=False)
     assert upper == pytest.approx((1.0, 2.0), rel=2e-6)
 
 
@@ -245,7 +246,7 @@ def test_the_chain_is_cut_where_that_is_best():
     thin = [np.kron(np.eye(2), np.diag(d)) for d in ([3.0, 0.5], [1.0, 4.0])]
     kernels = [np.kron(rotation, rotation), *thin]
     for chain_ in (kernels, [kernel.T for kernel in reversed(kernels)]):
-        upper = robustness.lipschitz_upper(chain_, softmax=False)
+        upper = lipschitz.lipschitz_upper(chain_, softmax=False)
         assert upper == pytest.approx((3.0, 12.0), rel=2e-6)
 
 
@@ -261,7 +262,7 @@ def test_the_bound_holds_for_every_pattern_of_activations(kept):
         steps = (first * on[:, None, :]) @ second  # [16, 3, 4]
         all_ = (steps[:, None] * on[None, :, None, :]) @ third  # [16, 16, 3, 2]
         steepest = np.linalg.norm(all_, 2, axis=(2, 3)).max()
-        bound, product = robustness.lipschitz_upper(kernels, softmax=False)
+        bound, product = lipschitz.lipschitz_upper(kernels, softmax=False)
         assert steepest * (1 - 1e-12) <= bound <= product
         gains.append((product + 1e-9) / (bound + 1e-9))
     assert np.median(gains) > 1.2
@@ -270,16 +271,16 @@ def test_the_bound_holds_for_every_pattern_of_activations(kept):
 def test_a_sparse_network_is_bounded_better_by_its_paths():
     kernels = random_chain(5, [50, 100, 100, 2])
     kernels = [k * (rng(i).random(k.shape) < 0.02) for i, k in enumerate(kernels)]
-    bound, product = robustness.lipschitz_upper(kernels)
+    bound, product = lipschitz.lipschitz_upper(kernels)
     assert 0 < bound < 0.8 * product
 
 
 def test_softmax_does_not_see_what_logits_have_in_common():
     kernel = rng().normal(size=(4, 3))
     shifted = kernel + 100 * rng(1).normal(size=(4, 1))
-    alone, common = (robustness.lipschitz_upper([k]).bound for k in (kernel, shifted))
+    alone, common = (lipschitz.lipschitz_upper([k]).bound for k in (kernel, shifted))
     assert alone == pytest.approx(common, rel=1e-9)
-    without = robustness.lipschitz_upper([shifted], softmax=False).bound
+    without = lipschitz.lipschitz_upper([shifted], softmax=False).bound
     assert without == pytest.approx(np.linalg.norm(shifted, 2), rel=2e-6)
 
 
@@ -290,7 +291,7 @@ def test_a_convolution_is_bounded_by_its_symbol_and_large_images_come_close(
 ):
     """Against the matrix of the zero-padded convolution on an image."""
     kernel = rng(sum(size)).normal(size=(*size, *channels)).astype(np.float32)
-    bound = robustness.lipschitz_upper([kernel], softmax=False).bound
+    bound = lipschitz.lipschitz_upper([kernel], softmax=False).bound
 
     def norm(side):
         pixels = side * side * channels[0]
@@ -308,7 +309,7 @@ def test_the_bound_of_a_convolution_is_above_every_frequency_between_the_grid(
     points, monkeypatch
 ):
     """On a coarse grid too, whose largest norm alone would be too small."""
-    monkeypatch.setattr(robustness, "_GRID", points)
+    monkeypatch.setattr(lipschitz, "_GRID", points)
     theta = 2 * np.pi * rng().random((3000, 2))
     p, q = np.meshgrid(np.arange(3), np.arange(5), indexing="ij")
     phase = np.exp(1j * (theta[:, :1, None] * p + theta[:, 1:, None] * q))
@@ -316,7 +317,7 @@ def test_the_bound_of_a_convolution_is_above_every_frequency_between_the_grid(
         kernel = rng(seed).normal(size=(3, 5, 2, 2))
         symbols = np.einsum("npq,pqio->nio", phase, kernel)
         highest = np.linalg.norm(symbols, 2, axis=(1, 2)).max()
-        bound = robustness.lipschitz_upper([kernel], softmax=False).bound
+        bound = lipschitz.lipschitz_upper([kernel], softmax=False).bound
         # 2 %: how near 3000 random frequencies come to the highest.
         assert highest < bound < 1.02 * highest / math.cos(math.pi / points) ** 2
 
@@ -325,9 +326,9 @@ def test_dense_paths_stop_at_a_convolution():
     """Norms 2 and 3 of 1×1 convolutions, then diag(1, 4) and diag(4, 1): 4 by paths."""
     convolutions = [np.full((1, 1, 1, 1), 2.0), np.full((1, 1, 1, 1), -3.0)]
     dense = [np.diag([1.0, 4.0]), np.diag([4.0, 1.0])]
-    upper = robustness.lipschitz_upper(convolutions + dense, softmax=False)
+    upper = lipschitz.lipschitz_upper(convolutions + dense, softmax=False)
     assert upper == pytest.approx((24.0, 96.0), rel=2e-6)
-    upper = robustness.lipschitz_upper([*convolutions, np.array([[1.0, -1.0]])])
+    upper = lipschitz.lipschitz_upper([*convolutions, np.array([[1.0, -1.0]])])
     assert upper == pytest.approx((6 * math.sqrt(2) / 2,) * 2, rel=2e-6)
 
 
@@ -360,15 +361,15 @@ def test_dense_paths_stop_at_a_convolution():
 )
 def test_the_upper_bound_refuses_what_is_no_chain_of_layers(kernels, message):
     with pytest.raises(ValueError, match=message):
-        robustness.lipschitz_upper(kernels)
+        lipschitz.lipschitz_upper(kernels)
 
 
-# The law
+# The unit of the inputs
 
 
 def test_the_unit_of_gaussian_inputs_is_the_root_of_their_dimension():
     x = jax.random.normal(KEY, (2000, 6, 6, 1))
-    scaled = robustness.in_unit_norm(jnp.array([1.0, 2.0]), x)
+    scaled = lipschitz.in_unit_norm(jnp.array([1.0, 2.0]), x)
     np.testing.assert_allclose(scaled, [6.0, 12.0], rtol=0.01)  # 2000 samples
 
 
@@ -379,27 +380,5 @@ def test_scaled_inputs_change_the_constant_and_not_its_unit_norm_value():
     before = lower_of(chain, kernels, x)
     after = lower_of(chain, narrow, wide)
     assert before == pytest.approx(4 * after, rel=1e-3)  # float32, and its ascents
-    in_units = [robustness.in_unit_norm(*pair) for pair in ((before, x), (after, wide))]
+    in_units = [lipschitz.in_unit_norm(*pair) for pair in ((before, x), (after, wide))]
     np.testing.assert_allclose(*in_units, rtol=1e-3)
-
-
-def test_squared_error_and_excess_of_a_hand_computed_case():
-    probabilities = jnp.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
-    error = robustness.squared_error(probabilities, jnp.array([0, 1]))
-    assert float(error) == pytest.approx((0.25 + 2 / 16 + 2.0) / 2)
-    eps = robustness.excess(error, jnp.array([2.0, 1.0]))
-    np.testing.assert_allclose(eps, [0.8125, -0.1875], rtol=1e-6)
-
-
-def test_the_law_of_a_hand_computed_case():
-    """0.4 sqrt(50,000 · 3072 / 1e6) = 0.4 sqrt(153.6); nothing without excess."""
-    eps = jnp.array([0.4, 0.0, -0.1, jnp.nan])
-    law = robustness.lipschitz_required(eps, 50_000, 3072, 1_000_000)
-    assert float(law[0]) == pytest.approx(4.95742, rel=1e-5)
-    assert np.isnan(law[1:]).all()
-
-
-def test_the_law_of_many_networks_is_that_of_each():
-    parameters = jnp.array([100.0, 400.0])
-    law = robustness.lipschitz_required(jnp.array([0.5, 0.5]), 100, 4, parameters)
-    np.testing.assert_allclose(law, [1.0, 0.5], rtol=1e-6)
