@@ -211,13 +211,13 @@ def test_what_an_earlier_mask_removed_stays_removed(flat, earlier, keep):
 def test_floor_shares_are_exact_where_the_product_overflows(sizes, share):
     sizes = [*sizes, 2**29 - 7 - sum(sizes)]
     keep = math.floor(share * sum(sizes))
-    shares = selection._floor_shares(keep, np.array(sizes)).tolist()
+    shares = selection._uniform_quotas([(size,) for size in sizes], keep).tolist()
     assert shares == [keep * size // sum(sizes) for size in sizes]
 
 
 def test_too_many_weights_for_exact_shares_are_refused():
     with pytest.raises(ValueError, match=r"1073741824 .*expected fewer than 2\^30"):
-        selection._floor_shares(1, np.array([2**30]))
+        selection._uniform_quotas([(2**30,)], 1)
     with pytest.raises(ValueError, match=r"1073741824 .*expected fewer than 2\^30"):
         selection._erk_quotas([(2**15, 2**15)], 1)
 

@@ -1,9 +1,9 @@
 """Mask pytrees: make, apply, select by score, measure, compare.
 
 A mask has the structure and shapes of ``params`` and bool leaves, ``True`` where a
-weight is kept; leaves that may not be pruned (biases, scales) are all ``True``.
-``prunable`` says what may be pruned, ``counts`` how much is kept, ``selection`` which
-weights by their scores; ``values`` makes and applies masks, ``measures`` compares them.
+weight is kept. Leaves that may not be pruned (biases, scales) are all ``True``.
+``prunable`` says what may be pruned, ``counts`` how much is kept. ``selection`` keeps
+the highest scores. ``values`` makes and applies masks, ``measures`` compares them.
 Depends on jax and numpy only.
 """
 

@@ -39,7 +39,7 @@ def keep_counts(
     """Returns how many weights each round of an iterative pruner keeps.
 
     Round ``t < rounds`` keeps ``P - floor((1 - schedule(density, t/rounds))·P)`` in
-    double precision; the last one the count of ``keep_count``.
+    double precision. The last round keeps the count of ``keep_count``.
 
     Args:
       total: number of prunable weights ``P``.
@@ -75,7 +75,7 @@ def keep_counts(
 
 
 def _decimal(sparsity: float | Fraction) -> Fraction:
-    """The sparsity as the decimal number written, checked."""
+    """The sparsity as the decimal number that was written, checked."""
     is_number = isinstance(sparsity, (int, float, Fraction, Decimal, np.number))
     if not is_number or isinstance(sparsity, bool):
         raise ValueError(f"sparsity is {sparsity!r}, expected a number in [0, 1)")

@@ -22,7 +22,7 @@ def sparsity_of(mask: Mask, *, prunable: Prunable = None) -> jax.Array:
 
 
 def sparsity_by_layer(mask: Mask, *, prunable: Prunable = None) -> dict[str, jax.Array]:
-    """Returns the share removed of each prunable leaf, by path; 1 is layer collapse.
+    """Returns each prunable leaf's share removed, by path; 1 means layer collapse.
 
     >>> by_layer = sparsity_by_layer({"w": jnp.array([[True, False]])})
     >>> {path: float(share) for path, share in by_layer.items()}
@@ -40,7 +40,7 @@ def sparsity_by_layer(mask: Mask, *, prunable: Prunable = None) -> dict[str, jax
 def empty_layers(mask: Mask, *, prunable: Prunable = None) -> list[str]:
     """Returns the paths of the layers with no weight left (layer collapse).
 
-    Needs concrete values; ``sparsity_by_layer`` is the same under a transform.
+    Needs concrete values. Under a transform, look for 1 in ``sparsity_by_layer``.
 
     >>> empty_layers({"a": jnp.array([[False]]), "b": jnp.array([[True]])})
     ['a']
@@ -56,12 +56,13 @@ def empty_layers(mask: Mask, *, prunable: Prunable = None) -> list[str]:
 def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.Array:
     """Returns whether no path from input to output is left, a bool scalar.
 
-    All weights kept are set to positive random values, removed ones to 0, and the
-    output is differentiated by a positive input: in a network of ReLUs, pooling and
-    linear layers each path then adds a positive term. With normalization or attention
-    a derivative of exactly 0 at random values says the same with probability 1. So that
-    depth is not mistaken for collapse, this is done at several sizes of the weights:
-    one derivative that is neither 0 nor infinite proves a path.
+    All weights kept are set to positive random values, all removed ones to 0. Then the
+    output is differentiated by a positive input. In a network of ReLUs, pooling and
+    linear layers each path adds a positive term to the derivative. With normalization
+    or attention terms may be negative, but at random values the probability is 0 that
+    they cancel to exactly 0. In a deep network the derivative may vanish or overflow
+    without a collapse. So this is done at several sizes of the weights: one derivative
+    that is neither 0 nor infinite proves a path.
 
     Args:
       apply_fn: ``apply_fn(params, x)`` with ``x`` ``[batch, *input_shape]``.
@@ -77,12 +78,12 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
     True
 
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 3 (layer
-    collapse); paths that miss each other are the case it leaves out.
+    collapse). It leaves out the case where no layer is empty and yet no path is whole.
     """
     leaves, treedef = jax.tree.flatten(mask)
     sizes = [leaf.size for leaf in leaves]
     weights_key, x_key, out_key = jax.random.split(jax.random.key(0), 3)
-    # One draw for all: a draw for each of many layers compiles for long.
+    # One draw for all layers: a draw a layer would take long to compile.
     drawn = jax.random.uniform(weights_key, (sum(sizes),), minval=0.5, maxval=1.5)
     parts = jnp.split(drawn, np.cumsum(sizes)[:-1])
 
@@ -90,7 +91,8 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
         values = jnp.where(leaf, part.reshape(leaf.shape), 0.0)
         if leaf.ndim < 2:
             return values
-        # A mean over what each output unit keeps: no overflow in deep networks.
+        # Divided by the inputs that each unit keeps, so that deep networks don't
+        # overflow.
         fan_in = jnp.sum(leaf, axis=tuple(range(leaf.ndim - 1)), keepdims=True)
         return values / jnp.maximum(fan_in, 1)
 
@@ -106,8 +108,8 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
         derivative = pullback(cotangent)[0]
         return jnp.any((derivative != 0) & jnp.isfinite(derivative))
 
-    # 1 suits a plain network; layers stacked in one leaf of [layers, in, out] are
-    # divided by too large a fan-in, and sparse ones lose a share a layer: up to 2^8.
+    # 1 suits a plain network. Layers stacked in one leaf [layers, in, out] are divided
+    # by too large a fan-in, and sparse layers each lose a share: up to 2^8 helps them.
     gains = jnp.array([0.25, 1.0, 4.0, 16.0, 64.0, 256.0])
     return ~jnp.any(jax.lax.map(has_path, gains))
 
@@ -115,7 +117,7 @@ def collapsed(apply_fn: ApplyFn, mask: Mask, input_shape: Sequence[int]) -> jax.
 def overlap(a: Mask, b: Mask, *, prunable: Prunable = None) -> jax.Array:
     """Returns the Jaccard index of the weights kept: ``|a ∧ b| / |a ∨ b|``, in [0, 1].
 
-    1 for equal masks (two empty ones included), 0 for disjoint ones.
+    1 for equal masks (two empty ones too), 0 for disjoint masks.
 
     >>> a, b = jnp.array([[True, True]]), jnp.array([[True, False]])
     >>> float(overlap(a, b))

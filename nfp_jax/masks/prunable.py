@@ -1,7 +1,7 @@
 """What may be pruned: a static pytree of Python bools, one a leaf.
 
-By default the leaves of two or more axes. Leaves that may not be pruned (biases,
-scales) are kept whole.
+By default these are the leaves of two or more axes. Leaves that may not be pruned
+(biases, scales) are kept whole.
 """
 
 import math
@@ -83,6 +83,6 @@ def prunable_leaves(tree: Any, prunable: Prunable) -> list[Any]:
 
 
 def prunable_paths(tree: Any, prunable: Prunable) -> list[str]:
-    """Returns their paths."""
+    """Returns the paths of the leaves that may be pruned, in order."""
     flags = jax.tree.leaves(prunable)
     return [path for (path, _), p in zip(named_leaves(tree), flags, strict=True) if p]

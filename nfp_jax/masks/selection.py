@@ -1,11 +1,12 @@
 """Masks by score: the highest over all layers, per layer, by quota, by ERK densities.
 
-Ranks are taken in the order of ``jax.tree.leaves``, row-major within a leaf, and never
-in floating point: a score becomes an unsigned integer of the same order, so that ties,
-``-0.0`` and NaN are settled once, for every backend.
+The flat index counts in the order of ``jax.tree.leaves``, and in C order within a leaf.
+Scores are never compared in floating point. Each becomes an unsigned integer, its rank,
+of the same order. So ties, ``-0.0`` and NaN are settled once, for every backend.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -25,8 +26,8 @@ def erk_densities(
 ) -> Any:
     """Returns the Erdős-Rényi-kernel density of each layer.
 
-    A layer's density is proportional to ``sum(shape) / prod(shape)``, and 1 where that
-    exceeds 1, the factor being such that the whole keeps ``keep_count``.
+    A layer's density is ``factor · sum(shape) / prod(shape)``, or 1 where that exceeds
+    1. The factor is the one with which all layers together keep ``keep_count``.
 
     Args:
       params: pytree of arrays.
@@ -53,8 +54,8 @@ def top_k(
 ) -> Mask:
     """Returns the mask of the ``keep`` highest scores, ranked over all layers together.
 
-    Exactly ``keep`` weights are kept: of equal scores the one with the lower flat index
-    (``-0.0`` equals ``0.0``).
+    Exactly ``keep`` weights are kept. Of equal scores the one with the lower flat index
+    is kept; ``-0.0`` equals ``0.0``.
 
     Args:
       scores: pytree of floating arrays, higher is kept.
@@ -68,8 +69,8 @@ def top_k(
 
     Raises:
       ValueError: a NaN among the scores that are ranked (names the layer), or ``keep``
-        out of range. Under a transform neither can be raised: NaN ranks lowest, and a
-        ``keep`` above what the earlier mask left keeps all of that.
+        out of range. Under a transform neither can be raised: then NaN ranks lowest,
+        and a ``keep`` above what the earlier mask left keeps all that it left.
 
     >>> scores = {"w": jnp.array([[3.0, 1.0], [2.0, 2.0]]), "b": jnp.zeros(2)}
     >>> top_k(scores, 2)["w"].tolist()
@@ -85,9 +86,10 @@ def top_k_per_layer(
 ) -> Mask:
     """Returns the mask that keeps the same share of every layer, by score within it.
 
-    Layer ``l`` keeps the ``floor(keep·P_l/P)`` highest of its ``P_l`` scores. The few
-    that this leaves over, fewer than there are layers, go to the highest scores of the
-    rest (so does what an earlier mask no longer leaves in a layer).
+    Layer ``l`` keeps the ``floor(keep·P_l/P)`` highest of its ``P_l`` scores. Rounding
+    leaves fewer weights over than there are layers: the highest remaining scores of all
+    layers are kept for them. The same is done where an earlier mask left too few
+    weights in a layer.
 
     Args:
       scores: pytree of floating arrays, higher is kept; fewer than 2^30 prunable.
@@ -108,11 +110,7 @@ def top_k_per_layer(
 
     Reference: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878 (uniform sparsity).
     """
-    ranks, prunable = _ranks(scores, prunable, mask)
-    _check_keep(keep, ranks)
-    sizes = np.array([rank.size for rank in ranks])
-    quotas = _floor_shares(keep, sizes)
-    return unflatten_mask(_highest_by_share(ranks, quotas, keep), scores, prunable)
+    return _top_k_with_quotas(_uniform_quotas, scores, keep, prunable, mask)
 
 
 def top_k_erk(
@@ -120,9 +118,9 @@ def top_k_erk(
 ) -> Mask:
     """Returns the mask whose layers have Erdős-Rényi-kernel densities.
 
-    Layer ``l`` keeps the ``floor(density_l·P_l)`` highest of its scores, the density
-    being that of ``erk_densities``; what rounding leaves over goes to the highest
-    scores of the rest.
+    Layer ``l`` keeps the ``floor(density_l·P_l)`` highest of its scores, with the
+    density of ``erk_densities``. For what rounding leaves over, the highest remaining
+    scores of all layers are kept.
 
     Args:
       scores: pytree of floating arrays, higher is kept; fewer than 2^30 prunable.
@@ -143,11 +141,7 @@ def top_k_erk(
 
     Reference: Evci et al. 2020, https://arxiv.org/abs/1911.11134, section 3.
     """
-    ranks, prunable = _ranks(scores, prunable, mask)
-    _check_keep(keep, ranks)
-    shapes = [leaf.shape for leaf in prunable_leaves(scores, prunable)]
-    quotas = _erk_quotas(shapes, keep)
-    return unflatten_mask(_highest_by_share(ranks, quotas, keep), scores, prunable)
+    return _top_k_with_quotas(_erk_quotas, scores, keep, prunable, mask)
 
 
 def top_k_by_quota(
@@ -157,9 +151,9 @@ def top_k_by_quota(
 
     Args:
       scores: pytree of floating arrays, higher is kept.
-      keeps: a pytree like ``scores`` with one integer a leaf (those of leaves that may
-        not be pruned are ignored), or a sequence of one integer a prunable leaf, in
-        the order of ``jax.tree.leaves``. Integers may be traced.
+      keeps: a pytree like ``scores`` with one integer a leaf, ignored on leaves that
+        may not be pruned; or a sequence of one integer a prunable leaf, in the order of
+        ``jax.tree.leaves``. Integers may be traced.
       prunable: static pytree of bools; ``None``: ``prunable_kernels(scores)``.
       mask: an earlier mask; what it removed stays removed.
 
@@ -168,8 +162,8 @@ def top_k_by_quota(
 
     Raises:
       ValueError: quotas that do not match the layers, a quota above what its layer
-        has left (names the layer), or a NaN score. Under a transform a quota too high
-        keeps all that is left.
+        has left (names the layer), or a NaN score. Under a transform a quota that is
+        too high keeps all that is left.
 
     >>> scores = {"a": jnp.array([[1.0, 2.0]]), "b": jnp.array([[3.0, 4.0]])}
     >>> top_k_by_quota(scores, {"a": 2, "b": 0})["b"].tolist()
@@ -188,9 +182,9 @@ def top_k_by_quota(
 def _ranks(
     scores: Scores, prunable: Prunable, mask: Mask
 ) -> tuple[list[jax.Array], Prunable]:
-    """Each prunable leaf as unsigned integers of the scores' order, flat.
+    """The ranks of each prunable leaf, flat: unsigned integers in the scores' order.
 
-    0 marks what an earlier mask removed, 1 a NaN; every number is above.
+    0 marks what an earlier mask removed, and 1 a NaN; ranks of numbers are higher.
     """
     prunable = resolve_prunable(prunable, scores)
     paths = prunable_paths(scores, prunable)
@@ -240,13 +234,14 @@ def _ordered_bits(x: jax.Array) -> jax.Array:
 def _highest(ranks: jax.Array, keep: Any) -> jax.Array:
     """Marks the ``keep`` highest ranks, the lower index first among equals.
 
-    The threshold is found bit by bit, by counting: no sort, and ``keep`` may be traced.
+    The threshold is found bit by bit, by counting. So nothing is sorted, and ``keep``
+    may be traced.
     """
     bits = 8 * ranks.dtype.itemsize
-    one = np.array(1, ranks.dtype)
+    lowest_bit = np.array(1, ranks.dtype)
 
     def refine(i: jax.Array, threshold: jax.Array) -> jax.Array:
-        higher = threshold | (one << (bits - 1 - i).astype(ranks.dtype))
+        higher = threshold | (lowest_bit << (bits - 1 - i).astype(ranks.dtype))
         return jnp.where(jnp.sum(ranks >= higher) >= keep, higher, threshold)
 
     threshold = jax.lax.fori_loop(0, bits, refine, jnp.zeros((), ranks.dtype))
@@ -256,41 +251,62 @@ def _highest(ranks: jax.Array, keep: Any) -> jax.Array:
 
 
 def _first(marks: jax.Array, count: Any) -> jax.Array:
-    """The first ``count`` marks of a vector: a running sum within one row alone."""
+    """The first ``count`` marks of a vector.
+
+    The vector is cut into blocks, of which one alone needs a running sum.
+    """
     width = 256
     size = marks.shape[0]
-    rows = jnp.pad(marks, (0, -size % width)).reshape(-1, width)
-    up_to = jnp.cumsum(jnp.sum(rows, axis=1))
-    cut = jnp.sum(up_to <= count)  # the rows before it are kept whole
+    blocks = jnp.pad(marks, (0, -size % width)).reshape(-1, width)
+    up_to = jnp.cumsum(jnp.sum(blocks, axis=1))
+    cut = jnp.sum(up_to <= count)  # the blocks before it are kept whole
     before = jnp.where(cut > 0, up_to[cut - 1], 0)
-    row = rows[cut] & (jnp.cumsum(rows[cut]) <= count - before)
-    whole = rows & (jnp.arange(rows.shape[0])[:, None] < cut)
-    return whole.at[cut].set(row, mode="drop").ravel()[:size]
+    part = blocks[cut] & (jnp.cumsum(blocks[cut]) <= count - before)
+    whole = blocks & (jnp.arange(blocks.shape[0])[:, None] < cut)
+    return whole.at[cut].set(part, mode="drop").ravel()[:size]
 
 
-def _highest_by_share(
-    ranks: list[jax.Array], quotas: jax.Array, keep: Any
-) -> jax.Array:
-    """The ``quotas[l]`` highest of each layer, then the highest of the rest."""
+def _top_k_with_quotas(
+    quotas_fn: Callable[[list[tuple[int, ...]], Any], jax.Array],
+    scores: Scores,
+    keep: Any,
+    prunable: Prunable,
+    mask: Mask,
+) -> Mask:
+    """The mask of each layer's highest scores, then of the highest that remain.
+
+    ``quotas_fn(shapes, keep)`` returns how many of each layer, together at most
+    ``keep``.
+    """
+    ranks, prunable = _ranks(scores, prunable, mask)
+    _check_keep(keep, ranks)
+    quotas = quotas_fn([leaf.shape for leaf in prunable_leaves(scores, prunable)], keep)
     flat = jnp.concatenate(ranks)
-    first = [_highest(rank, quotas[i]) for i, rank in enumerate(ranks)]
+    within = [_highest(rank, quotas[i]) for i, rank in enumerate(ranks)]
     top = np.array(jnp.iinfo(flat.dtype).max, flat.dtype)
-    return _highest(jnp.where(jnp.concatenate(first), top, flat), keep)
+    kept = _highest(jnp.where(jnp.concatenate(within), top, flat), keep)
+    return unflatten_mask(kept, scores, prunable)
 
 
-def _floor_shares(keep: Any, sizes: np.ndarray) -> jax.Array:
-    """``floor(keep · size / total)`` of each size, exactly, in 32 bits."""
-    total = int(sizes.sum())
-    if total >= 2**30:
-        raise ValueError(f"{total} prunable weights, expected fewer than 2^30")
-    return _floor_ratios(keep, jnp.asarray(sizes, jnp.uint32), total)
+def _uniform_quotas(shapes: list[tuple[int, ...]], keep: Any) -> jax.Array:
+    """``floor(keep · size / total)`` of each layer, exactly."""
+    sizes = _sizes(shapes)
+    return _floor_ratios(keep, jnp.asarray(sizes, jnp.uint32), int(sizes.sum()))
+
+
+def _sizes(shapes: list[tuple[int, ...]]) -> np.ndarray:
+    """The layers' sizes, int32: few enough for exact quotas in 32 bits."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) >= 2**30:
+        raise ValueError(f"{sum(sizes)} prunable weights, expected fewer than 2^30")
+    return np.array(sizes, np.int32)
 
 
 @jax.jit
 def _floor_ratios(keep: Any, parts: jax.Array, total: Any) -> jax.Array:
-    """``floor(keep · parts / total)`` for parts up to a total below 2^30.
+    """``floor(keep · parts / total)``, for parts up to a total below 2^30.
 
-    Long division over the bits of ``keep``: the product itself would overflow.
+    By long division over the bits of ``keep``, since the product would overflow.
     """
     keep, total = jnp.asarray(keep, jnp.uint32), jnp.asarray(total, jnp.uint32)
 
@@ -310,7 +326,7 @@ def _erk(shapes: list[tuple[int, ...]], keep: int) -> np.ndarray:
     sums = np.array([sum(shape) for shape in shapes])
     full = np.zeros(len(shapes), bool)
     densities = np.ones(len(shapes))
-    for _ in shapes:  # each pass fills at least one more layer, or changes nothing
+    for _ in shapes:  # a pass fills at least one more layer, or changes nothing
         left = keep - sizes[full].sum()
         densities[~full] = left * sums[~full] / sums[~full].sum() / sizes[~full]
         full |= densities >= 1.0
@@ -318,17 +334,14 @@ def _erk(shapes: list[tuple[int, ...]], keep: int) -> np.ndarray:
 
 
 def _erk_quotas(shapes: list[tuple[int, ...]], keep: Any) -> jax.Array:
-    """``floor(density · size)`` ``[layers]`` of the ERK densities, exactly."""
-    total = sum(math.prod(shape) for shape in shapes)
-    if total >= 2**30:
-        raise ValueError(f"{total} prunable weights, expected fewer than 2^30")
-    sizes = np.array([math.prod(shape) for shape in shapes], np.int32)
-    return _fill_quotas(sizes, np.array([sum(shape) for shape in shapes]), keep)
+    """``floor(density · size)`` of each layer by its ERK density, exactly."""
+    sums = np.array([sum(shape) for shape in shapes])
+    return _fill_quotas(_sizes(shapes), sums, keep)
 
 
 @jax.jit
 def _fill_quotas(sizes: jax.Array, sums: jax.Array, keep: Any) -> jax.Array:
-    """Shares ``keep`` in proportion to ``sums``, no layer above its size."""
+    """Shares of ``keep`` in proportion to ``sums``, none above its layer's size."""
 
     def fill(_: Any, quotas: jax.Array) -> jax.Array:
         full = quotas >= sizes
@@ -357,10 +370,10 @@ def _quota_leaves(keeps: Any, scores: Scores, prunable: Prunable) -> list[Any]:
 
 
 def _check_keep(keep: Any, ranks: list[jax.Array], where: str = "") -> None:
-    """Raises for a ``keep`` that is no integer, or is concrete and out of range."""
-    is_array = isinstance(keep, (int, float, np.generic, np.ndarray, jax.Array))
+    """Raises unless ``keep`` is an integer and, where it is concrete, in range."""
+    is_number = isinstance(keep, (int, float, np.generic, np.ndarray, jax.Array))
     if (
-        not is_array
+        not is_number
         or jnp.ndim(keep)
         or not jnp.issubdtype(jnp.result_type(keep), jnp.integer)
     ):

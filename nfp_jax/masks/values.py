@@ -1,7 +1,7 @@
-"""Mask pytrees: make, check and apply them, as vectors and back, shuffled.
+"""Mask pytrees: make, check, apply, ravel and shuffle them.
 
 A mask has the structure and shapes of ``params`` and bool leaves, ``True`` where a
-weight is kept; leaves that may not be pruned are all ``True``.
+weight is kept. Leaves that may not be pruned are all ``True``.
 """
 
 import math
@@ -49,8 +49,9 @@ def apply_mask(params: Params, mask: Mask) -> Params:
 def masked_apply(apply_fn: ApplyFn) -> Callable[[Params, Mask, jax.Array], jax.Array]:
     """Returns ``f(params, mask, x) = apply_fn(params with mask applied, x)``.
 
-    The mask is an argument like any other: ``vmap`` runs over it, and with float
-    leaves (``p * m``) ``jax.grad`` differentiates in it, at ``m = 1`` for SNIP.
+    The mask is an argument like any other, so ``vmap`` runs over it. A mask with float
+    leaves multiplies (``p * m``), so ``jax.grad`` differentiates with respect to it;
+    SNIP does so at ``m = 1``.
 
     Args:
       apply_fn: ``apply_fn(params, x)``, pure.
@@ -77,8 +78,8 @@ def check_mask(params: Params, mask: Mask) -> None:
     """Raises unless ``mask`` is a bool pytree of the structure and shapes of params.
 
     Raises:
-      ValueError: names the path and both values, as in ``mask at 'Dense_0/kernel' has
-        shape (3, 3), expected (8, 32)``.
+      ValueError: the mask does not fit. Names the path and both values, as in ``mask at
+        'Dense_0/kernel' has shape (3, 3), expected (8, 32)``.
     """
     check_like(params, mask, "mask")
     for path, leaf in named_leaves(mask):
@@ -91,7 +92,7 @@ def check_mask(params: Params, mask: Mask) -> None:
 def ravel_mask(mask: Mask, *, prunable: Prunable = None) -> jax.Array:
     """Returns the prunable entries of a mask as one vector, bool ``[P]``.
 
-    In the order of ``jax.tree.leaves``, row-major within a leaf.
+    The order is that of ``jax.tree.leaves``, and C order within a leaf.
 
     >>> ravel_mask({"w": jnp.array([[True, False]]), "b": jnp.array([True])}).tolist()
     [True, False]
@@ -101,18 +102,18 @@ def ravel_mask(mask: Mask, *, prunable: Prunable = None) -> jax.Array:
 
 
 def unravel_mask(row: jax.Array, params: Params, *, prunable: Prunable = None) -> Mask:
-    """Returns the mask that a row of ``ravel_mask`` stands for: its inverse.
+    """Returns the mask that a vector of ``ravel_mask`` was made from: its inverse.
 
     Args:
-      row: bool ``[weights]``, the prunable ones.
-      params: gives structure and shapes; arrays or ``ShapeDtypeStruct``.
+      row: the vector, bool ``[P]``, one entry a prunable weight.
+      params: gives structure and shapes; its leaves are arrays or ``ShapeDtypeStruct``.
       prunable: static pytree of bools; ``None``: ``prunable_kernels(params)``.
 
     Returns:
       A pytree like ``params``, all True on leaves that are not prunable.
 
     Raises:
-      ValueError: a row of another length than there are prunable weights.
+      ValueError: the vector has another length than there are prunable weights.
 
     >>> params = {"bias": jnp.zeros(1), "kernel": jnp.zeros((1, 2))}
     >>> mask = unravel_mask(jnp.array([True, False]), params)
@@ -138,8 +139,8 @@ def shuffle_within_layers(
 ) -> Mask:
     """Returns the mask with the entries of each layer permuted at random.
 
-    Every layer keeps its count and loses the places: the ablation that asks whether
-    a pruner finds weights or only layer-wise sparsities.
+    Every layer keeps its count of weights, at other places. This ablation asks whether
+    a pruner finds the right weights or only the right sparsity of each layer.
 
     Args:
       mask: bool pytree.
@@ -170,7 +171,7 @@ def _masked(leaf: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def unflatten_mask(kept: jax.Array, scores: Scores, prunable: Prunable) -> Mask:
-    """A bool vector ``[P]`` as a mask pytree; ``True`` on leaves not prunable."""
+    """A bool vector ``[P]`` as a mask, ``True`` on leaves that are not prunable."""
     leaves, treedef = jax.tree.flatten(scores)
     masks, start = [], 0
     for leaf, flag in zip(leaves, jax.tree.leaves(prunable), strict=True):
