@@ -612,7 +612,7 @@ Y = draw_labels(8, 4)
             Y,
             Y,
             {"label_probabilities": np.full((4, 2), 0.4)},
-            r"probabilities of shape \(4, 2\), .* rows that are distributions",
+            r"probabilities of shape \(4, 2\), .* a distribution for each label",
         ),
         (
             Y,

@@ -1,12 +1,12 @@
 """Decoders: what labels does a mask tell? Each is a distribution q(y | mask).
 
-``I(m; y) >= H(y) + E log q(y | m)`` for any q (Barber and Agakov), so that a better
-decoder is a tighter bound, and no decoder a wrong one. ``ridge`` needs masks and labels
-alone; ``search`` runs the pruner in the loop. A decoder of your own is a ``Decoder``.
-The rule all of them keep: the labels of a mask are looked at only after it is decoded,
-which is what makes the bound of ``information.decoded`` hold. Linear algebra runs on
-the host, in double precision, by masks (K x K), so that the number of weights does not
-matter. Depends on masks, jax, optax, numpy and scipy.
+``I(m; y) >= H(y) + E log q(y | m)`` for any q (Barber and Agakov). So a better decoder
+gives a tighter bound, and no decoder gives a wrong one. ``ridge`` needs masks and
+labels alone; ``search`` runs the pruner in its loop. To write another, make a
+``Decoder``. All decoders keep one rule: the labels of a mask are looked at only after
+the mask is decoded. The bound of ``information.decoded`` rests on it. Linear algebra
+runs on the host, in double precision, on matrices of masks by masks (K x K), so that
+the number of weights does not matter. Depends on masks, jax, optax, numpy and scipy.
 """
 
 from nfp_jax.decoding.contract import Decoder, LogProb, Stack

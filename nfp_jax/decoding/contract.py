@@ -1,4 +1,4 @@
-"""What a decoder is: fitted on some masks, asked for the labels of others."""
+"""What a decoder is: it is fitted to masks with labels and decodes further masks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -7,14 +7,15 @@ import numpy as np
 
 
 class Stack(NamedTuple):
-    """Masks of many data sets, and what is known of these.
+    """Masks of many data sets, and what is known of the data sets.
 
     Attributes:
       masks: ``bool[K, weights]``.
       labels: ``int[K, n]``.
       prior: ``[n, classes]``, the distribution that labels were drawn from.
-      x: the inputs ``[n, ...]``; ``resampled``, ``[K, n, ...]``; or ``None``.
-      resampled: whether each data set has inputs of its own (``"data"``).
+      x: the inputs ``[n, ...]``, or ``[K, n, ...]`` if ``resampled``, or ``None``.
+      resampled: whether each data set has its inputs, as under ``"data"``; else all
+        share them.
     """
 
     masks: np.ndarray
@@ -29,25 +30,25 @@ class Stack(NamedTuple):
 
 
 class LogProb(Protocol):
-    """What decodes: labels of masks, told all masks and labels before them."""
+    """The log probability of the labels of masks, given all masks and labels before."""
 
     def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
         """Returns ``log q(y_k | m_k)`` for ``start <= k < stop``, nats.
 
-        q may be fitted to masks, inputs and ``labels[:start]``, and to nothing else
-        that depends on the labels from ``start`` on; it sums to 1 over all labelings.
+        q may be fitted to masks, inputs and ``labels[:start]``, but to nothing else
+        that depends on the labels from ``start`` on. It sums to 1 over all labelings.
         """
         ...
 
 
 class Decoder(NamedTuple):
-    """A decoder and what to call it.
+    """A decoder and its name.
 
     Attributes:
       name: stands in ``Interval.lower_by``.
       log_prob: a ``LogProb``.
-      most: how many masks are decoded at most, the last ones; ``None``: half.
-      blocks: in how many parts: before each it is fitted anew.
+      most: how many masks it decodes at most, the last ones; ``None``: half of them.
+      blocks: number of blocks that it decodes; it is fitted anew before each.
     """
 
     name: str
@@ -56,18 +57,18 @@ class Decoder(NamedTuple):
     blocks: int = 4
 
     def start(self, count: int) -> int:
-        """Returns the first of so many masks that is decoded."""
+        """Returns the index of the first mask that is decoded, of ``count`` masks."""
         return max(count // 2, count - (count if self.most is None else self.most))
 
 
 class Last:
-    """A function of a stack that keeps its last value: decoders go block by block."""
+    """A function of a stack that keeps its last value, for decoding block by block."""
 
     def __init__(self, fn: Callable[[Stack], Any]) -> None:
         self.fn, self.stack, self.value = fn, None, None  # type: Any, Any, Any
 
     def __call__(self, stack: Stack) -> Any:
-        """Returns the value at a stack, made anew where it is another."""
+        """Returns the value for a stack, computed only if the stack is another."""
         if self.stack is not stack:
             self.stack, self.value = stack, self.fn(stack)
         return self.value

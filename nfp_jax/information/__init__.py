@@ -7,11 +7,12 @@ the information in such a stack from below and above, at a stated confidence::
     interval = mask_information(sample.masks, sample.data)
 
 With the initial weights W and the algorithm's own randomness R fixed, a mask is a
-function of the data, so that its information is its entropy. Two conditionings, always
-named: ``"labels"``, ``I(m; y | W, X, R)``, inputs fixed and labels resampled, and
-``"data"``, ``I(m; D | W, R)``, all resampled. A bound that holds under one of them
-alone refuses the other. The bounds themselves are computed on the host, in double
-precision. Depends on masks, confidence, decoding, jax, numpy and scipy.
+function of the data. So its information is its entropy. There are two conditionings,
+and the one meant is always named. Under ``"labels"``, ``I(m; y | W, X, R)``, inputs are
+fixed and labels resampled. Under ``"data"``, ``I(m; D | W, R)``, all is resampled. A
+bound that holds under one of them alone refuses the other. The bounds are computed on
+the host, in double precision. Depends on masks, measures, decoding, jax, numpy and
+scipy.
 """
 
 from nfp_jax.information.codes import code_lengths, log_binomial

@@ -1,4 +1,4 @@
-"""Upper ends: numbers of masks, and lengths of codes for them."""
+"""Upper ends: how many masks are possible, and how long a code for them is."""
 
 import math
 from typing import Any
@@ -8,11 +8,21 @@ from scipy import special
 
 from nfp_jax.information.stacks import checked_masks, mask_identities
 
+# Of the Pitman-Yor process: a larger one expects more masks that are new.
+_DISCOUNTS = np.array([0.0, 0.25, 0.5, 0.75])
+
 
 def log_binomial(total: int, keep: int) -> float:
-    """Returns the log of the number of masks that keep so many: ``H(m) <= log (P k)``.
+    """Returns the log of the number of masks that keep ``k`` of ``P`` weights, in nats.
 
-    Under either conditioning. Nats.
+    ``H(m) <= log (P k)``, with the binomial coefficient, under either conditioning.
+
+    Args:
+      total: ``P``.
+      keep: ``k``.
+
+    Raises:
+      ValueError: ``keep`` outside 0 to ``total``.
 
     >>> round(log_binomial(4, 2), 4) == round(math.log(6), 4)
     True
@@ -29,27 +39,28 @@ def log_binomial(total: int, keep: int) -> float:
 def code_lengths(
     masks: Any, *, log_base: Any, log_least: float
 ) -> tuple[np.ndarray, float]:
-    """Returns the nats that each mask costs, told those before it, and the most it can.
+    """Returns the nats that a code spends on each mask, and the most that it can spend.
 
-    ``-log q_j(m_j)``, q_j fitted to the masks before. Its mean given these is at least
-    ``H(m)``, whatever the model, so that ``betting_upper_bound`` of the lengths bounds
-    the information.
+    The length of mask j is ``-log q_j(m_j)``, where q_j is fitted to the masks before
+    it. Given these, the mean of the length is at least ``H(m)``, whatever the model. So
+    ``betting_upper_bound`` of the lengths bounds the information.
 
-    The model: a dictionary of the masks seen (Pitman-Yor, a mixture over
-    its discount) that escapes, for a new mask, to a mixture of a base and a product of
-    Bernoulli variables a weight (their Beta prior mixed too). The base bounds the
-    range.
+    The model is a dictionary of the masks seen (Pitman-Yor, a mixture over its
+    discount). For a new mask it escapes to a mixture of two distributions: the base,
+    and independent weights, each Bernoulli (with a mixture of two Beta priors). The
+    base bounds the lengths.
 
     Args:
       masks: ``bool[datasets, weights]``.
-      log_base: ``[datasets]``, a lower bound of the log probability of each mask under
-        a normalized base. Under ``"labels"`` the log probability of its labels: the
-        base is the distribution of masks itself, at least as likely as the labels that
-        gave this one. Else minus the log number of masks possible.
+      log_base: ``[datasets]``, a lower bound on the log probability of each mask under
+        a normalized base. Under ``"labels"`` it is the log probability of the mask's
+        labels: the base is then the distribution of masks, in which a mask is at least
+        as likely as the labels that gave it. Under ``"data"`` it is minus the log of
+        the number of masks possible.
       log_least: the least that ``log_base`` can be.
 
     Returns:
-      ``[datasets]`` and a float, nats.
+      The lengths ``[datasets]`` and the longest length possible, nats.
 
     >>> same, log_base = np.ones((100, 8), bool), np.full(100, -5.0)
     >>> lengths, most = code_lengths(same, log_base=log_base, log_least=-5.0)
@@ -79,21 +90,18 @@ def code_lengths(
     return lengths, escape + math.log(2) - log_least
 
 
-_DISCOUNTS = np.array([0.0, 0.25, 0.5, 0.75])
-
-
 def _log_bernoulli(masks: np.ndarray) -> np.ndarray:
-    """The log probability of each mask, its weights independent, told those before."""
+    """The log probability of each mask as independent weights, given those before."""
     counts = np.zeros(masks.shape[1], np.int32)
     priors = (0.02, 0.5)
     weights = np.full(len(priors), -math.log(len(priors)))
     found = np.empty(len(masks))
     for t, mask in enumerate(masks):
-        agree = np.where(mask, counts, t - counts)  # how often it was so before
-        often = np.bincount(agree, minlength=t + 1)
+        agree = np.where(mask, counts, t - counts)  # earlier masks with this value
+        weights_by_agree = np.bincount(agree, minlength=t + 1)
         for i, prior in enumerate(priors):
             table = np.log((np.arange(t + 1) + prior) / (t + 2 * prior))
-            weights[i] += often @ table
+            weights[i] += weights_by_agree @ table
         found[t] = np.logaddexp.reduce(weights)
         weights -= found[t]
         counts += mask

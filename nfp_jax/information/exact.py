@@ -1,4 +1,4 @@
-"""Exact information: all labelings, or all of a block, where they are few."""
+"""Exact information, by trying all labelings of a few points."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from nfp_jax.information.stacks import mask_identities
 from nfp_jax.masks import Prunable
 from nfp_jax.measures.betting import betting_lower_bound, betting_upper_bound
 
-# All labelings are enumerated up to here.
+# More labelings are not enumerated.
 MOST_LABELINGS = 65_536
 
 
@@ -27,13 +27,13 @@ def exact_information(
     vectorized: bool = False,
     prunable: Prunable = None,
 ) -> float:
-    """Returns ``I(m; y | W, X, R)`` for uniform labels, all ``C^n`` of them tried.
+    """Returns ``I(m; y | W, X, R)`` for uniform labels, in nats, from all labelings.
 
-    ``log N - (1/N) Σ_m c_m log c_m``, N labelings, ``c_m`` of which give the mask m.
-    Conditioning ``"labels"``, nats.
+    ``log N - (1/N) Σ_m c_m log c_m``, where ``c_m`` of the ``N = C^n`` labelings give
+    the mask m. The conditioning is ``"labels"``.
 
     Args:
-      mask_fn: that of ``sample_masks``, with the labels ``int32[n]`` as data.
+      mask_fn: as in ``sample_masks``, with the labels ``int32[n]`` as data.
       n: number of labels.
       classes: ``C``.
       at_once: as in ``sample_masks``.
@@ -63,9 +63,12 @@ def exact_information(
 
 
 def entropy(outcomes: Any) -> float:
-    """Returns the entropy of equally likely outcomes, of which equal rows are one.
+    """Returns the entropy of an outcome drawn uniformly from N given ones, in nats.
 
-    ``log N - (1/N) Σ_m c_m log c_m`` of N rows, ``c_m`` of which are m. Nats.
+    ``log N - (1/N) Σ_m c_m log c_m``, where ``c_m`` of the N outcomes are equal to m.
+
+    Args:
+      outcomes: ``[N, ...]``.
 
     >>> round(entropy(np.array([[0], [0], [1], [1]])), 4)
     0.6931
@@ -75,11 +78,12 @@ def entropy(outcomes: Any) -> float:
 
 
 class Blocks(NamedTuple):
-    """What flipping blocks of labels, all others fixed, says of the information.
+    """Entropies of masks where a block of labels is resampled and all others are fixed.
 
     Attributes:
-      entropies: ``[rests]``, ``H(m | y_rest)`` in nats of blocks drawn at random.
-      block: labels in a block, ``b``; ``n``: in all.
+      entropies: ``[rests]``, ``H(m | y_rest)`` in nats for blocks drawn at random.
+      block: ``b``, the number of labels in a block.
+      n: the number of all labels.
       classes: ``C``.
     """
 
@@ -89,11 +93,11 @@ class Blocks(NamedTuple):
     classes: int
 
     def lower(self, alpha: float) -> float:
-        """Returns Han's lower bound: ``H(m) >= E_B H(m | y_rest)``."""
+        """Returns Han's lower bound, in nats: ``H(m) >= E_B H(m | y_rest)``."""
         return max(0.0, betting_lower_bound(self.entropies, 0.0, alpha))
 
     def upper(self, alpha: float) -> float:
-        """Returns Han's upper bound: ``H(m) <= (n / b) E_B H(m | y_rest)``."""
+        """Returns Han's upper bound, in nats: ``H(m) <= (n / b) E_B H(m | y_rest)``."""
         most = self.block * math.log(self.classes)
         return self.n / self.block * betting_upper_bound(self.entropies, most, alpha)
 
@@ -109,19 +113,20 @@ def flip_blocks(
     vectorized: bool = False,
     prunable: Prunable = None,
 ) -> Blocks:
-    """Returns the entropies of masks over blocks of uniform labels, others fixed.
+    """Returns the entropies of masks where only a block of uniform labels is resampled.
 
-    For each of ``rests`` labelings and blocks of ``b`` labels, drawn at random, all
-    ``C^b`` labelings of the block are tried. Conditioning ``"labels"``.
+    ``rests`` times, a labeling of all points and a block of ``b`` labels are drawn at
+    random, and all ``C^b`` labelings of the block are tried. The conditioning is
+    ``"labels"``.
 
     Args:
-      mask_fn: that of ``sample_masks``, with labels ``int32[n]`` as data.
+      mask_fn: as in ``sample_masks``, with the labels ``int32[n]`` as data.
       n: number of labels.
-      key: of the labelings and blocks.
-      block: ``b``, from 1 to n; ``C^b`` at most 65,536.
-      rests: how many labelings of the others.
+      key: draws the labelings and the blocks.
+      block: ``b``, from 1 to n; ``C^b`` is at most 65,536.
+      rests: how many labelings and blocks are drawn.
       classes: ``C``.
-      vectorized: as in ``sample_masks``; ``C^b`` labelings come at once.
+      vectorized: as in ``sample_masks``; all ``C^b`` labelings come in one call.
       prunable: as in ``sample_masks``.
 
     Raises:
@@ -136,24 +141,25 @@ def flip_blocks(
         )
     if rests < 1:
         raise ValueError(f"rests is {rests}, expected at least 1")
-    part = jnp.asarray(_labelings(block, classes))
+    block_labelings = jnp.asarray(_labelings(block, classes))
 
+    @jax.jit
     def labelings(key: jax.Array) -> jax.Array:
-        one, two = jax.random.split(key)
-        where = jax.random.permutation(two, n)[:block]
-        y = jax.random.randint(one, (n,), 0, classes)
-        return jnp.tile(y, (len(part), 1)).at[:, where].set(part)
+        y_key, block_key = jax.random.split(key)
+        index = jax.random.permutation(block_key, n)[:block]
+        y = jax.random.randint(y_key, (n,), 0, classes)
+        repeated = jnp.tile(y, (len(block_labelings), 1))
+        return repeated.at[:, index].set(block_labelings)
 
-    many = jitted_maker(mask_fn, vectorized, prunable)
-    entropies = [
-        entropy(mask_identities(np.asarray(many(labels))))
-        for labels in map(jax.jit(labelings), jax.random.split(key, rests))
-    ]
+    make = jitted_maker(mask_fn, vectorized, prunable)
+    entropies = []
+    for draw_key in jax.random.split(key, rests):
+        masks = np.asarray(make(labelings(draw_key)))
+        entropies.append(entropy(mask_identities(masks)))
     return Blocks(np.array(entropies), block, n, classes)
 
 
 def _labelings(n: int, classes: int) -> np.ndarray:
     """All labelings of n points, ``int32[C^n, n]``."""
-    return np.array(
-        list(itertools.product(range(classes), repeat=n)), np.int32
-    ).reshape(-1, n)
+    labelings = list(itertools.product(range(classes), repeat=n))
+    return np.array(labelings, np.int32).reshape(-1, n)

@@ -1,4 +1,4 @@
-"""The interval: the least upper end and the greatest lower one, at one confidence."""
+"""The interval for the information: from the best lower bound to the best upper one."""
 
 import math
 from collections.abc import Sequence
@@ -29,13 +29,15 @@ class Interval(NamedTuple):
     """Information in nats, between two ends that hold together.
 
     Attributes:
-      lower: the lower end; ``upper``: the upper. Where ``lower`` is above ``upper`` the
-        bounds contradict each other: the rare event that ``confidence`` allows, or
-        masks that are not what was said of them (another ``keep``, unequal labels).
+      lower: the lower end.
+      upper: the upper end. Where it is below ``lower``, the bounds contradict each
+        other. Either this is the rare event that ``confidence`` allows, or the masks
+        are not what the caller said (another ``keep``, labels of another law).
       confidence: probability, over the data sets drawn, that both ends hold.
-      samples: ``K``, the data sets drawn.
+      samples: ``K``, the number of data sets drawn.
       conditioning: ``"labels"`` or ``"data"``.
-      lower_by: the bound that gave the lower end; ``upper_by``: the upper.
+      lower_by: the name of the bound that gave the lower end.
+      upper_by: the name of the bound that gave the upper end.
     """
 
     lower: float
@@ -69,39 +71,39 @@ def mask_information(
 ) -> Interval:
     """Returns an interval for the information between masks and data, in nats.
 
-    Upper end: the least of the entropy of the labels (``"labels"``), ``log (P keep)``
-    and the code length of the masks. Lower end: the most of the sample's entropy,
-    collisions and decoding.
-    The level is shared: half to each end, and that of the lower end among its bounds.
+    The upper end is the least of three bounds: the entropy of the labels (under
+    ``"labels"``), ``log (P keep)`` and the code length of the masks. The lower end is
+    the largest of the sample's entropy, collisions and decoding. Each end gets half of
+    the error allowed, ``1 - confidence``; the bounds of the lower end share its half.
 
     Args:
-      masks: ``bool[datasets, weights]``, 0/1 numbers too: the prunable weights of masks
-        made by a deterministic pruner from independent data sets, W and R fixed.
-      labels: ``int[datasets, n]``, those that each mask was made from; ``None``: no
-        decoding. Under ``"labels"`` they are needed.
+      masks: ``bool[datasets, weights]``, or numbers 0 and 1: the prunable weights of
+        masks made by a deterministic pruner from independent data sets, W and R fixed.
+      labels: ``int[datasets, n]``, the labels that each mask was made from. Needed
+        under ``"labels"``; under ``"data"`` ``None`` means that nothing is decoded.
       conditioning: ``"labels"``: all data sets share their inputs, ``I(m; y | W, X,
         R)``; ``"data"``: inputs are resampled, ``I(m; D | W, R)``.
       classes: ``C``, where ``label_probabilities`` are not given.
-      label_probabilities: ``[n, classes]``, the law of each label (independent of each
-        other and of the inputs); ``None``: uniform.
+      label_probabilities: ``[n, classes]``, the law of each label; labels are
+        independent of each other and of the inputs. ``None``: uniform.
       x: the inputs, for decoders that look at them: ``[n, ...]``, under ``"data"``
         ``[datasets, n, ...]``.
-      keep: weights that every mask keeps by construction, if it is known.
-      gaussian: whether ``x`` was drawn from N(0, I): the means of classes are then
-        decoded too (``decoding.class_means``), under ``"data"``.
-      decoders: those of ``decoding``, in this order, each asked only where it could
-        still raise the lower end; ``None``: ``(ridge(),)`` under ``"labels"``, none
-        under ``"data"``.
+      keep: weights that every mask keeps by construction, if that is known.
+      gaussian: whether ``x`` was drawn from N(0, I). Under ``"data"`` the means of the
+        classes are then decoded too (``decoding.class_means``).
+      decoders: those of ``decoding``. They are asked in this order, and each only where
+        it could still raise the lower end. ``None``: ``(ridge(),)`` under ``"labels"``,
+        no decoder under ``"data"``.
       confidence: of both ends together.
 
     Returns:
-      An ``Interval``. With too few data sets to say anything its ends are the trivial
+      An ``Interval``. Too few data sets say nothing: then the ends are the trivial
       ones, and ``lower_by`` is ``"nothing"``.
 
     Raises:
-      ValueError: masks that are not 0/1 or not of one size; labels that are not of
-        ``[datasets, n]`` or outside the classes; masks that keep another number than
-        ``keep``; a confidence out of range.
+      ValueError: masks that are not 0/1 or not ``[datasets, weights]``; labels that are
+        not ``[datasets, n]`` or outside the classes; masks that keep another number
+        than ``keep``; a confidence out of range.
 
     >>> y = np.random.default_rng(0).integers(0, 2, (200, 4))
     >>> interval = mask_information(y, y)  # masks that are copies of the labels
@@ -109,7 +111,7 @@ def mask_information(
     True
 
     Reference: Kumar et al. 2024, https://arxiv.org/abs/2402.01089, section 4, for what
-    is bounded; each bound has its own.
+    is bounded; each bound has its own reference.
     """
     masks = checked_masks(masks)
     require_known(conditioning)
@@ -152,7 +154,7 @@ def mask_information(
 def _upper_ends(
     masks: np.ndarray, known: decoding.Stack | None, keep: int | None, alpha: float
 ) -> dict[str, float]:
-    """The upper bounds by name; ``known``: the labels, where nothing else is drawn."""
+    """The upper bounds by name; ``known`` has the labels if nothing else is drawn."""
     count, weights = masks.shape
     most = weights * math.log(2) if keep is None else log_binomial(weights, keep)
     uppers = {"number of weights" if keep is None else "log binomial": most}
@@ -164,7 +166,8 @@ def _upper_ends(
             log_p = np.where(known.prior > 0, np.log(known.prior), 0.0)
         least = float(log_p.min(axis=1).sum())
     lengths, longest = code_lengths(masks, log_base=log_base, log_least=least)
-    # The first masks cost most; where they are all alike, more of them tell more.
+    # A start in the middle leaves out the first masks, whose codes are longest. An
+    # early start has more masks to bet on, which is better where all cost the same.
     starts = (min(count - 1, max(1, count // 32)), count // 2)
     uppers["code length"] = betting_upper_bound(lengths, longest, alpha, starts=starts)
     return uppers
@@ -192,10 +195,10 @@ def _lower_ends(
         gains = mixed_with_uniform(decoding.class_means(stack))
         lowers["class means"] = betting_lower_bound(gains, LEAST_GAIN, share)
     for decoder in decoders:
-        # The bound that it gives if it tells every label of every mask.
-        best = np.full(len(masks) - decoder.start(len(masks)), most)
-        could = betting_lower_bound(best, LEAST_GAIN, share)
-        if could > max(lowers.values()) + WORTH * most:
+        # The bound of a decoder that tells every label of every mask.
+        perfect = np.full(len(masks) - decoder.start(len(masks)), most)
+        attainable = betting_lower_bound(perfect, LEAST_GAIN, share)
+        if attainable > max(lowers.values()) + WORTH * most:
             lower = betting_lower_bound(decoded(decoder, stack), LEAST_GAIN, share)
             lowers[decoder.name] = max(lower, lowers.get(decoder.name, 0.0))
     return lowers
@@ -205,8 +208,8 @@ def effective_parameters(kept: int, interval: Interval) -> tuple[float, float]:
     """Returns the ends of ``p_eff = kept + I``, in weights + nats.
 
     Args:
-      kept: weights that the masks keep, ``‖m‖₁`` (its mean, where it varies).
-      interval: of the information.
+      kept: weights that the masks keep, ``‖m‖₁`` (the mean, where masks differ in it).
+      interval: bounds the information ``I``.
 
     >>> effective_parameters(10, Interval(1.0, 2.0, 0.95, 9, "labels", "", ""))
     (11.0, 12.0)

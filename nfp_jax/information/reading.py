@@ -10,51 +10,47 @@ from nfp_jax import decoding
 from nfp_jax.decoding import Decoder
 from nfp_jax.information.stacks import log_label_law
 
-WORTH = 0.01  # of the upper end: what a decoder must be able to add, to be asked
+# A decoder is asked only if it could add this share of the upper end.
+WORTH = 0.01
 
+# Fewer masks are not decoded.
+FEWEST = 8
 
-FEWEST = 8  # masks to decode
-
-
-# What a decoder loses at most: it is mixed with the labels' own law, one part in 100.
+# Each decoder's q is mixed with this share of the labels' law, so that no mask costs
+# the bound more than the log of the share.
 _MIXED = 0.01
-
-
 LEAST_GAIN = math.log(_MIXED)
 
 
 def mixed_with_uniform(gains: np.ndarray) -> np.ndarray:
-    """``log (0.99 q + 0.01 p) / p`` of ``log q / p``."""
+    """Returns ``log((0.99 q + 0.01 p) / p)`` from the gains ``log(q / p)``."""
     return np.logaddexp(math.log1p(-_MIXED) + gains, LEAST_GAIN)
 
 
 def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
-    """Returns what each mask tells the decoder of its labels, ``log q(y|m) / p(y)``.
+    """Returns what each mask tells the decoder of its labels, ``log(q(y | m) / p(y))``.
 
-    The mean of each, given the data sets before it, is at most ``I(m; y)`` (under
-    ``"data"``, ``I(m; y | X)``, a part of ``I(m; D)``), so that ``betting_lower_bound``
-    of these numbers bounds the information: ``H(y) + E log q(y | m)``. The decoder is
-    fitted anew before each block of masks, to all those before. None is below log 0.01:
-    q is mixed with the law of the labels.
+    Given the data sets before it, each has a mean of at most ``I(m; y)``. (Under
+    ``"data"`` that is ``I(m; y | X)``, a part of ``I(m; D)``.) So
+    ``betting_lower_bound`` of these numbers bounds the information from below. The
+    decoder is fitted anew before each block of masks, to all masks before the block. q
+    is mixed with the law p of the labels, so that no number is below log 0.01.
 
     Args:
       decoder: see ``decoding``.
       stack: masks, labels and their law.
 
     Returns:
-      ``[decoded]``, nats; empty for fewer than 8.
+      ``[decoded]``, nats; empty for fewer than 8 masks.
 
     Reference: Barber and Agakov 2003, NeurIPS.
     """
     count = len(stack.masks)
-    start = (
-        count // 2 if decoder.most is None else max(count // 2, count - decoder.most)
-    )
     if count < FEWEST:
         return np.empty(0)
-    bounds = np.linspace(start, count, min(decoder.blocks, count - start) + 1).astype(
-        int
-    )
+    start = decoder.start(count)
+    blocks = min(decoder.blocks, count - start)
+    bounds = np.linspace(start, count, blocks + 1).astype(int)
     log_q = np.concatenate(
         [decoder.log_prob(stack, i, j) for i, j in itertools.pairwise(bounds)]
     )
@@ -62,11 +58,18 @@ def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
 
 
 def fano_lower_bound(error: float, n: int, classes: int = 2) -> float:
-    """Returns the information that labels recovered with so many errors witness.
+    """Returns the information that a mask has, if labels can be recovered from it.
 
-    ``n (log C - h(error) - error log(C - 1))``, for uniform labels and a share
-    ``error`` of them wrong (or an upper bound on it); 0 at chance. Nats; ``"labels"``,
-    and under ``"data"`` a bound on the part that the labels are.
+    ``n (log C - h(error) - error log(C - 1))`` nats for uniform labels, 0 at chance.
+    Under ``"labels"``; under ``"data"`` it bounds ``I(m; y | X)``.
+
+    Args:
+      error: share of the recovered labels that is wrong, or an upper bound on it.
+      n: number of labels.
+      classes: ``C``.
+
+    Raises:
+      ValueError: ``error`` outside [0, 1].
 
     >>> round(fano_lower_bound(0.0, 10), 3)
     6.931

@@ -1,4 +1,4 @@
-"""Lower ends by entropy: from masks that repeat, and from samples."""
+"""Lower ends by entropy: the sample's own, and how rarely a mask repeats."""
 
 import math
 from typing import Any
@@ -13,11 +13,11 @@ from nfp_jax.information.stacks import checked_masks, mask_identities
 def sample_entropy_lower_bound(masks: Any, alpha: float) -> float:
     """Returns a lower bound on the entropy of the masks, from the sample's own entropy.
 
-    ``log K - (1/K) Σ_m c_m log c_m``, ``c_m`` of K masks being m, is below ``H(m)`` in
-    the mean, since entropy is concave, and another mask in one place moves it by at
-    most ``(log K + 1) / K``; so by McDiarmid's inequality ``H(m)`` is at least this
-    less ``(log K + 1) sqrt(log(1/alpha) / 2 K)``. At most ``log K``. Under either
-    conditioning, for deterministic masks.
+    The sample's entropy is ``log K - (1/K) Σ_m c_m log c_m``, where ``c_m`` of the K
+    masks are m. Its mean is below ``H(m)``, since entropy is concave. Replacing one
+    mask moves it by at most ``(log K + 1) / K``. So by McDiarmid's inequality ``H(m)``
+    is at least this entropy less ``(log K + 1) sqrt(log(1/alpha) / 2 K)``. The bound is
+    at most ``log K``. It holds under either conditioning, for deterministic masks.
 
     Args:
       masks: ``bool[datasets, weights]``.
@@ -41,11 +41,13 @@ def sample_entropy_lower_bound(masks: Any, alpha: float) -> float:
 def collision_lower_bound(masks: Any, alpha: float) -> float:
     """Returns a lower bound on the entropy of the masks, from how rarely two agree.
 
-    ``H(m) >= -log Σ p²``, Rényi's entropy of order 2. Of blocks of ``s`` masks, those
-    that hold a mask twice are counted: with ``c = Σ p²`` a block does with probability
-    at least ``(E T)² / E T²``, T its agreeing pairs, where ``Σ p³ <= c^1.5``. So c is
-    bounded by a binomial bound. ``s`` is chosen on the first quarter. It says at most
-    about ``2 log K``. Under either conditioning, for deterministic masks.
+    ``H(m) >= -log c`` with ``c = Σ p²``, Rényi's entropy of order 2. The masks are cut
+    into blocks of ``s``, and the blocks that hold a mask twice are counted. A block
+    does so with probability at least ``(E T)² / E T²``, where T counts its agreeing
+    pairs; ``E T²`` is bounded with ``Σ p³ <= c^1.5``. So a binomial bound on this
+    probability bounds c. ``s`` is chosen on the first quarter of the masks. The bound
+    is at most about ``2 log K``. It holds under either conditioning, for deterministic
+    masks.
 
     Args:
       masks: ``bool[datasets, weights]``.
@@ -74,21 +76,22 @@ def collision_lower_bound(masks: Any, alpha: float) -> float:
     blocks = len(rest) // size
     split = rest[: blocks * size].reshape(blocks, size)
     repeats = sum(len(np.unique(block)) < size for block in split)
-    return max(
-        0.0, -math.log(_most_collisions(repeats / blocks, len(rest), size, alpha))
-    )
+    most = _most_collisions(repeats / blocks, len(rest), size, alpha)
+    return max(0.0, -math.log(most))
 
 
 def clopper_pearson_upper_bound(count: int, total: int, alpha: float) -> float:
-    """Returns a number that is below a probability with probability at most ``alpha``.
+    """Returns an upper bound on a probability, from how often its event happened.
 
-    Clopper and Pearson's: the largest ``p`` with ``P(Binomial(total, p) <= count) >
-    alpha``.
+    The largest ``p`` with ``P(Binomial(total, p) <= count) > alpha``.
 
     Args:
-      count: how often it happened, of ``total`` independent times.
-      total: at least 0; without any the bound is 1.
+      count: how often the event happened in the trials.
+      total: number of independent trials, at least 0; the bound of none is 1.
       alpha: probability of error allowed, in (0, 1).
+
+    Raises:
+      ValueError: ``count`` above ``total`` or below 0, or ``alpha`` out of range.
 
     >>> round(clopper_pearson_upper_bound(0, 100, 0.05), 4)
     0.0295
@@ -105,7 +108,7 @@ def clopper_pearson_upper_bound(count: int, total: int, alpha: float) -> float:
 
 
 def _most_collisions(repeats: float, total: int, size: int, alpha: float) -> float:
-    """The largest ``Σ p²`` that goes with so many blocks in which a mask repeats."""
+    """Upper bound on ``Σ p²``, from the share of blocks in which a mask repeats."""
     blocks = total // size
     share = clopper_pearson_upper_bound(round(repeats * blocks), blocks, alpha)
     low, high = 0.0, 1.0
@@ -119,8 +122,10 @@ def _most_collisions(repeats: float, total: int, size: int, alpha: float) -> flo
 
 
 def _repeat_share(size: int, c: float) -> float:
-    """The least share of blocks of a size that hold a mask twice, if ``Σ p² = c``."""
+    """The least probability that a block holds a mask twice, if ``Σ p² = c``."""
     pairs = size * (size - 1) / 2
-    threes = size * (size - 1) * (size - 2)  # ordered pairs of pairs that share a mask
+    threes = (
+        size * (size - 1) * (size - 2)
+    )  # ordered pairs of pairs with a mask in common
     fours = size * (size - 1) * (size - 2) * (size - 3) / 4
     return pairs**2 * c / (pairs + threes * math.sqrt(c) + fours * c)

@@ -1,4 +1,4 @@
-"""Data sets drawn, and a mask made of each."""
+"""Draws data sets and makes a mask of each."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,21 +41,22 @@ def sample_masks(
     vectorized: bool = False,
     prunable: Prunable = None,
 ) -> Sample:
-    """Draws data sets and makes the mask of each, the same whatever is beside it.
+    """Returns masks of data sets that it draws; the other sets do not change a mask.
 
     Args:
-      mask_fn: ``mask_fn(data) -> mask``, a pytree of bools, deterministic: fix its
-        initial weights and its keys. It is traced under ``vmap``.
+      mask_fn: ``mask_fn(data) -> mask``, a pytree of bools. It must be deterministic:
+        fix its initial weights and its keys. It is traced under ``vmap``.
       draw: ``draw(key) -> data``, such as ``random_labels(n)``; under ``"data"`` it
         returns ``(x, y)``.
-      key: of the data sets: set ``i`` is drawn with ``fold_in(key, i)``, so that more
-        of them keep the first ones.
-      datasets: how many, ``K``.
-      at_once: data sets in one call. Sums may be taken in another order for another
-        number, and a tie that falls the other way reads as information: keep it fixed.
+      key: draws the data sets. Set ``i`` is drawn with ``fold_in(key, i)``, so a larger
+        ``datasets`` keeps the first sets.
+      datasets: how many data sets, ``K``.
+      at_once: data sets in one call. Keep it fixed: with another number, sums may be
+        taken in another order, a tie may fall the other way, and that would read as
+        information.
       vectorized: whether ``mask_fn`` takes the stacked data of ``at_once`` sets, leaves
-        ``[at_once, ...]``, and returns stacked masks: a function that trains, say,
-        through ``ensemble.run``. It is then called as it is, on the host.
+        ``[at_once, ...]``, and returns stacked masks. A function that trains through
+        ``ensemble.run`` does so. It is then called on the host, without ``vmap``.
       prunable: static pytree of bools like the mask; ``None``: the leaves of two or
         more axes.
 
@@ -96,21 +97,21 @@ def make_masks(
     ``datasets`` on every leaf. The last call is filled up with the first set, so that
     every call has the same shape.
     """
-    many = jitted_maker(mask_fn, vectorized, prunable)
+    make = jitted_maker(mask_fn, vectorized, prunable)
     count = len(jax.tree.leaves(data)[0])
     found = []
     for start in range(0, count, at_once):
         index = np.arange(start, start + at_once)
         index = np.where(index < count, index, 0)
         part = jax.tree.map(lambda leaf, index=index: leaf[index], data)
-        found.append(np.asarray(many(part))[: count - start])
+        found.append(np.asarray(make(part))[: count - start])
     return np.concatenate(found)
 
 
 def jitted_maker(
     mask_fn: Callable[[Any], Any], vectorized: bool, prunable: Prunable
 ) -> Callable[[Any], jax.Array]:
-    """From stacked data sets to stacked masks, compiled once."""
+    """Returns the function from stacked data sets to raveled masks, compiled once."""
 
     def raveled(mask: Any) -> jax.Array:
         for leaf in jax.tree.leaves(mask):
@@ -119,7 +120,7 @@ def jitted_maker(
         return ravel_mask(mask, prunable=prunable)
 
     if not vectorized:
-        return jax.jit(jax.vmap(lambda one: raveled(mask_fn(one))))
+        return jax.jit(jax.vmap(lambda data: raveled(mask_fn(data))))
     ravel = jax.jit(jax.vmap(raveled))
     return lambda part: ravel(mask_fn(part))
 
@@ -129,23 +130,23 @@ def irreproducible(
 ) -> float:
     """Returns the share of masks that come out different when they are made again.
 
-    The data sets go through in another order, each beside other neighbors. What this
-    finds is entropy that is not information: the lower bounds are then too high.
+    The data sets are taken in another order, so that each is beside other sets. Masks
+    that differ have entropy that is no information, and the lower bounds are too high.
 
     Args:
-      mask_fn: that of ``sample_masks``.
-      sample: what it made; its first ``8 at_once`` sets are looked at.
-      at_once: that of ``sample_masks``.
-      options: ``vectorized``, ``prunable``, as there.
+      mask_fn: the one that made the sample.
+      sample: from ``sample_masks``; its first ``8 * at_once`` sets are used.
+      at_once: the one that the sample was made with.
+      options: ``vectorized`` and ``prunable``, as for ``sample_masks``.
 
     >>> copy = lambda y: {"kernel": (y == 1)[None]}
     >>> sample = sample_masks(copy, random_labels(3), jax.random.key(0), datasets=4)
     >>> irreproducible(copy, sample)
     0.0
     """
-    some = min(len(sample.masks), 8 * at_once)
-    backwards = np.arange(some)[::-1]
+    count = min(len(sample.masks), 8 * at_once)
+    backwards = np.arange(count)[::-1]
     order = np.concatenate([backwards[i::at_once] for i in range(at_once)])
     data = jax.tree.map(lambda leaf: leaf[order], sample.data)
-    again = make_masks(mask_fn, data, at_once=at_once, **options)
-    return float(np.mean(np.any(again != sample.masks[order], axis=1)))
+    remade = make_masks(mask_fn, data, at_once=at_once, **options)
+    return float(np.mean(np.any(remade != sample.masks[order], axis=1)))

@@ -1,4 +1,4 @@
-"""Stacks of masks and of labels, checked."""
+"""Masks and labels of many data sets, stacked: checked, numbered, their probability."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from nfp_jax.information.conditioning import label_entropy
 
 
 def mask_identities(masks: np.ndarray) -> np.ndarray:
-    """A number for each mask, equal where masks are."""
+    """A number for each mask; equal masks have equal numbers."""
     packed = np.packbits(masks, axis=1)
     _, ids = np.unique(packed, axis=0, return_inverse=True)
     return ids.reshape(-1)
 
 
 def checked_masks(masks: Any) -> np.ndarray:
-    """The stack, checked."""
+    """The masks as a bool array, checked."""
     masks = np.asarray(masks)
     if masks.ndim != 2 or not masks.size:
         raise ValueError(
@@ -29,11 +29,11 @@ def checked_masks(masks: Any) -> np.ndarray:
 
 
 def log_label_law(prior: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The log probability of each data set's labels, nats."""
+    """The log probability of each data set's labels ``[datasets]``, nats."""
     with np.errstate(divide="ignore"):
         log_p = np.log(prior)[None]
-    each = np.take_along_axis(log_p, labels[..., None], axis=2)
-    return np.asarray(each.sum(axis=(1, 2)))
+    by_label = np.take_along_axis(log_p, labels[..., None], axis=2)
+    return np.asarray(by_label.sum(axis=(1, 2)))
 
 
 def checked_labels(
