@@ -24,7 +24,7 @@ def default() -> ConfigDict:
     config.model.channels = (16, 32)
     config.model.widths = (64,)
     config.train.max_epochs = 400
-    config.prune.score_chunk = 256
+    config.pruners.snip.chunk_size = config.pruners.grasp.chunk_size = 256
     config.grid.pruner = ("dense", *PRUNERS)
     config.grid.sparsity = (0.8, 0.9, 0.95)
     config.grid.n = (500,)

@@ -79,7 +79,7 @@ def cifar10() -> ConfigDict:
     config.name = "noise-correlation-cifar10"
     config.data.name = "cifar10"
     small = cifar_noisy.default()
-    for group in ("model", "train", "prune"):
+    for group in ("model", "train", "prune", "pruners"):
         config[group] = small[group]
     config.grid.n = small.grid.n
     return config

@@ -385,12 +385,27 @@ def _check(spec: Spec) -> None:
         lambda value: 0 < value < float("inf"),
         "{} > 0",
     )
+    _check_cards(spec)
     _check_grid(spec.grid)
     _check_end(spec)
     if spec.question in questions.names():
         for name in questions.names():  # of others too: a slip is said, not kept
             questions.card(name).check_settings(spec)
         questions.card(spec.question).check(spec)
+
+
+def _check_cards(spec: Spec) -> None:
+    """The settings of the network and the set, as their cards check them."""
+    from nfp_jax import data, models
+
+    try:
+        if card := data.synthetic(spec.data.name):
+            card.shape(**spec.data.settings)
+        models.build(spec.model.name, 2, **spec.model.settings)
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(f"model.{error}") from error
 
 
 def _check_end(spec: Spec) -> None:
@@ -405,14 +420,14 @@ def _check_end(spec: Spec) -> None:
         "0 < {} <= 1",
     )
     if train.stop == "settled":
-        check_first_look(spec)
+        _check_first_look(spec)
     if spec.prune.round_epochs:
         for path, value in items("grid.pruner", spec.grid.pruner).items():
             expected = "no 'dense' where prune.round_epochs ends the dense training"
             require(value != DENSE, path, value, expected)
 
 
-def check_first_look(spec: Spec) -> None:
+def _check_first_look(spec: Spec) -> None:
     """Raises where a training ends before "settled" first looks at it."""
     first, most = 2 * spec.train.settle_from, spec.train.max_epochs
     expected = f"at least {first}, the first doubling: 2 train.settle_from"

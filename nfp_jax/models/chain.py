@@ -73,6 +73,7 @@ def apply_at_any_width(model: Any) -> Callable[[Any, jax.Array], jax.Array]:
     Raises:
       ValueError: as ``layer_chain``.
 
+    >>> import jax.numpy as jnp
     >>> from nfp_jax.models import MLP, initialize
     >>> apply_fn = apply_at_any_width(MLP(classes=2, widths=(200,)))
     >>> params = initialize(MLP(classes=2, widths=(3,)), jax.random.key(0), (5,))

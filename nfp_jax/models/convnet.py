@@ -124,6 +124,7 @@ def _build(
 ) -> ConvNet:
     sizes = {**items("model.channels", channels), **items("model.widths", widths)}
     check(sizes, lambda width: width >= 1, "{} >= 1")
+    initializer(init)  # refuses an unknown one
     return ConvNet(classes, channels, widths, init)
 
 

@@ -16,6 +16,7 @@ class MLP(nn.Module):
     Inputs of any shape are flattened, ``[batch, ...]`` to ``[batch, d]``; outputs are
     ``[batch, classes]``. The paper's is ``widths=(200, 200)``.
 
+    >>> import jax.numpy as jnp
     >>> model = MLP(classes=2)
     >>> params = model.init(jax.random.key(0), jnp.zeros((1, 50)))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
@@ -55,6 +56,7 @@ def _build(
     classes: int, *, widths: tuple[int, ...] = (200, 200), init: str = "he_normal"
 ) -> MLP:
     check({**items("model.widths", widths)}, lambda width: width >= 1, "{} >= 1")
+    initializer(init)  # refuses an unknown one
     return MLP(classes, widths, init)
 
 

@@ -10,24 +10,33 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from running import run, spec_of
+from running import pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
-from nfp_jax import capacity, data, experiments, masks, models, scores, training
-from nfp_jax.experiments import lab as streams
-from nfp_jax.experiments.lab import Lab
-from nfp_jax.experiments.memorization import Memorization, kept_epochs
+from nfp_jax import (
+    capacity,
+    data,
+    experiments,
+    masks,
+    models,
+    pruners,
+    scores,
+    training,
+)
+from nfp_jax.fields import SpecError
+from nfp_jax.lab import columns, draws, masking
+from nfp_jax.lab.draws import draw_of, first, inputs_of
+from nfp_jax.questions.memorization.run import count_networks, first_jobs, kept_epochs
 from nfp_jax.results import row_key
-from nfp_jax.spec import SpecError
 
 CONFIG = {
     "name": "test",
     "data": {"dim": 6},
     "model": {"widths": (12, 12)},
     "train": {"max_epochs": 12, "learning_rate": 0.01, "stop": "still"},
-    "prune": {"rounds": {"synflow": 5}},
+    "pruners": {"synflow": {"rounds": 5}},
     "grid": {
-        "pruner": ("dense", *experiments.PRUNERS, *experiments.TRAINED),
+        "pruner": ("dense", *pruners.names()),
         "sparsity": (0.5, 0.8),
         "n": (40,),
         "init_seed": (3,),
@@ -38,10 +47,6 @@ CONFIG = {
 make_spec = functools.partial(spec_of, CONFIG)
 
 pytestmark = pytest.mark.usefixtures("one_device")
-
-
-def work(spec):
-    return Memorization(Lab(spec, experiments.all_cells(spec)), print)
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +68,19 @@ def key(stream, seed, root=0):
 
 
 def draw(n=40, noise=1.0):
-    """The network and data of the one draw, by hand from the documented streams."""
+    """The network and data of the one draw, by hand from the documented draws."""
     model = models.MLP(2, (12, 12))
-    params = models.initialize(model, key(streams.INIT, 3), (6,))
-    dataset = data.gaussian(key(streams.DATA, 4), n, 6)
+    params = models.initialize(model, key(draws.INIT, 3), (6,))
+    dataset = data.gaussian(key(draws.DATA, 4), n, 6)
     return (
         model,
         params,
-        data.with_label_noise(dataset, key(streams.NOISE, 4), noise),
+        data.with_label_noise(dataset, key(draws.NOISE, 4), noise),
     )
 
 
 def trained(model, params, mask, dataset):
-    own = training.make_training(
+    made = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
         metrics_fn=training.classification_metrics(model.apply),
@@ -83,7 +88,7 @@ def trained(model, params, mask, dataset):
         stop=training.stop_when_still(),
     )
     return training.train(
-        own, params, mask, (dataset.x, dataset.y), key(streams.TRAIN, 5)
+        made, params, mask, (dataset.x, dataset.y), key(draws.TRAIN, 5)
     )
 
 
@@ -96,7 +101,7 @@ def test_every_cell_has_its_row_and_none_failed(everything):
 
 
 def test_the_announced_number_of_networks_is_the_number_trained(everything):
-    assert work(make_spec()).networks() == everything[2].networks
+    assert count_networks(setup_of(make_spec())) == everything[2].networks
     grown = make_spec(
         prune={"rewind_step": 2},
         grid={
@@ -109,7 +114,7 @@ def test_the_announced_number_of_networks_is_the_number_trained(everything):
     cells = experiments.all_cells(grown)
     rows, failures, stats = run(grown)
     assert failures == [] and len(rows) == len(cells)
-    assert work(grown).networks() == stats.networks
+    assert count_networks(setup_of(grown)) == stats.networks
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.8])
@@ -193,13 +198,13 @@ def test_finetune_goes_on_from_the_trained_weights_and_rewind_from_the_step():
     model, params, dataset = draw()
     dense = masks.dense_mask(params)
     late = trained(model, params, dense, dataset).params
-    own = training.make_training(
+    made = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
         metrics_fn=training.classification_metrics(model.apply),
     )
     early = training.train(
-        own, params, dense, (dataset.x, dataset.y), key(streams.TRAIN, 5), steps=3
+        made, params, dense, (dataset.x, dataset.y), key(draws.TRAIN, 5), steps=3
     ).params
     mask = nfp.prune(nfp.magnitude(), late, sparsity=0.5)
     for resume, start in (("rewind", early), ("finetune", late)):
@@ -219,9 +224,9 @@ def test_ablations_do_what_they_say():
     rows, _, _ = run(spec)
     model, params, dataset = draw()
     mask = nfp.prune(nfp.magnitude(), params, sparsity=0.8)
-    shuffled = nfp.shuffle_within_layers(mask, key(streams.SHUFFLE, 5))
+    shuffled = nfp.shuffle_within_layers(mask, key(draws.SHUFFLE, 5))
     inverted = nfp.prune(nfp.invert(nfp.magnitude()), params, sparsity=0.8)
-    fresh = models.initialize(model, key(streams.REINITIALIZE, 3), (6,))
+    fresh = models.initialize(model, key(draws.REINITIALIZE, 3), (6,))
     for ablation, start, cut in (
         ("", params, mask),
         ("shuffle", params, shuffled),
@@ -236,19 +241,19 @@ def test_ablations_do_what_they_say():
 def test_sets_of_different_n_and_noise_are_nested(everything):
     spec = make_spec()
     cell = experiments.all_cells(spec)[0]
-    lab = Lab(spec, [cell])
-    large, small = (lab.draw({**cell, "n": n}).dataset for n in (40, 10))
-    for a, b in zip(large[:5], small[:5], strict=True):
+    setup = setup_of(spec, [cell])
+    large, small = (draw_of(setup, {**cell, "n": n}) for n in (40, 10))
+    parts = [(*draw.points, *draw.labels) for draw in (large, small)]
+    for a, b in zip(*parts, strict=True):
         np.testing.assert_array_equal(a[:10], b)
-    less = lab.draw({**cell, "noise": 0.3}).dataset
-    assert np.all(np.asarray(large.redrawn) >= np.asarray(less.redrawn))
+    less = draw_of(setup, {**cell, "noise": 0.3})
+    assert np.all(np.asarray(large.labels.redrawn) >= np.asarray(less.labels.redrawn))
 
 
 def same_draw(one, other):
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
-    for a, b in zip(one.data, other.data, strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(one.dataset.clean, other.dataset.clean)
+    jax.tree.map(np.testing.assert_array_equal, one.points, other.points)
+    jax.tree.map(np.testing.assert_array_equal, one.labels, other.labels)
     assert one.score_key == other.score_key and one.train_key == other.train_key
 
 
@@ -256,42 +261,40 @@ def same_draw(one, other):
 def test_the_first_points_of_a_draw_are_the_draw_of_so_many(name):
     spec = make_spec(data={"name": name}, grid={"noise": (0.5,)})
     cell = experiments.all_cells(spec)[0]
-    lab = Lab(spec, [])
-    whole = lab.draw(cell)
+    setup = setup_of(spec, [])
+    whole = draw_of(setup, cell)
     for n in (1, 13):
-        first, own = whole.first(n), lab.draw({**cell, "n": n})
-        assert len(first.data[1]) == n
-        same_draw(first, own)
-        np.testing.assert_array_equal(lab.x(first), lab.x(whole)[:n])
+        part, alone = first(whole, n), draw_of(setup, {**cell, "n": n})
+        assert part.n == n
+        same_draw(part, alone)
+        np.testing.assert_array_equal(
+            inputs_of(setup, part), inputs_of(setup, whole)[:n]
+        )
 
 
 def test_repeats_are_draws_of_their_own():
     spec = make_spec(grid={"noise": (0.5,)})
     cell = experiments.all_cells(spec)[0]
-    lab = Lab(spec, [])
-    draws = [lab.draw(cell, repeat) for repeat in (None, 0, 1)]
-    for one, other in itertools.combinations(draws, 2):
-        assert np.all(lab.x(one) != lab.x(other))
-        assert np.any(one.dataset.clean != other.dataset.clean)
-        assert np.any(one.dataset.redrawn != other.dataset.redrawn)
+    setup = setup_of(spec, [])
+    found = [draw_of(setup, cell, repeat) for repeat in (None, 0, 1)]
+    for one, other in itertools.combinations(found, 2):
+        assert np.all(inputs_of(setup, one) != inputs_of(setup, other))
+        assert np.any(one.points.clean != other.points.clean)
+        assert np.any(one.labels.redrawn != other.labels.redrawn)
         kernels = [draw.params["params"]["Dense_0"]["kernel"] for draw in (one, other)]
         assert np.all(kernels[0] != kernels[1])
         assert one.score_key != other.score_key and one.train_key != other.train_key
     # The documented streams, and another fold_in.
-    own = jax.random.fold_in(key(streams.DATA, 4), 1)
+    data_key = jax.random.fold_in(key(draws.DATA, 4), 1)
     np.testing.assert_array_equal(
-        draws[2].dataset.clean, data.gaussian(own, 40, 6).clean
+        found[2].points.clean, data.gaussian(data_key, 40, 6).clean
     )
-    same_draw(draws[2].first(10), lab.draw({**cell, "n": 10}, 1))
+    same_draw(first(found[2], 10), draw_of(setup, {**cell, "n": 10}, 1))
 
 
 def test_masks_made_one_by_one_are_those_of_the_library():
     """Also of pruners that get no data here, but do where many are made at once."""
-    spec = make_spec()
-    cells = experiments.all_cells(spec)
-    lab = Lab(spec, cells)
-    cell = next(cell for cell in cells if cell["sparsity"] == 0.8)
-    draw = lab.draw(cell)
+    setup = setup_of(make_spec(grid={"ablation": ("", "invert")}))
     for pruner, ablation in (
         ("random", ""),
         ("magnitude_init", "invert"),
@@ -299,49 +302,57 @@ def test_masks_made_one_by_one_are_those_of_the_library():
         ("snip", ""),
         ("snip", "invert"),
     ):
-        score = lab.score_fns[pruner]
+        cell = next(
+            cell
+            for cell in setup.todo
+            if (cell["pruner"], cell["sparsity"], cell["ablation"])
+            == (pruner, 0.8, ablation)
+        )
+        draw = draw_of(setup, cell)
+        score_fn = setup.pruners[pruner].score_fn
         expected = nfp.prune(
-            nfp.invert(score) if ablation else score,
+            nfp.invert(score_fn) if ablation else score_fn,
             draw.params,
-            (draw.dataset.x, draw.dataset.y),
+            (inputs_of(setup, draw), draw.labels.y),
             draw.score_key,
             sparsity=0.8,
-            rounds=spec.prune.rounds.get(pruner, 1),
+            rounds=5 if pruner == "synflow" else 1,
         )
-        found = lab.mask(draw, {**cell, "pruner": pruner, "ablation": ablation})
+        found = masking.make_mask(setup, draw, cell)
         np.testing.assert_array_equal(
             masks.ravel_mask(found), masks.ravel_mask(expected)
         )
-        assert lab.kept(found) == masks.keep_count(240, 0.8)
-    dense = lab.mask(draw, {**cell, "pruner": "dense"})
-    assert lab.kept(dense) == 240
+        assert columns.kept(setup, found) == masks.keep_count(240, 0.8)
+    dense = masking.make_mask(setup, draw, {**cell, "pruner": "dense"})
+    assert columns.kept(setup, dense) == 240
 
 
 def test_columns_that_follow_from_metrics_are_those_of_known_ones():
     spec = make_spec(grid={"noise": (0.5,)})
     cell = experiments.all_cells(spec)[0]
-    lab = Lab(spec, [])
-    draw = lab.draw(cell)
-    redrawn = int(draw.dataset.redrawn.sum())
+    setup = setup_of(spec, [])
+    draw = draw_of(setup, cell)
+    dense = masks.dense_mask(draw.params)
+    redrawn = int(draw.labels.redrawn.sum())
     assert 4 < redrawn < 40
     metrics = {
         "accuracy": np.float32(0.75),
         "noise_correlation": np.float32(0.1),
         "redrawn_and_correct": np.float32((redrawn - 2) / 40),
     }
-    result = training.TrainResult(None, metrics, {}, 1, True, False)
-    found = lab.derived(draw, masks.dense_mask(draw.params), result)
+    result = training.TrainResult(None, metrics, {}, 1, True, False, mask=dense)
+    found = columns.derived(setup, draw, result)
     bits = float(capacity.memorized_bits(1 - 2 / redrawn, redrawn, 2))
-    power = float(capacity.noise_power(draw.dataset.z))
+    power = float(capacity.noise_power(draw.labels.z))
     assert found == {
         "memorized_points": 30.0,
         "memorized_bits": pytest.approx(bits, abs=1e-4),
         "noise_correlation_normalized": pytest.approx(0.1 / power, rel=1e-5),
         "collapsed": False,
     }
-    empty = jax.tree.map(jnp.zeros_like, masks.dense_mask(draw.params))
-    clean = lab.draw({**cell, "noise": 0.0})
-    found = lab.derived(clean, empty, result)
+    empty = jax.tree.map(jnp.zeros_like, dense)
+    clean = draw_of(setup, {**cell, "noise": 0.0})
+    found = columns.derived(setup, clean, result._replace(mask=empty))
     assert found["memorized_points"] == 30.0 and found["collapsed"]
     assert found["memorized_bits"] is found["noise_correlation_normalized"] is None
 
@@ -385,7 +396,7 @@ def test_a_collapsed_mask_is_a_column():
     assert row["collapsed"] and row["kept"] == 3
 
 
-def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
+def test_a_pruner_of_the_users_is_one_card_and_its_errors_are_rows_that_failed(
     monkeypatch,
 ):
     def score(params, batch=None, key=None, *, mask=None, prunable=None):
@@ -394,9 +405,11 @@ def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
     def broken(params, batch=None, key=None, *, mask=None, prunable=None):
         return jax.tree.map(lambda p: p * jnp.nan, params)
 
-    monkeypatch.setitem(experiments.PRUNERS, "signed", lambda net: score)
-    monkeypatch.setitem(experiments.PRUNERS, "broken", lambda net: broken)
-    spec = make_spec(grid={"pruner": ("signed", "broken"), "sparsity": (0.5,)})
+    entries = (
+        pruner_entry(monkeypatch, "signed", score),
+        pruner_entry(monkeypatch, "broken", broken),
+    )
+    spec = make_spec(grid={"pruner": entries, "sparsity": (0.5,)})
     rows, failures, _ = run(spec)
     assert [row["pruner"] for row in rows.values()] == ["signed"]
     (failure,) = failures
@@ -411,12 +424,34 @@ def test_a_pruner_of_your_own_is_one_entry_and_its_errors_are_rows_that_failed(
         ({"grid": {"select": ("some",)}}, r"grid\.select names 'some'.*'per_layer'"),
         ({"grid": {"resume": ("redo",)}}, r"grid\.resume names 'redo'.*'finetune'"),
         ({"grid": {"ablation": ("mix",)}}, r"grid\.ablation names 'mix'.*'shuffle'"),
-        ({"model": {"name": "mpl"}}, r"model\.name names 'mpl'.*'convnet'"),
-        ({"model": {"init": "he"}}, r"model\.init names 'he'.*'orthogonal'"),
         ({"train": {"stop": "never"}}, r"train\.stop names 'never'.*'paper'"),
         ({"train": {"optimizer": "adamm"}}, r"train\.optimizer names 'adamm'.*'adamw'"),
-        ({"prune": {"schedule": "cubic"}}, r"prune\.schedule names 'cubic'.*'linear'"),
-        ({"prune": {"rounds": {"imp": 3}}}, r"prune\.rounds names 'imp'.*'synflow'"),
+        (
+            {"pruners": {"snip": {"schedule": "cubic"}}},
+            r"pruners\.snip\.schedule is 'cubic', expected one of .*'linear'",
+        ),
+        (
+            {"pruners": {"imp": {"rounds": 3}}},
+            r"pruners\.imp\.rounds is not a field of pruners\.imp; known: keep_per_r",
+        ),
+        ({"pruners": {"snap": {}}}, r"pruners names 'snap', expected one of .*'snip'"),
+        (
+            {"pruners": {"synflow": {"rounds": 0}}},
+            r"pruners\.synflow\.rounds is 0, expected rounds >= 1",
+        ),
+        (
+            {"pruners": {"synflow": {"rounds": 1.5}}},
+            r"pruners\.synflow\.rounds is 1\.5, expected int",
+        ),
+        (
+            {"pruners": {"imp": {"keep_per_round": 1.0}}},
+            r"pruners\.imp\.keep_per_round is 1\.0, expected 0 < keep_per_round < 1",
+        ),
+        (
+            {"pruners": {"grasp": {"temperature": 0.0}}},
+            r"pruners\.grasp\.temperature is 0\.0, expected a positive number",
+        ),
+        ({"grid": {"pruner": ("my.py",)}}, "names 'my.py', there is no file my.py"),
         ({"train": {"options": {"b9": 0.5}}}, r"train\.options do not fit.*b9"),
         ({"model": {"name": "convnet"}}, r"model\.name is 'convnet': ConvNet got"),
     ],
@@ -428,7 +463,7 @@ def test_unknown_names_are_refused_with_the_known_ones(changes, message):
 
 def test_an_unknown_question_is_refused_with_the_known_ones():
     spec = dataclasses.replace(make_spec(), question="capcity")
-    known = "'memorization', 'information', 'capacity', 'swap', 'robustness'"
+    known = "'capacity', 'information', 'memorization', 'robustness', 'swap'"
     with pytest.raises(SpecError, match=f"question names 'capcity'.* {known}"):
         run(spec, [])
 
@@ -556,7 +591,7 @@ def test_the_history_of_a_row_is_that_of_the_epochs_it_names():
     assert row["epochs"] == 150
     assert row["history_epochs"] == [*range(1, 129), *range(130, 151, 2)]
     model, params, dataset = draw()
-    own = training.make_training(
+    made = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
         metrics_fn=training.classification_metrics(model.apply),
@@ -565,7 +600,7 @@ def test_the_history_of_a_row_is_that_of_the_epochs_it_names():
     )
     batch = dataset.x, dataset.y
     dense = masks.dense_mask(params)
-    result = training.train(own, params, dense, batch, key(streams.TRAIN, 5))
+    result = training.train(made, params, dense, batch, key(draws.TRAIN, 5))
     entries = np.array(row["history_epochs"]) - 1
     # 1e-3: the same sums in another order, over 150 steps of Adam at 0.01.
     expected = result.history["loss"][entries]
@@ -584,7 +619,7 @@ def test_every_round_has_as_many_epochs_as_asked_for():
     rows, failures, _ = run(spec)
     assert failures == []
     model, params, dataset = draw()
-    own = training.make_training(
+    made = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.01),
         metrics_fn=training.classification_metrics(model.apply),
@@ -593,10 +628,10 @@ def test_every_round_has_as_many_epochs_as_asked_for():
         stop=training.stop_when_still(),
     )
     batch = dataset.x, dataset.y
-    order = key(streams.TRAIN, 5)
+    order = key(draws.TRAIN, 5)
 
     def train_fn(params, mask, data, key):
-        return training.train(own, params, mask, batch, order, steps=9).params
+        return training.train(made, params, mask, batch, order, steps=9).params
 
     arguments = (train_fn, params, None, order)
     for pruner, find in (
@@ -604,7 +639,7 @@ def test_every_round_has_as_many_epochs_as_asked_for():
         ("magnitude_trained", nfp.magnitude_after_training),
     ):
         mask = find(*arguments, sparsities=[0.5])[0.5].mask
-        result = training.train(own, params, mask, batch, order)
+        result = training.train(made, params, mask, batch, order)
         row = only(rows, pruner=pruner)
         # The network of the row itself is trained to its own end.
         assert row["epochs"] == int(result.epochs) > 3
@@ -618,11 +653,12 @@ def test_a_rate_that_decays_begins_as_the_constant_one_and_ends_at_zero():
     cell = experiments.all_cells(spec)[0]
 
     def weights(changed, steps):
-        lab = Lab(changed, [])
-        draw = lab.draw(cell)
+        setup = setup_of(changed, [])
+        draw = draw_of(setup, cell)
         mask = masks.dense_mask(draw.params)
+        key = draw.train_key
         result = training.train(
-            lab.training, draw.params, mask, draw.data, draw.train_key, steps=steps
+            setup.training, draw.params, mask, draw.examples, key, steps=steps
         )
         return np.asarray(result.params["params"]["Dense_0"]["kernel"])
 
@@ -656,34 +692,32 @@ def test_lanes_and_scoring_at_once_change_rows_by_the_order_of_sums_alone(everyt
 def test_training_without_dead_neurons_changes_rows_by_the_order_of_sums_alone():
     grid = {"pruner": ("random", "imp"), "sparsity": (0.9, 0.95)}
     spec = make_spec(grid=grid, engine={"shrink_from": 0.0})
-    small = work(spec)
-    assert any(small.lab.shrink(job) for job in small.jobs())
+    small = setup_of(spec)
+    assert any(small.shrink(job) for job in first_jobs(small, print))
     whole = make_spec(grid=grid)
-    large = work(whole)
-    assert not any(large.lab.shrink(job) for job in large.jobs())  # too little work
+    large = setup_of(whole)  # too little work
+    assert not any(large.shrink(job) for job in first_jobs(large, print))
     assert_same_rows(run(spec)[0], run(whole)[0])
 
 
 def test_dead_neurons_stay_where_the_optimizer_would_move_them():
     spec = make_spec(train={"optimizer": "adamw"}, engine={"shrink_from": 0.0})
-    assert work(spec).lab.shrink is None
+    assert setup_of(spec).shrink is None
 
 
 def test_a_nan_among_networks_scored_at_once_fails_its_own_cells_alone(monkeypatch):
-    def poisoned(net):
-        def score(params, batch=None, key=None, *, mask=None, prunable=None):
-            bad = params["params"]["Dense_0"]["kernel"][0, 0] > 0
-            return jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), params)
+    def poisoned(params, batch=None, key=None, *, mask=None, prunable=None):
+        bad = params["params"]["Dense_0"]["kernel"][0, 0] > 0
+        return jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), params)
 
-        return score
-
-    monkeypatch.setitem(experiments.PRUNERS, "poisoned", poisoned)
-    grid = {"pruner": ("poisoned",), "sparsity": (0.5,), "init_seed": tuple(range(6))}
+    entry = pruner_entry(monkeypatch, "poisoned", poisoned)
+    grid = {"pruner": (entry,), "sparsity": (0.5,), "init_seed": tuple(range(6))}
     spec = make_spec(grid=grid, engine={"score_at_once": 4})
     rows, failures, _ = run(spec)
-    lab = work(spec).lab
+    setup = setup_of(spec)
     kernels = [
-        lab.draw(cell).params["params"]["Dense_0"]["kernel"] for cell in lab.todo
+        draw_of(setup, cell).params["params"]["Dense_0"]["kernel"]
+        for cell in setup.todo
     ]
     bad = {seed for seed, kernel in enumerate(kernels) if kernel[0, 0] > 0}
     assert 0 < len(bad) < 6
@@ -696,10 +730,10 @@ def test_images_are_shared_and_no_job_holds_any():
     spec = make_spec(
         data={"name": "digits"}, grid={"n": (30,), "pruner": ("dense", "snip")}
     )
-    whole = work(spec)
-    lab = whole.lab
-    for job in whole.jobs():
-        rows = job.data[0]
-        assert rows.shape == (30,) and rows.dtype == np.int32
-        dataset = data.subset(lab.pool, 30, lab.key(streams.DATA, 4))
-        np.testing.assert_array_equal(lab.inputs[rows], dataset.x)
+    setup = setup_of(spec)
+    for job in first_jobs(setup, print):
+        assert job.data.inputs is None
+        index = job.data.index
+        assert index.shape == (30,) and index.dtype == np.int32
+        dataset = data.subset(setup.pool, 30, draws.key_of(setup, draws.DATA, 4))
+        np.testing.assert_array_equal(setup.inputs[index], dataset.x)
