@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import nfp_jax as nfp
-from nfp_jax import experiments, models
+from nfp_jax import models
 
 ROOT = Path(__file__).parent.parent
 FILES = ["README.md", *(f"docs/{x.name}" for x in sorted((ROOT / "docs").glob("*.md")))]
@@ -47,7 +47,6 @@ def given():
 @pytest.mark.parametrize("file", [x for x in FILES if blocks(x)])
 def test_snippets_run_from_top_to_bottom(file, tmp_path, monkeypatch, one_device):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiments, "PRUNERS", dict(experiments.PRUNERS))
     namespace = given()
     for code in blocks(file):
         exec(compile(code, file, "exec"), namespace)
@@ -62,8 +61,32 @@ def test_the_mask_of_the_first_snippet_holds_weights_at_zero():
     assert jax.tree.all(zero)
 
 
-def test_the_pruner_of_readme_is_a_score_as_the_others():
-    namespace = given()
-    for code in blocks("README.md")[:2]:
-        exec(code, namespace)
-    assert nfp.sparsity_of(namespace["mask"]) == pytest.approx(0.9, abs=0.02)
+def test_the_ten_lines_of_readme_are_a_pruner_that_runs_beside_the_others(
+    tmp_path, monkeypatch, one_device
+):
+    """An edit makes its rows anew, and those of the others stay."""
+    [code] = [code for code in blocks("README.md") if code.startswith("# fisher.py")]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fisher.py").write_text(code)
+    config = {
+        "data": {"dim": 6},
+        "model": {"widths": (8,)},
+        "train": {"max_epochs": 4, "settle_from": 2, "settle_steps": 0},
+        "grid": {"pruner": ("snip", "fisher.py"), "sparsity": (0.5,), "n": (16,)},
+    }
+    first = nfp.run(config)
+    rows = nfp.read(first.directory).set_index("pruner")
+    assert first.new == 2 and not first.failed
+    assert rows.loc["fisher", ["label", "sees"]].tolist() == ["Fisher", "labels"]
+    assert rows.loc["fisher", "settings"] == '{"rounds": 10}'
+    assert rows.loc["fisher", "kept"] == (6 * 8 + 8 * 2) // 2
+    assert "Fisher" in first.page.read_text(encoding="utf-8")
+    assert nfp.run(config).new == 0
+    (tmp_path / "fisher.py").write_text(code.replace("(g * w) ** 2", "abs(g)"))
+    edited = nfp.run(config)
+    assert edited.directory == first.directory and edited.new == 1
+    other = {**config, "pruners": {"fisher": {"rounds": 1}}}
+    assert nfp.run(other).new == 1
+    rows = nfp.read(first.directory)
+    assert rows["pruner"].tolist() == ["fisher"] * 3 + ["snip"]
+    assert rows["version"].nunique() == 3 and rows["settings"].nunique() == 3

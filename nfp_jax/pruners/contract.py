@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from nfp_jax.cards import settings_of
 from nfp_jax.masks import Mask, Params, Prunable, Scores, apply_mask
 from nfp_jax.types import ApplyFn, Batch, LossFn
 
@@ -224,3 +225,4 @@ class Pruner:
                 raise ValueError(
                     f"{name} of pruner {self.name!r} is {value!r}, expected {listed}"
                 )
+        settings_of(self.build)  # refuses one without a default
