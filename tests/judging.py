@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from rows import make_row
 from scipy import stats
-from test_figures import make_row
-from test_joined import make_part, make_parts
+from test_pages_joined import make_part, make_parts
 
-from nfp_jax.claims import HOLDS, NOT, UNDECIDED, claims
+from nfp_jax.pages.claim import HOLDS, NOT, UNDECIDED
+from nfp_jax.report.claims import claims
 
 THREE = (HOLDS, NOT, UNDECIDED)
 

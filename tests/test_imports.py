@@ -42,16 +42,14 @@ ALLOWED = {
         *("models", "data", "spec", "training", "ensemble", "capacity", "compaction"),
         *("results", "information", "decoding", "robustness"),
     },
-    "figures": {"results", "estimates", "joined"},
-    "joined": {"results"},
-    "claims": {"figures", "joined", "estimates"},
-    "report": {"results", "figures"},
-    "collection": {"results", "figures", "joined", "claims", "report"},
+    "pages": {"results", "estimates"},
+    "report": {"results", "estimates", "pages", "questions"},
+    "collection": {"report"},
     "running": {
         *("results", "cluster", "spec", "experiments", "report", "collection", "data"),
     },
-    "results_page": {"results", "figures", "joined", "claims", "report", "collection"},
-    "questions": set(),
+    "results_page": {"report"},
+    "questions": {"results", "estimates", "pages"},
     "__init__": {*CORE, "running"},
 }
 
@@ -99,6 +97,30 @@ def test_questions_do_not_know_each_other_and_the_lab_knows_none():
             assert found <= allowed.get(file.stem, shared)
 
 
+QUESTIONS = sorted(x.parent.name for x in PACKAGE.glob("questions/*/card.py"))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_knows_no_other_and_nobody_knows_it(question):
+    """It is found by its folder, so that adding one is adding a folder.
+
+    Robustness has memorization's rows and more; runs read together have the law.
+    """
+    known = {"robustness": {"memorization"}, "together": {"robustness"}}
+    pattern = re.compile(r"nfp_jax\.questions\.(\w+)")
+    for file in PACKAGE.rglob("*.py"):
+        if file.parent.name != question:
+            found = pattern.findall(file.read_text(encoding="utf-8"))
+            assert question not in found or question in known.get(
+                file.parent.name, ()
+            ), file
+
+
+def test_the_card_of_a_question_needs_its_contract_alone():
+    for name in QUESTIONS:
+        assert ours(PACKAGE / "questions" / name / "card.py") <= {"questions"}
+
+
 def loaded_after(code):
     printed = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
@@ -121,6 +143,20 @@ def test_importing_the_package_or_the_cards_of_questions_loads_no_jax():
     code = "import nfp_jax\nfrom nfp_jax import questions as q\n"
     code += "[q.card(name) for name in q.names()]"
     assert "jax" not in loaded_after(code)
+
+
+def test_the_pages_of_all_questions_load_no_jax():
+    """Figures and claims read rows, never arrays."""
+    code = """
+from nfp_jax import collection, questions, report, results_page
+from nfp_jax.report import claims, kinds
+for name in questions.names():
+    questions.module(name, "figures").KIND
+    questions.module(name, "claims").claims
+"""
+    loaded = loaded_after(code)
+    assert {"pandas", "matplotlib"} <= loaded
+    assert not {"jax", "jaxlib", "flax", "optax", "tensorflow"} & loaded
 
 
 def test_no_module_loads_tensorflow_or_tfds_at_import():

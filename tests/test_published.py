@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nfp_jax.claims import Claim
-from nfp_jax.collection import ends_of, number_of, read_claims
-from nfp_jax.results_page import BEGIN, END, short_table
+from nfp_jax.pages.claim import Claim
+from nfp_jax.report.collection import ends_of, number_of, read_claims
+from nfp_jax.report.published import BEGIN, END, short_table
 
 ROOT = Path(__file__).parent.parent
 FORM = re.compile(r"(?P<key>.+?): (?P<number>\S+) \((?P<ends>\S+ to [^\s)]+)\)")

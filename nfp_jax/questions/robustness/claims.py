@@ -1,0 +1,106 @@
+"""The law of robustness: whether networks that fit noise are as steep as it demands.
+
+Of networks with a train accuracy of at least `ACCURATE` alone, for one at chance fits
+nothing, and whose trainings did not use up their budget. The law is a lower bound. That
+it is met by all networks of a run is a fact about them; how steepness grows with n and
+with the weights kept illustrates the law and can neither confirm nor refute it, so that
+exponents are shown and not judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from nfp_jax.estimates import clustered_fit
+from nfp_jax.pages.claim import SHOWN, Claim, cut_short, late, numbers
+from nfp_jax.pages.joined import Part, main_rows, scope
+from nfp_jax.pages.words import SEEDS
+
+ACCURATE = 0.95
+
+
+def claims(part: Part) -> Iterator[Claim]:
+    """What the rows of such a run say of the law of robustness."""
+    accurate = fitting(main_rows(part))
+    rows = in_budget(accurate)
+    if len(rows) < 3:
+        return
+    n, dim, kept, lip, excess = (
+        rows[name].astype(float).to_numpy()
+        for name in ("n", "dim", "kept", "lipschitz_lower", "excess")
+    )
+    where = f"{scope(part, rows=rows)}; {len(rows)} networks that fit {ACCURATE:.0%}"
+    cut_short = late(accurate)
+    if cut_short:
+        where += f", without those of {cut_short} trainings that used up their budget"
+    least = float((lip / excess / np.sqrt(n * dim / kept)).min())
+    yield Claim(
+        "All networks that fit noise are as steep as the law of robustness demands",
+        where,
+        "the least Lipschitz constant found ÷ ε·sqrt(n d / kept), constant 1; a slope "
+        "found, so it has no upper end, and a fact about these networks",
+        measured=least,
+        lower=least,
+        upper=math.inf,
+        p_holds=0.0 if least > 1 else 1.0,
+        left_out=cut_short,
+        key=f"{part.name}/law",
+    )
+    clusters = clusters_of(rows)
+    for name, y in (("Lip", lip), ("Lip/ε", lip / excess)):
+        yield from exponents(
+            np.column_stack([np.log(n) / 2, -np.log(kept) / 2]),
+            np.log(y),
+            clusters,
+            ("n", "1 / kept"),
+            name,
+            where,
+            f"{part.name}/exponents/{name}",
+        )
+
+
+def clusters_of(rows: pd.DataFrame) -> np.ndarray:
+    """The pruner and the seed of each row, ``[rows, 2]``: errors depend within both."""
+    seeds = rows.groupby(SEEDS).ngroup()
+    return np.column_stack([rows.groupby("pruner").ngroup(), seeds])
+
+
+def fitting(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of networks that fit noise: accurate, below its level, with a slope."""
+    accurate = rows["train_accuracy"].astype(float) >= ACCURATE
+    steep = rows["lipschitz_lower"].astype(float) > 0
+    return rows[accurate & steep & (rows["excess"].astype(float) > 0)]
+
+
+def in_budget(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that rest on no training that used up its budget, or diverged."""
+    return rows[~cut_short(rows)]
+
+
+def exponents(
+    x: np.ndarray,
+    y: np.ndarray,
+    clusters: np.ndarray,
+    names: tuple[str, ...],
+    steepness: str,
+    where: str,
+    key: str,
+) -> Iterator[Claim]:
+    """The exponents of square roots, fitted together, each a line that isn't judged."""
+    fit = clustered_fit(x, y, clusters)
+    if fit is None:
+        return
+    for i, name in enumerate(names):
+        yield Claim(
+            f"How {steepness} grows with sqrt({name})",
+            where,
+            f"exponent, where the law has 1; least squares of logarithms on "
+            f"{' and '.join(names)} together, errors clustered by pruner and by seed",
+            *numbers(ends[i] for ends in fit),
+            verdict=SHOWN,
+            key=f"{key}/{name}",
+        )

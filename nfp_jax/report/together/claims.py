@@ -1,0 +1,211 @@
+"""What runs say together: capacity, gaps and steepness beside what masks know.
+
+From lines of `beside_information`, each a pruner at a sparsity of a data set and
+network.
+Information is an interval, here of labels with the inputs known, so that it is a lower
+bound of the paper's quantity: p_eff (labels). A correlation is bounded over all values
+within the intervals, and the law of robustness shown at either end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nfp_jax.estimates import welch_test
+from nfp_jax.pages.bootstrap import Range, correlation
+from nfp_jax.pages.claim import RESOLUTION, Claim, groups, numbers
+from nfp_jax.pages.joined import GROUP, Part, beside_information, main_rows
+from nfp_jax.pages.pruners import DATA, that_see, trained
+from nfp_jax.questions.robustness.claims import (
+    clusters_of,
+    exponents,
+    fitting,
+    in_budget,
+)
+
+HOW = (
+    "Kendall's, from its least to its greatest over the box of certified intervals, "
+    "each end bootstrapped by pruner and seed; the number is the middle of the two"
+)
+
+
+def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
+    """What the rows of several runs say that none of them says alone."""
+    capacities = beside_information(parts, "capacity", "capacity")
+    yield from _capacity_follows(capacities)
+    gaps = beside_information(parts, "swap", "swap_gaps")
+    yield from _at_equal_weights(
+        gaps, "the swap gap", "Masks that hold more gain more", "gap"
+    )
+    yield from _at_equal_weights(
+        capacities,
+        "the capacity",
+        "Networks whose masks hold more fit more",
+        "capacity",
+    )
+    yield from _robustness_of_p_eff(parts)
+
+
+def _correlated(
+    claim: str, what: str, cells: pd.DataFrame, found: Range, key: str
+) -> Claim:
+    """A claim of a correlation; that an interval misses counts against it."""
+    missed = float(cells["missed"].sum())
+    at = sorted({f"{n:,.0f}" for n in cells["information_n"]})
+    places = "; ".join(sorted(set(cells["where"])))
+    return Claim(
+        claim,
+        f"{len(cells)} cells: {places}; information of masks at n = {', '.join(at)}",
+        f"{what}; {HOW}",
+        measured=(found.least + found.greatest) / 2,
+        lower=found.lower,
+        upper=found.upper,
+        p_holds=min(1.0, found.p_more + missed),
+        p_not=min(1.0, found.p_less + missed),
+        out_of_budget=int(cells["late"].sum()),
+        key=key,
+    )
+
+
+def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
+    if len(cells) < 3:
+        return
+    yield _correlated(
+        "Capacity follows the effective parameter count (labels)",
+        "rank correlation of capacity and p_eff (labels); of a capacity that is at "
+        "least a number, no more is taken to be known",
+        cells,
+        correlation(cells, "p_eff"),
+        "together/capacity/p_eff",
+    )
+    yield _correlated(
+        "The effective parameter count (labels) tells capacity better than the "
+        "weights kept",
+        "rank correlation with p_eff (labels) less that with ‖m‖₁, pair by pair",
+        cells,
+        correlation(cells, "p_eff", less="kept"),
+        "together/capacity/better-than-kept",
+    )
+
+
+def _at_equal_weights(
+    cells: pd.DataFrame, what: str, claim: str, name: str
+) -> Iterator[Claim]:
+    """Whether information tells a value among pruners that keep as many weights."""
+    sizes = cells.groupby(GROUP)["pruner"].transform("size")
+    cells = cells[sizes >= 3] if len(cells) else cells
+    if cells.empty:
+        return
+    yield _correlated(
+        f"{claim}, at equal ‖m‖₁",
+        f"rank correlation of information (labels) and {what} among pruners at one "
+        "sparsity",
+        cells,
+        correlation(cells, "information", within=True),
+        f"together/{name}/information",
+    )
+    yield from _trained_at_equal(cells, what, name)
+
+
+def _trained_at_equal(cells: pd.DataFrame, what: str, name: str) -> Iterator[Claim]:
+    """Whether a trained mask's value is larger than that of one that knows as much.
+
+    Where it is, it is not the information alone that makes it. The other is chosen by
+    its information, of masks from another run.
+    """
+    for names, group in groups(cells, GROUP):
+        lines = {row["pruner"]: row for _, row in group.iterrows()}
+        others = [lines[name] for name in that_see(group, *DATA)]
+        if not others:
+            continue
+        other = max(others, key=lambda line: line["information_lower"])
+        for pruner in trained(group):
+            place = dict(zip(GROUP, names, strict=True))
+            yield from _exceeds(lines[pruner], other, place, what, name)
+
+
+def _exceeds(
+    line: pd.Series[Any],
+    other: pd.Series[Any],
+    place: dict[str, Any],
+    what: str,
+    name: str,
+) -> Iterator[Claim]:
+    """Whether one line's value is larger than another's that knows nearly as much."""
+    apart = line["information_upper"] - other["information_lower"]
+    if apart > 0.2 * line["information_upper"]:
+        return  # the other is not certain to hold nearly as much
+    values = line["values"], other["values"]
+    open_ = [*line["values_upper"], *other["values_upper"]]
+    if min(map(len, values)) < 2:
+        return
+    # Gaps are known to the stopping rule's share of n, capacities to a search step.
+    step = 0.1 * float(np.mean(values[1]))
+    least = RESOLUTION * place["n"] if name == "gap" else step
+    tested = welch_test(*values, least_deviation=least)
+    missed = line["missed"] + other["missed"]
+    yield Claim(
+        f"{line['label']} exceeds {other['label']}, whose masks hold nearly as much "
+        f"information or more, in {what}",
+        f"{place['where']}, information (labels) at n = {line['information_n']:,.0f}, "
+        f"{100 * place['sparsity']:g} % removed",
+        f"difference of means, {line['label']} less {other['label']}; Welch",
+        *numbers(tested),
+        p_holds=min(1.0, tested.p_more + missed),
+        p_not=min(1.0, tested.p_less + missed),
+        out_of_budget=int(line["late"] + other["late"]) + int(np.isinf(open_).sum()),
+        key=f"together/{name}/{line['pruner']}-{other['pruner']}/{place['where']}/"
+        f"{place['select']}/noise={place['noise']:g}/n={place['n']}/"
+        f"{place['sparsity']:g}",
+    )
+
+
+def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:
+    """The law with the effective count for p, at either end of its interval."""
+    for part in parts.values():
+        if part.question != "robustness" or part.rows.empty:
+            continue
+        rows = in_budget(fitting(main_rows(part)))
+        known = _with_p_eff(rows, parts, part)
+        if len(known) < 3:
+            continue
+        clusters = clusters_of(known)
+        lip, excess = (
+            known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
+        )
+        for end in ("lower", "upper"):
+            n, dim, p_eff = (
+                known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
+            )
+            demanded = n * dim / p_eff
+            yield from exponents(
+                np.log(demanded)[:, None] / 2,
+                np.log(lip / excess),
+                clusters,
+                (f"n d / p_eff (labels) at its {end} end",),
+                "Lip/ε",
+                f"{part.name}: {part.where}, {len(known)} networks with information "
+                "at the same n",
+                f"{part.name}/exponents/p_eff-{end}",
+            )
+
+
+def _with_p_eff(
+    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part
+) -> pd.DataFrame:
+    """The rows of networks beside p_eff (labels) of masks at the same n."""
+    slopes = {**parts, part.name: part._replace(rows=rows)}
+    cells = beside_information(slopes, "robustness", "lipschitz_lower")
+    cells = cells[
+        (cells["n"] == cells["information_n"]) & (cells["where"] == part.where)
+    ]
+    if cells.empty:
+        return rows.iloc[:0]
+    by = ["pruner", "sparsity", "select", "noise", "n"]
+    ends = cells[[*by, "p_eff_lower", "p_eff_upper"]]
+    rows = rows.drop(columns=["p_eff_lower", "p_eff_upper"], errors="ignore")
+    return rows.merge(ends, on=by)
