@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,9 +105,9 @@ QUESTIONS = sorted(x.parent.name for x in PACKAGE.glob("questions/*/card.py"))
 def test_a_question_knows_no_other_and_nobody_knows_it(question):
     """It is found by its folder, so that adding one is adding a folder.
 
-    Robustness has memorization's rows and more; runs read together have the law.
+    Robustness has memorization's rows and more.
     """
-    known = {"robustness": {"memorization"}, "together": {"robustness"}}
+    known = {"robustness": {"memorization"}}
     pattern = re.compile(r"nfp_jax\.questions\.(\w+)")
     for file in PACKAGE.rglob("*.py"):
         if file.parent.name != question:
@@ -157,6 +158,25 @@ for name in questions.names():
     loaded = loaded_after(code)
     assert {"pandas", "matplotlib"} <= loaded
     assert not {"jax", "jaxlib", "flax", "optax", "tensorflow"} & loaded
+
+
+def test_the_pages_of_a_question_go_with_its_folder(tmp_path):
+    """Of all but memorization, which stands for rows of no question."""
+    shutil.copytree(PACKAGE, tmp_path / "nfp_jax")
+    for name in QUESTIONS:
+        if name != "memorization":
+            shutil.rmtree(tmp_path / "nfp_jax" / "questions" / name)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import pandas as pd
+from nfp_jax import collection, questions
+from nfp_jax.report import claims, kinds
+assert questions.__file__.startswith({str(tmp_path)!r})
+print(questions.names(), kinds.question_of(pd.DataFrame()), claims.claims({{}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "('memorization',) memorization []", done.stderr
 
 
 def test_no_module_loads_tensorflow_or_tfds_at_import():

@@ -1,7 +1,5 @@
 """Runs read together: what is correlated with what, and which cells have a part."""
 
-import math
-
 import numpy as np
 import pytest
 from judging import about, numbers
@@ -9,11 +7,11 @@ from rows import make_interval_row
 from scipy import stats
 from test_capacity_figures import make_search, make_searches
 from test_pages_joined import make_part, make_parts
-from test_robustness_figures import make_network, make_networks
+from test_robustness_figures import make_networks
 from test_swap_figures import make_swap, make_swaps
 
 from nfp_jax.pages import bootstrap
-from nfp_jax.pages.claim import HOLDS, NOT, SHOWN, UNDECIDED, judge
+from nfp_jax.pages.claim import HOLDS, NOT, UNDECIDED, judge
 from nfp_jax.report.claims import claims
 from nfp_jax.report.together import claims as joint
 
@@ -373,57 +371,3 @@ def test_nothing_is_read_together_of_other_networks():
         ),
     )
     assert list(joint.claims(parts)) == []
-
-
-# The law of robustness with p_eff
-
-
-def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2, accuracy=1.0):
-    """Networks as steep as a power of sqrt(n d / p_eff), and what their masks know."""
-    rows, information = [], []
-    for (pruner, sparsity), nats in known.items():
-        own = {"information_lower": nats, "information_upper": nats + 50, "noise": 0.5}
-        information.append(make_interval_row(pruner, sparsity, n=n, **own))
-        for seed in range(seeds):
-            row = make_network(
-                pruner, sparsity, seed, excess=excess[seed], train_accuracy=accuracy
-            )
-            demanded = math.sqrt(1000 * 50 / (row["kept"] + nats))
-            row["lipschitz_lower"] = abs(excess[seed]) * demanded**exponent
-            rows.append(row)
-    return make_parts(
-        make_part(rows, "robustness"), make_part(information, "information")
-    )
-
-
-NATS = {("imp", 0.9): 900.0, ("imp", 0.5): 300.0, ("snip", 0.9): 100.0}
-
-
-@pytest.mark.parametrize("exponent", [1.3, -0.7])
-def test_the_law_with_p_eff_shows_its_exponent_at_both_ends(exponent):
-    lower, upper = joint._robustness_of_p_eff(law(exponent, NATS))
-    for claim, end in ((lower, "lower"), (upper, "upper")):
-        assert f"grows with sqrt(n d / p_eff (labels) at its {end} end)" in claim.claim
-        assert claim.verdict == SHOWN and f"p_eff-{end}" in claim.key
-        assert "6 networks with information at the same n" in claim.where
-    assert numbers(lower) == pytest.approx([exponent] * 3)
-    assert upper.measured != pytest.approx(exponent, abs=1e-3)
-    assert upper.measured == pytest.approx(exponent, abs=0.1)
-
-
-def test_a_network_that_fits_no_noise_has_no_part_in_the_law():
-    for lost in (-0.1, 0.0, math.nan):
-        parts = law(1.0, NATS, excess=(0.2, 0.1, lost), seeds=3)
-        found = list(joint._robustness_of_p_eff(parts))
-        assert found[0].measured == pytest.approx(1)
-        assert "6 networks" in found[0].where
-        one_seed = law(1.0, NATS, excess=(0.2, lost))  # a single cluster
-        assert not list(joint._robustness_of_p_eff(one_seed))
-    assert not list(joint._robustness_of_p_eff(law(1.0, NATS, excess=(0.0, -0.1))))
-    assert not list(joint._robustness_of_p_eff(law(1.0, NATS, accuracy=0.9)))
-
-
-def test_the_law_with_p_eff_needs_three_networks_at_one_n():
-    assert not list(joint._robustness_of_p_eff(law(1.0, NATS, n=500)))
-    two = {cell: NATS[cell] for cell in list(NATS)[:1]}
-    assert not list(joint._robustness_of_p_eff(law(1.0, two)))

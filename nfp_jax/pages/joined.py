@@ -156,8 +156,9 @@ def scope(
         decay = ", cosine decay" if train.get("decay_steps") else ""
         rate = train.get("learning_rate", 1e-3)
         budget = f"{train['max_epochs']:,} epochs"
-        if part.question == "capacity":
-            budget = f"{part.config['capacity']['max_steps']:,} steps"
+        settings = part.config.get(part.question, {})
+        if "max_steps" in settings:
+            budget = f"{settings['max_steps']:,} steps"
         words.append(f"{train.get('optimizer', 'adam')} {rate:g}{decay}")
         words.append(f"budget {budget}")
     return ", ".join(words)

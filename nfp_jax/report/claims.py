@@ -5,13 +5,15 @@ claim that their rows can speak to, every sparsity for itself. A claim is put as
 inequality or as an equivalence; it *holds* or *does not hold* where its p-value says
 so, corrected by Holm over all claims of the page, and is *undecided* else, and wherever
 a training that it compares used up its budget. The claims of a question are in its
-folder, ``claims(part)``, those of runs read together in ``together``.
+folder, ``claims(part)``; where they need runs of other questions too,
+``together(parts)``.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 from nfp_jax import questions
 from nfp_jax.pages.claim import SHOWN, Claim, judge
@@ -35,10 +37,26 @@ def claims(parts: Mapping[str, Part]) -> list[Claim]:
     for name, part in with_rows.items():
         said = claims_of(part)
         drafts += said if name in judged else (x._replace(verdict=SHOWN) for x in said)
-    return judge([*drafts, *together.claims(judged)])
+    return judge([*drafts, *_together(judged)])
 
 
 def claims_of(part: Part) -> Iterator[Claim]:
     """The claims that a run's question makes, not judged yet; it may make none."""
-    if importlib.util.find_spec(f"{questions.__name__}.{part.question}.claims"):
-        yield from questions.module(part.question, "claims").claims(part)
+    if module := _module(part.question):
+        yield from module.claims(part)
+
+
+def _together(parts: Mapping[str, Part]) -> Iterator[Claim]:
+    """What runs say together, and what questions add to it."""
+    yield from together.claims(parts)
+    for module in map(_module, questions.names()):
+        more = getattr(module, "together", None)
+        if more:
+            yield from more(parts)
+
+
+def _module(question: str) -> ModuleType | None:
+    """The claims of a question; None where it makes none."""
+    name = f"{questions.__name__}.{question}.claims"
+    known = importlib.util.find_spec(name)
+    return questions.module(question, "claims") if known else None

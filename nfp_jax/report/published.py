@@ -42,8 +42,10 @@ HEADLINES = {
     "within": "some mask there memorizes as much, to within 2 % of n",
     "epochs": "times sooner at 99 %",
 }
-TRAINED_KEY = re.compile(
-    r"(?P<part>[^/]+)/(?P<what>[^/]+)/(?P<who>imp-rewind)/n=(?P<n>\d+)/(?P<sparsity>.+)"
+# Of which pruner these are: the paper's. The page has the claims of all.
+LEAD = "imp"
+LEAD_KEY = re.compile(
+    rf"(?P<part>[^/]+)/(?P<what>[^/]+)/{LEAD}-rewind/n=(?P<n>\d+)/(?P<sparsity>.+)"
 )
 
 
@@ -157,7 +159,7 @@ def _headlines(claims: Sequence[Claim], *, judged: bool = True) -> list[str]:
     """The lines of such a table, of these claims."""
     cells: dict[tuple[str, int, str], dict[float, str]] = {}
     for claim in claims:
-        found = TRAINED_KEY.fullmatch(claim.key)
+        found = LEAD_KEY.fullmatch(claim.key)
         if not found or found["what"] not in HEADLINES:
             continue
         data = claim.where.partition(": ")[2].partition(",")[0]

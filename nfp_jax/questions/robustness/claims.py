@@ -4,21 +4,23 @@ Of networks with a train accuracy of at least `ACCURATE` alone, for one at chanc
 nothing, and whose trainings did not use up their budget. The law is a lower bound. That
 it is met by all networks of a run is a fact about them; how steepness grows with n and
 with the weights kept illustrates the law and can neither confirm nor refute it, so that
-exponents are shown and not judged.
+exponents are shown and not judged. Beside runs of information the law is shown with the
+effective count, p_eff (labels), at either end of its interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from nfp_jax.estimates import clustered_fit
 from nfp_jax.pages.claim import SHOWN, Claim, cut_short, late, numbers
-from nfp_jax.pages.joined import Part, main_rows, scope
+from nfp_jax.pages.joined import Part, beside_information, main_rows, scope
 from nfp_jax.pages.words import SEEDS
+from nfp_jax.questions.robustness.card import CARD
 
 ACCURATE = 0.95
 
@@ -61,6 +63,56 @@ def claims(part: Part) -> Iterator[Claim]:
             where,
             f"{part.name}/exponents/{name}",
         )
+
+
+def together(parts: Mapping[str, Part]) -> Iterator[Claim]:
+    """The law with the effective count for p, at either end of its interval.
+
+    From runs of robustness beside those of information.
+    """
+    for part in parts.values():
+        if part.question != CARD.name or part.rows.empty:
+            continue
+        rows = in_budget(fitting(main_rows(part)))
+        known = _with_p_eff(rows, parts, part)
+        if len(known) < 3:
+            continue
+        clusters = clusters_of(known)
+        lip, excess = (
+            known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
+        )
+        for end in ("lower", "upper"):
+            n, dim, p_eff = (
+                known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
+            )
+            demanded = n * dim / p_eff
+            yield from exponents(
+                np.log(demanded)[:, None] / 2,
+                np.log(lip / excess),
+                clusters,
+                (f"n d / p_eff (labels) at its {end} end",),
+                "Lip/ε",
+                f"{part.name}: {part.where}, {len(known)} networks with information "
+                "at the same n",
+                f"{part.name}/exponents/p_eff-{end}",
+            )
+
+
+def _with_p_eff(
+    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part
+) -> pd.DataFrame:
+    """The rows of networks beside p_eff (labels) of masks at the same n."""
+    slopes = {**parts, part.name: part._replace(rows=rows)}
+    cells = beside_information(slopes, CARD.name, CARD.column)
+    cells = cells[
+        (cells["n"] == cells["information_n"]) & (cells["where"] == part.where)
+    ]
+    if cells.empty:
+        return rows.iloc[:0]
+    by = ["pruner", "sparsity", "select", "noise", "n"]
+    ends = cells[[*by, "p_eff_lower", "p_eff_upper"]]
+    rows = rows.drop(columns=["p_eff_lower", "p_eff_upper"], errors="ignore")
+    return rows.merge(ends, on=by)
 
 
 def clusters_of(rows: pd.DataFrame) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""What runs say together: capacity, gaps and steepness beside what masks know.
+"""What runs say together: capacity and gaps beside what masks know.
 
 From lines of `beside_information`, each a pruner at a sparsity of a data set and
 network.
 Information is an interval, here of labels with the inputs known, so that it is a lower
 bound of the paper's quantity: p_eff (labels). A correlation is bounded over all values
-within the intervals, and the law of robustness shown at either end.
+within the intervals.
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ import pandas as pd
 from nfp_jax.estimates import welch_test
 from nfp_jax.pages.bootstrap import Range, correlation
 from nfp_jax.pages.claim import RESOLUTION, Claim, groups, numbers
-from nfp_jax.pages.joined import GROUP, Part, beside_information, main_rows
+from nfp_jax.pages.joined import GROUP, Part, beside_information
 from nfp_jax.pages.pruners import DATA, that_see, trained
-from nfp_jax.questions.robustness.claims import (
-    clusters_of,
-    exponents,
-    fitting,
-    in_budget,
-)
 
 HOW = (
     "Kendall's, from its least to its greatest over the box of certified intervals, "
@@ -47,7 +41,6 @@ def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
         "Networks whose masks hold more fit more",
         "capacity",
     )
-    yield from _robustness_of_p_eff(parts)
 
 
 def _correlated(
@@ -162,50 +155,3 @@ def _exceeds(
         f"{place['select']}/noise={place['noise']:g}/n={place['n']}/"
         f"{place['sparsity']:g}",
     )
-
-
-def _robustness_of_p_eff(parts: Mapping[str, Part]) -> Iterator[Claim]:
-    """The law with the effective count for p, at either end of its interval."""
-    for part in parts.values():
-        if part.question != "robustness" or part.rows.empty:
-            continue
-        rows = in_budget(fitting(main_rows(part)))
-        known = _with_p_eff(rows, parts, part)
-        if len(known) < 3:
-            continue
-        clusters = clusters_of(known)
-        lip, excess = (
-            known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
-        )
-        for end in ("lower", "upper"):
-            n, dim, p_eff = (
-                known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
-            )
-            demanded = n * dim / p_eff
-            yield from exponents(
-                np.log(demanded)[:, None] / 2,
-                np.log(lip / excess),
-                clusters,
-                (f"n d / p_eff (labels) at its {end} end",),
-                "Lip/ε",
-                f"{part.name}: {part.where}, {len(known)} networks with information "
-                "at the same n",
-                f"{part.name}/exponents/p_eff-{end}",
-            )
-
-
-def _with_p_eff(
-    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part
-) -> pd.DataFrame:
-    """The rows of networks beside p_eff (labels) of masks at the same n."""
-    slopes = {**parts, part.name: part._replace(rows=rows)}
-    cells = beside_information(slopes, "robustness", "lipschitz_lower")
-    cells = cells[
-        (cells["n"] == cells["information_n"]) & (cells["where"] == part.where)
-    ]
-    if cells.empty:
-        return rows.iloc[:0]
-    by = ["pruner", "sparsity", "select", "noise", "n"]
-    ends = cells[[*by, "p_eff_lower", "p_eff_upper"]]
-    rows = rows.drop(columns=["p_eff_lower", "p_eff_upper"], errors="ignore")
-    return rows.merge(ends, on=by)
