@@ -129,6 +129,12 @@ def cut_short(rows: pd.DataFrame) -> np.ndarray:
     return _late_trainings(rows, "out_of_budget") > 0
 
 
+def collapsed(rows: pd.DataFrame) -> int:
+    """How many networks have no path left from input to output."""
+    names = [name for name in ("collapsed", "collapsed_ablated") if name in rows]
+    return int(rows[names].astype("boolean").fillna(False).to_numpy(bool).sum())
+
+
 def late(rows: pd.DataFrame, column: str = "out_of_budget") -> int:
     """How many trainings of these rows used up their budget, or diverged."""
     return int(_late_trainings(rows, column).sum())

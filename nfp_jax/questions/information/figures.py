@@ -168,8 +168,15 @@ def draw_information(rows: pd.DataFrame) -> dict[str, Drawing]:
 # ---- Numbers
 
 _NUMBERS = (
-    *("information_lower", "information_upper", "information_exact", "p_eff_lower"),
-    *("p_eff_upper", "kept", "prunable", "label_entropy", "irreproducible"),
+    "information_lower",
+    "information_upper",
+    "information_exact",
+    "p_eff_lower",
+    "p_eff_upper",
+    "kept",
+    "prunable",
+    "label_entropy",
+    "irreproducible",
     "collapsed_share",
 )
 _AGAINST_SPARSITY = "Information against sparsity"

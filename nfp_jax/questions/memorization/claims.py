@@ -3,8 +3,8 @@
 For every n and sparsity: points memorized at settled, the correlation with the label
 noise at equal training loss, and the epochs until 99 % of the labels are fitted. The
 correlation where each training ended is shown and not judged: networks end at different
-confidence. Both ways to go on from a trained mask are judged. Then what a mask is
-besides its layers' densities and its initial weights, where a run has the ablations.
+confidence. Both ways to go on from a trained mask are judged. Then come the claims of
+``ablations``.
 """
 
 from __future__ import annotations
@@ -15,48 +15,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nfp_jax.estimates import equivalence_test
 from nfp_jax.pages.claim import (
     MARGIN,
     RESOLUTION,
     SHOWN,
     UNDECIDED,
     Claim,
+    collapsed,
     groups,
     late,
-    numbers,
 )
 from nfp_jax.pages.joined import Part, scope, usual_rows
 from nfp_jax.pages.paired import AgainstAll, against_all, differences_of, mean_of
-from nfp_jax.pages.pruners import at_initialization, labels_of, pruned, trained
+from nfp_jax.pages.pruners import at_initialization, labels_of, trained
 from nfp_jax.pages.words import SEEDS
+from nfp_jax.questions.memorization.ablations import ablated
 from nfp_jax.questions.memorization.times import (
-    LEAST_DEVIATION,
+    HOW,
     paired_times,
     times_sooner,
+    unknown,
+    unknown_in_words,
     with_times,
 )
 
 POINTS, NOISE = "memorized_points", "noise_correlation_normalized"
-# How times are compared.
-HOW = (
-    f"t test of the share of its epochs, deviation at least {LEAST_DEVIATION:g}; one "
-    "that never fits them takes infinitely many, one that used up its budget before "
-    "any number beyond it, and the budget in the number itself"
-)
-# Ablations by what stays the same where the claim holds.
-SAME = {
-    "shuffle": "{label}: networks memorize as much when the mask is shuffled within "
-    "its layers (a random mask of its layers' densities)",
-    "reinitialize": "{label}: networks memorize as much from fresh initial weights",
-}
-# And by what is slower without it, where the claim holds.
-FASTER = {
-    "shuffle": "{label}: networks fit 99 % of the labels in fewer epochs of the last "
-    "training than when the mask is shuffled within its layers",
-    "reinitialize": "{label}: networks fit 99 % of the labels in fewer epochs of the "
-    "last training than from fresh initial weights",
-}
 
 
 def claims(part: Part) -> Iterator[Claim]:
@@ -70,7 +53,7 @@ def claims(part: Part) -> Iterator[Claim]:
         for pruner in trained(group):
             for way, mine in groups(group[group["pruner"] == pruner], "resume"):
                 yield from _against_rivals(part, mine, rivals, n, sparsity, way)
-    yield from _ablated(part)
+    yield from ablated(part)
 
 
 class _Against(NamedTuple):
@@ -110,7 +93,7 @@ class _Against(NamedTuple):
     @property
     def broken(self) -> str:
         """How many of its masks collapsed, in words; empty where none did."""
-        count = _collapsed(self.mine)
+        count = collapsed(self.mine)
         return f"; {count} of {len(self.mine)} of its masks collapsed" if count else ""
 
     @property
@@ -338,98 +321,12 @@ def _sooner(against: _Against) -> Iterator[Claim]:
         "initialization",
         what=f"epochs of the closest, {closest}, ÷ its epochs, least "
         f"over {len(times)} rivals, paired, {len(times[found.closest].least)} seeds; "
-        f"{HOW}{_cut_short(rivals)}",
+        f"{HOW}{unknown_in_words(rivals)}",
         measured=found.estimate,
         lower=found.lower,
         upper=found.upper,
         p_holds=found.p_holds,
         p_not=found.p_not,
         key=against.key.format("epochs"),
-        **{**against.fixed, "left_out": _unknown(rivals)},
+        **{**against.fixed, "left_out": unknown(rivals)},
     )
-
-
-def _unknown(rows: pd.DataFrame) -> int:
-    """How many networks used up their budget before they fitted 99 %."""
-    return int((rows["time_least"] < rows["time_most"]).sum())
-
-
-def _cut_short(rows: pd.DataFrame) -> str:
-    count = _unknown(rows)
-    return f"; {count} used up their budget before, and count so" if count else ""
-
-
-def _ablated(part: Part) -> Iterator[Claim]:
-    """Whether something beside densities, and beside the initial weights, matters."""
-    rows = usual_rows(part)
-    rows = pruned(rows)
-    rows = with_times(rows[rows["resume"] != "finetune"])
-    labels = labels_of(rows)
-    plain = rows[rows["ablation"] == ""]
-    for (n, sparsity, pruner), mine in groups(plain, ["n", "sparsity", "pruner"]):
-        for ablation, claim in SAME.items():
-            ablated = (rows["pruner"] == pruner) & (rows["sparsity"] == sparsity)
-            ablated &= (rows["n"] == n) & (rows["ablation"] == ablation)
-            other = rows[ablated]
-            both = mine.merge(other, on=SEEDS, suffixes=("", "_ablated"))
-            if both.empty:
-                continue
-            gap = (both[POINTS] - both[f"{POINTS}_ablated"]).astype(float)
-            margin = MARGIN * n
-            tested = equivalence_test(gap, margin, least_deviation=RESOLUTION * n)
-            why = _says_nothing(both, n)
-            yield Claim(
-                claim.format(label=labels[str(pruner)]),
-                scope(part, n=n, sparsity=sparsity, rows=mine),
-                f"points at settled with the mask as it is, less those without; within "
-                f"{margin:g} is as much; paired, {len(both)} seeds{why}",
-                *numbers(tested),
-                p_holds=tested.p_less,
-                p_not=tested.p_more,
-                out_of_budget=late(mine) + late(other),
-                verdict=SHOWN if why else UNDECIDED,
-                key=f"{part.name}/{ablation}/{pruner}/n={n}/{sparsity:g}",
-            )
-            known = pd.concat([mine["time_most"], other["time_most"]])
-            if np.isfinite(known).any() and not _collapsed(both):
-                yield _faster(part, mine, other)
-
-
-def _faster(part: Part, mine: pd.DataFrame, other: pd.DataFrame) -> Claim:
-    """Whether masks of a pruner are faster as they are than when they are ablated."""
-    first = mine.iloc[0]
-    pruner, n, sparsity = str(first["pruner"]), int(first["n"]), first["sparsity"]
-    ablation = str(other["ablation"].iloc[0])
-    times = paired_times(mine, other)
-    found = times_sooner(times)
-    ratio, lower, upper = numbers(found)
-    return Claim(
-        FASTER[ablation].format(label=labels_of(mine)[pruner]),
-        scope(part, n=n, sparsity=sparsity, rows=mine),
-        f"epochs without it ÷ epochs with it, paired, {len(times.least)} seeds; "
-        f"{HOW}{_cut_short(other)}",
-        ratio,
-        lower,
-        upper,
-        p_holds=found.p_more,
-        p_not=found.p_less,
-        out_of_budget=late(mine),
-        left_out=_unknown(other),
-        key=f"{part.name}/{ablation}-epochs/{pruner}/n={n}/{sparsity:g}",
-    )
-
-
-def _says_nothing(both: pd.DataFrame, n: int) -> str:
-    """Why an ablation can't show anything; empty where it can."""
-    columns = (POINTS, f"{POINTS}_ablated")
-    if all((both[name].astype(float) >= n).all() for name in columns):
-        return "; not judged, for both fit all points: capacity does not bind"
-    if _collapsed(both):
-        return "; not judged, for networks collapsed"
-    return ""
-
-
-def _collapsed(rows: pd.DataFrame) -> int:
-    """How many networks have no path left from input to output."""
-    names = [name for name in ("collapsed", "collapsed_ablated") if name in rows]
-    return int(rows[names].astype("boolean").fillna(False).to_numpy(bool).sum())

@@ -17,8 +17,15 @@ from nfp_jax.pages.pruners import dense, pruned
 from nfp_jax.pages.words import CELL, in_order, line_of, numbers, truth
 
 METRICS = (
-    *("train_accuracy", "test_accuracy", "memorized_points", "memorized_bits"),
-    *("noise_correlation", "noise_correlation_normalized", "loss", "epochs", "seconds"),
+    "train_accuracy",
+    "test_accuracy",
+    "memorized_points",
+    "memorized_bits",
+    "noise_correlation",
+    "noise_correlation_normalized",
+    "loss",
+    "epochs",
+    "seconds",
 )
 FAILURES = {
     "collapsed": "collapsed (no path from input to output is left)",

@@ -22,6 +22,12 @@ from nfp_jax.pages.words import SEEDS
 # Shares that vary by less from seed to seed are taken to vary by that.
 LEAST_DEVIATION = 0.05
 MOST_UNKNOWN = 12  # pairs of which the share is only known to lie in an interval
+# How times are compared.
+HOW = (
+    f"t test of the share of its epochs, deviation at least {LEAST_DEVIATION:g}; one "
+    "that never fits them takes infinitely many, one that used up its budget before "
+    "any number beyond it, and the budget in the number itself"
+)
 
 
 class Times(NamedTuple):
@@ -103,6 +109,17 @@ def times_sooner(times: Times, confidence: float = 0.95) -> Estimate:
     else:
         ends = math.nan, 0.0, math.inf
     return Estimate(*ends, p_more, p_less)
+
+
+def unknown(rows: pd.DataFrame) -> int:
+    """How many networks used up their budget before they fitted 99 %."""
+    return int((rows["time_least"] < rows["time_most"]).sum())
+
+
+def unknown_in_words(rows: pd.DataFrame) -> str:
+    """How many these are, for what a claim says; empty where there is none."""
+    count = unknown(rows)
+    return f"; {count} used up their budget before, and count so" if count else ""
 
 
 def _worst(times: Times, confidence: float) -> Estimate | None:
