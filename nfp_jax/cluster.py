@@ -1,10 +1,10 @@
 """Which of how many processes this is: a shard named by hand, or a process of JAX's.
 
-The processes of a run need one another only to learn who is who. So they meet through
-``jax.distributed`` and part again before they work: one that ends or is killed takes
-no other with it, and each is a JAX of its own, whose ``process_index()`` is 0. Only
-the hosts of a TPU pod stay together, as their devices do. Depends on spec and jax;
-importing it starts no backend.
+The processes of a run need one another only to learn their numbers. So they meet
+through ``jax.distributed`` and part again before they work. A process that ends or is
+killed then takes no other with it. Each has a separate JAX, whose ``process_index()``
+is 0. Only the hosts of a TPU pod stay together, as their devices do. Depends on spec
+and jax; importing it starts no backend.
 """
 
 import concurrent.futures
@@ -14,11 +14,12 @@ import socket
 from typing import Any, NamedTuple
 
 import jax
-from jax._src.distributed import global_state  # who this is, before a backend is up
+from jax._src.distributed import global_state  # known before a backend is started
 
 from nfp_jax.spec import SpecError
 
-FOREVER = 10**7  # seconds: JAX's own time limits abort the process, ours do not
+# Seconds. When JAX's time limits pass, they abort the process; ours do not.
+FOREVER = 10**7
 
 
 class Place(NamedTuple):
@@ -34,7 +35,7 @@ class Place(NamedTuple):
 class UnreachableError(SpecError):
     """The processes did not all meet in time.
 
-    A thread still waits for them and can't be stopped: leave with ``os._exit``.
+    A thread still waits for the others and can't be stopped: leave with ``os._exit``.
     """
 
 
@@ -47,22 +48,21 @@ def find_place(
     cluster: bool = False,
     timeout: float = 120.0,
 ) -> Place:
-    """Returns this process's place, ``0/1`` when nothing is said of others.
+    """Returns this process's place, which is ``0/1`` if no argument says otherwise.
 
-    Must come before JAX's first computation. All arguments are those of the flags of
-    ``launch.py``.
+    Call it before JAX's first computation. The arguments are flags of ``launch.py``.
 
     Args:
-      shard: ``i/n``; nobody is met.
-      coordinator: ``host:port``, where process 0 listens; goes with the next two.
-      num_processes: how many there are.
-      process_id: which this is, from 0.
-      cluster: whether JAX shall recognize Slurm, GKE or a TPU pod by itself.
-      timeout: seconds to wait until all have met.
+      shard: ``i/n``; this process then meets no other.
+      coordinator: ``host:port``, where process 0 listens; needs the next two.
+      num_processes: how many processes there are.
+      process_id: which of them this is, from 0.
+      cluster: whether JAX recognizes Slurm, GKE or a TPU pod by itself.
+      timeout: seconds to wait until all processes have met.
 
     Raises:
       SpecError: names the flag and what was expected.
-      UnreachableError: the others can't be reached, or have not come, in time.
+      UnreachableError: the processes did not all meet in time.
 
     >>> find_place(shard="7/8")
     Place(process=7, processes=8)
@@ -111,7 +111,7 @@ def parse_shard(text: str) -> Place:
 
 
 def _check(coordinator: str, num_processes: int, process_id: int) -> None:
-    """What is wrong by hand; JAX would crash of some of it."""
+    """Raises for flags that JAX would refuse less clearly, or crash on."""
     address = re.fullmatch(r"(\S+):(\d{1,5})", coordinator, re.ASCII)
     if not address or not 0 < int(address[2]) < 2**16:
         raise SpecError(
@@ -134,7 +134,7 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def _meet(who: str, address: tuple[Any, Any, Any], timeout: float) -> Place:
-    """The place, once all processes are there; ``None`` is for JAX to find out."""
+    """The place, once all processes have met; JAX finds out what is ``None``."""
     # In a thread, since JAX can't be interrupted while it waits.
     thread = concurrent.futures.ThreadPoolExecutor(1)
     try:
@@ -144,12 +144,12 @@ def _meet(who: str, address: tuple[Any, Any, Any], timeout: float) -> Place:
             f"{who} did not meet the others within {timeout:g} s (--timeout); are all "
             "of them started, and can this host reach process 0 and its port?"
         ) from error
-    except ValueError as error:  # by hand, all values are there
+    except ValueError as error:  # of --cluster: by hand, no value is missing
         raise SpecError(
             "--cluster: JAX recognizes none here, expected Slurm, GKE or a TPU pod: "
             f"{error}"
         ) from error
-    except Exception as error:  # of any of JAX's ways to recognize a cluster
+    except Exception as error:  # whatever JAX raises while it recognizes a cluster
         reason = " ".join(str(error).split())
         raise SpecError(f"{who} can't meet the others: {reason}") from error
 
@@ -157,7 +157,7 @@ def _meet(who: str, address: tuple[Any, Any, Any], timeout: float) -> Place:
 def _meet_and_part(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> Place:
-    # The service that tells of preemptions would take SIGTERM from us.
+    # Off, since the service that watches for preemptions would catch SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator,
@@ -168,6 +168,6 @@ def _meet_and_part(
     )
     place = Place(global_state.process_id, global_state.num_processes)
     if importlib.util.find_spec("libtpu") is None:
-        jax.distributed.shutdown()  # returns when all are there
+        jax.distributed.shutdown()  # returns when all processes have called it
         global_state.process_id, global_state.num_processes = 0, 1
     return place

@@ -1,12 +1,13 @@
-"""Dead neurons out of a masked network before its training, and back in after it.
+"""Takes dead neurons out of a masked network for training, and puts them back after.
 
-A neuron that no path of kept weights joins to the output gets no gradient; in a ReLU
-network with zero biases neither does one that no path joins to the input. So the
-smaller network, trained the same way, has the trained weights of the full one, up to
-the order of sums. That holds if the loss sees the parameters through the output alone,
-and the optimizer leaves weights without gradient alone (``keeps_dead_weights``).
-Widths are rounded up to halves, quarters and so on, so that few programs are compiled.
-All of it runs on the host, in numpy. Depends on masks, jax and optax.
+A neuron that no path of kept weights joins to the output gets no gradient. In a ReLU
+network with zero biases, a neuron that no path joins to the input gets none either. So
+the smaller network, trained the same way, has the trained weights of the full one, up
+to the order of sums. That holds if the loss depends on the parameters through the
+output alone, and the optimizer does not move weights without gradient
+(``keeps_dead_weights``). Widths are rounded up to halves, quarters and so on, so that
+few programs are compiled. All of it runs on the host, in numpy. Depends on masks, jax
+and optax.
 """
 
 import itertools
@@ -26,11 +27,11 @@ class Shrunk(NamedTuple):
     """A network without most of its dead neurons.
 
     Attributes:
-      params: its masked weights, of the treedef of the full ones, numpy arrays.
+      params: its masked weights, numpy arrays in the structure of the full network's.
       mask: its mask.
-      expand: ``expand(params)``: weights of the small network (trained ones, say) in
-        their places in the full one, numpy arrays; all others keep their masked
-        initial values.
+      expand: ``expand(params)`` puts weights of the small network, such as trained
+        ones, in their places in the full network. All other weights keep their masked
+        initial values. Returns numpy arrays.
     """
 
     params: Params
@@ -50,29 +51,32 @@ def make_shrink(
 ) -> Shrink:
     """Returns ``shrink(params, mask)``: the network without most of its dead neurons.
 
-    A neuron (a unit or channel of a hidden layer) is dead when no path of kept weights
-    leads from it to the output, or, with ``dead_inputs``, when none leads to it from
-    the input or from a neuron whose kept bias is not 0. Each layer keeps its live
-    neurons, and of the dead ones the first few that fill it up to its width, or to
-    that divided by 2, 4, 8, … (rounded up), the least that holds the live ones and 1.
-    Inputs of the first layer and outputs of the last are all kept.
+    A neuron is a unit or channel of a hidden layer. It is dead if no path of kept
+    weights leads from it to the output. With ``dead_inputs`` it is dead, too, if no
+    path leads to it from the input or from a neuron whose kept bias is not 0. The new
+    width of a layer is its width divided by 1, 2, 4, 8, … and rounded up: the smallest
+    of these that holds the live neurons, and at least 1. The layer keeps its live
+    neurons, and the first dead ones fill it up. All inputs of the first layer and all
+    outputs of the last are kept.
 
     Args:
-      chain: paths of the layers from input to output, as in ``params/Dense_0``, each
-        layer feeding the next alone. A layer has a ``kernel`` ``[..., in, out]`` and
-        maybe a ``bias`` ``[out]``. A dense layer may follow flattened channels: its
-        ``in`` is then a multiple of them, the channel index being the fastest.
-      dead_inputs: right only where ``is_dead_at_zero(activation)``.
+      chain: paths of the layers from input to output, as in ``params/Dense_0``; each
+        layer feeds the next one and no other. A layer has a ``kernel`` ``[..., in,
+        out]`` and maybe a ``bias`` ``[out]``. A dense layer may follow flattened
+        channels: its ``in`` is then a multiple of their number, and the channel index
+        varies fastest.
+      dead_inputs: set it only where ``is_dead_at_zero(activation)``.
       least_saving: least ratio of multiply-adds, full to small, at least 1.
-      positions: how many places of an example each kernel is applied at, one integer a
-        layer: 1 for a dense layer, height times width of the output of a convolution.
+      positions: at how many places of an example each kernel is applied, one integer a
+        layer: 1 for a dense layer, height times width of the output for a convolution.
         They weigh the multiply-adds; ``None``: 1 everywhere.
 
     Returns:
       ``shrink(params, mask)``: a ``Shrunk``, or ``None`` where the saving is below
-      ``least_saving``. A function of its arguments alone, which are concrete; it
-      raises ``ValueError``, naming the path, for a mask that does not fit, a layer or
-      shape that is not as above, and an array outside the chain (scalars may be).
+      ``least_saving``. It depends on its arguments alone, which must be concrete. It
+      raises ``ValueError``, naming the path, for a mask that does not fit, for a layer
+      or shape that is not as above, and for an array outside the chain that is no
+      scalar.
 
     Raises:
       ValueError: fewer than one layer, ``positions`` of another length, or
@@ -87,8 +91,8 @@ def make_shrink(
     >>> small.expand(jax.tree.map(lambda p: 5 * p, small.params))["a"]["kernel"][0]
     array([5., 1., 1., 1.], dtype=float32)
 
-    Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 3, whose
-    layer collapse is the extreme of it.
+    Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 3; layer
+    collapse is the extreme case.
     """
     chain = tuple(chain)
     positions = (1,) * len(chain) if positions is None else tuple(positions)
@@ -145,9 +149,9 @@ def make_shrink(
 
 
 def is_dead_at_zero(activation: Callable[[jax.Array], jax.Array]) -> bool:
-    """Returns whether value and derivative at 0 are 0, as JAX computes them.
+    """Returns whether an activation's value and derivative at 0 are 0, as JAX has them.
 
-    A neuron with that activation, no inputs and a zero bias is never trained.
+    A neuron with such an activation, no inputs and a zero bias is never trained.
 
     >>> is_dead_at_zero(jax.nn.relu), is_dead_at_zero(jnp.tanh)
     (True, False)
@@ -158,17 +162,19 @@ def is_dead_at_zero(activation: Callable[[jax.Array], jax.Array]) -> bool:
 
 
 def keeps_dead_weights(optimizer: optax.GradientTransformation) -> bool:
-    """Returns whether an optimizer trains a network with dead weights as without them.
+    """Returns whether dead weights leave the optimizer's steps on live ones unchanged.
 
-    Three steps on random arrays are compared with the same ones without the rows and
-    columns whose gradient is 0. Those must get an update of exactly 0 (no weight decay,
-    no noise), the others the same as without them, to 1e-6 of the largest (no means or
-    norms over a layer). Kernels are ``[160, 144]``, which Adafactor would factor, and
-    ``[3, 3, 16, 12]``; paths are those of Flax.
+    The optimizer takes three steps on random arrays in which the gradient of many
+    inputs and outputs is 0, and three steps on the same arrays without these. The
+    weights of gradient 0 must get an update of exactly 0 (so no weight decay, no
+    noise). The others must get the same update both times, to 1e-6 of the largest (so
+    no means or norms over a layer). Kernels are ``[160, 144]``, which Adafactor would
+    factor, and ``[3, 3, 16, 12]``; paths are those of Flax.
 
     Returns:
-      A Python bool. ``False`` for an optimizer that cannot be tried like this: one
-      that takes more than gradients and parameters, or moves nothing in three steps.
+      A Python bool. ``False`` too for an optimizer that cannot be tried like this: one
+      that takes more than gradients and parameters, or that moves nothing in three
+      steps.
 
     >>> keeps_dead_weights(optax.adam(0.1)), keeps_dead_weights(optax.adamw(0.1))
     (True, False)
@@ -200,7 +206,7 @@ def keeps_dead_weights(optimizer: optax.GradientTransformation) -> bool:
             every.append(updates)
         return every
 
-    # Of three sizes: a norm that clips may be any.
+    # Gradients of three sizes, since an optimizer may clip at any norm.
     gradients = [
         jax.tree.map(lambda g, size=size: np.float32(size) * live_alone(g), draw())
         for size in (1.0, 1e4, 1e-4)
@@ -210,7 +216,7 @@ def keeps_dead_weights(optimizer: optax.GradientTransformation) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             full, small = run(*args), run(*jax.tree.map(live, args))
-    except Exception:  # an optimizer that raises, whatever, cannot be tried
+    except Exception:  # whatever it raises, this optimizer cannot be tried
         return False
     full, small = map(jax.tree.leaves, jax.device_get((full, small)))
     return any(np.any(u != 0) for u in small) and all(
@@ -264,8 +270,8 @@ def _live(
 ) -> list[np.ndarray]:
     """Which neurons of each hidden layer are live, bool ``[width]`` a layer.
 
-    On a chain, what is reached from both ends lies on a path: a sweep each way is the
-    fixpoint.
+    In a chain, a neuron that is reached from both ends lies on a path. So one sweep in
+    each direction is enough.
     """
     joins: list[Any] = [  # bool [in, out] a layer
         mask[f"{layer}/kernel"].reshape(-1, *pair).any(0)
@@ -285,8 +291,8 @@ def _live(
 
 
 def _fill_up(live: np.ndarray) -> np.ndarray:
-    """The neurons that are kept of a layer, in order: the live ones and a few dead."""
-    # Rounded up to the width, or to its half, quarter, …, at least 1.
+    """The indices of the neurons that a layer keeps: the live ones and a few dead."""
+    # The width, its half, its quarter and so on, rounded up.
     sizes = [-(-live.size // 2**i) for i in range(live.size.bit_length() + 1)]
     size = min(size for size in sizes if size >= live.sum())
     return np.sort(np.argsort(~live, kind="stable")[:size])
@@ -298,14 +304,14 @@ def _places(
     widths: list[int],
     chosen: list[np.ndarray],
 ) -> dict[str, Any]:
-    """The index of the part of each leaf that belongs to the chosen neurons."""
+    """For each leaf, the index of the part that belongs to the chosen neurons."""
     places: dict[str, Any] = dict.fromkeys(params, ...)
     for i, layer in enumerate(chain):
-        # After flattening, each channel feeds several rows: row = place · width + it.
+        # After flattening, channel c is input position * width + c at every position.
         firsts = np.arange(0, params[f"{layer}/kernel"].shape[-2], widths[i])
-        rows = (firsts[:, None] + chosen[i]).reshape(-1, 1)
+        inputs = (firsts[:, None] + chosen[i]).reshape(-1, 1)
         if len(chosen[i]) == widths[i]:
-            rows = slice(None)  # the same, faster
-        places[f"{layer}/kernel"] = (..., rows, chosen[i + 1])
+            inputs = slice(None)  # the same, faster
+        places[f"{layer}/kernel"] = (..., inputs, chosen[i + 1])
         places[f"{layer}/bias"] = chosen[i + 1]
     return places

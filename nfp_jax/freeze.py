@@ -1,4 +1,4 @@
-"""Pruned weights stay pruned: a link of any optax chain.
+"""Keeps pruned weights at 0 through training, in any optax chain.
 
 Depends on masks, jax and optax.
 """
@@ -21,14 +21,14 @@ class FreezePrunedState(NamedTuple):
 def freeze_pruned(mask: Mask) -> optax.GradientTransformation:
     """Returns the optax transformation that keeps pruned weights at exactly 0.
 
-    The update of a pruned weight is ``-w``, whatever the optimizer made of it. Last in
-    the chain::
+    The update of a pruned weight is ``-w``, whatever the optimizer proposes. Put it
+    last in the chain::
 
         optimizer = optax.chain(optax.adam(1e-3), nfp_jax.freeze_pruned(mask))
         params = nfp_jax.apply_mask(params, mask)
 
-    The mask lives in the optimizer's state (so it goes through ``jit``, ``vmap`` and
-    checkpoints); ``replace_mask`` changes it during training.
+    The mask is part of the optimizer's state, so it goes through ``jit``, ``vmap`` and
+    checkpoints. ``replace_mask`` changes it during training.
 
     Args:
       mask: bool pytree of the structure and shapes of the parameters.
@@ -70,8 +70,8 @@ def freeze_pruned(mask: Mask) -> optax.GradientTransformation:
 def replace_mask(state: Any, mask: Mask) -> Any:
     """Returns an optimizer state with another mask in its ``freeze_pruned``.
 
-    Weights that the new mask removes become 0 at the next update; those it brings back
-    start from 0.
+    Weights that the new mask removes become 0 at the next update. Weights that it
+    brings back start from 0.
 
     Args:
       state: the state of ``freeze_pruned`` or of any chain around it.

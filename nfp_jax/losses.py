@@ -1,7 +1,7 @@
 """Losses of a batch, and their means over chunks of it in a fixed order.
 
-Data is taken in a fixed order and chunking, because a flipped mask bit would read as
-information. Depends on jax and optax.
+Order and chunking are fixed, because another order of a sum may flip a bit of a mask,
+and a flipped bit would read as information. Depends on jax and optax.
 """
 
 import dataclasses
@@ -46,8 +46,8 @@ def classification_loss(
       temperature: divides the logits; GraSP takes 200.
 
     Returns:
-      ``loss_fn(params, (x, y))``: a scalar; ``y`` int ``[batch]``, or the probabilities
-      of classes, float ``[batch, classes]``: the loss is linear in these.
+      ``loss_fn(params, (x, y))``: a scalar. ``y`` is int ``[batch]``, or has the
+      probabilities of classes, float ``[batch, classes]``; the loss is linear in these.
 
     Raises:
       ValueError: a temperature that is not positive.
@@ -65,7 +65,7 @@ def classification_loss(
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
-    """Raises unless it is a number of examples, or None: all."""
+    """Raises unless ``chunk_size`` is at least 1, or None for one chunk of all."""
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, expected at least 1 or None")
 
@@ -73,47 +73,46 @@ def check_chunk_size(chunk_size: int | None) -> None:
 def mean_over_chunks(
     fn: Callable[[Batch], Any], batch: Batch, chunk_size: int | None
 ) -> Any:
-    """The mean over all examples of a function that takes the mean over a batch."""
+    """The mean over all examples of a function that returns the mean over a batch."""
     if chunk_size is None:
         return fn(batch)
     size = _examples(batch)
     if size <= chunk_size:
         return fn(batch)
     chunks, rest = divmod(size, chunk_size)
-    head = jax.tree.map(
-        lambda leaf: leaf[: chunks * chunk_size].reshape(
-            chunks, chunk_size, *leaf.shape[1:]
-        ),
-        batch,
-    )
-    total, _ = jax.lax.scan(
-        lambda total, part: (jax.tree.map(jnp.add, total, fn(part)), None),
-        jax.tree.map(
-            jnp.zeros_like, jax.eval_shape(fn, jax.tree.map(lambda x: x[0], head))
-        ),
-        head,
-    )
+    whole = chunks * chunk_size
+
+    def chunked(leaf: jax.Array) -> jax.Array:
+        return leaf[:whole].reshape(chunks, chunk_size, *leaf.shape[1:])
+
+    def add(total: Any, chunk: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, fn(chunk)), None
+
+    head = jax.tree.map(chunked, batch)
+    shapes = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], head))
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), head)
     total = jax.tree.map(lambda t: t * (chunk_size / size), total)
     if rest == 0:
         return total
-    tail = fn(jax.tree.map(lambda leaf: leaf[chunks * chunk_size :], batch))
+    tail = fn(jax.tree.map(lambda leaf: leaf[whole:], batch))
     return jax.tree.map(lambda t, last: t + last * (rest / size), total, tail)
 
 
 def _examples(batch: Batch) -> int:
-    """The common leading size of a batch."""
+    """The number of examples, the common leading size of the batch's leaves."""
     leaves = named_leaves(batch)
     if not leaves:
         raise ValueError("batch has no leaves, expected examples to score on")
-    (first, leaf), *others = leaves
-    for path, other in others:
-        if jnp.shape(other)[:1] != jnp.shape(leaf)[:1]:
+    first_path, first_leaf = leaves[0]
+    size = jnp.shape(first_leaf)[:1]
+    for path, leaf in leaves[1:]:
+        if jnp.shape(leaf)[:1] != size:
             raise ValueError(
-                f"batch at {path!r} has shape {jnp.shape(other)}, expected a leading "
-                f"size of {jnp.shape(leaf)[:1]}, as at {first!r}"
+                f"batch at {path!r} has shape {jnp.shape(leaf)}, expected a leading "
+                f"size of {size}, as at {first_path!r}"
             )
-    if jnp.ndim(leaf) == 0:
+    if not size:
         raise ValueError(
-            f"batch at {first!r} is a scalar, expected an axis of examples"
+            f"batch at {first_path!r} is a scalar, expected an axis of examples"
         )
-    return int(jnp.shape(leaf)[0])
+    return int(size[0])

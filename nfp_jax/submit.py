@@ -1,12 +1,12 @@
-r"""One experiment as an array of Slurm tasks, each working a shard of its cells.
+r"""Runs one experiment as an array of Slurm tasks, each with a shard of the cells.
 
     python -m nfp_jax.submit --shards=8 --partition=gpu --minutes=120 --gpus=1 -- \
         --config=configs/gaussian.py:paper
 
 What follows ``--`` goes to ``launch.py``, with ``--shard=0/8`` to ``--shard=7/8``. The
-same command again works what is missing. Depends on submitit, the extra
-``nfp-jax[slurm]``, and on nothing of ours. ``--executor=local`` runs the tasks on this
-machine, all at once, and waits for them.
+same command, given again, runs the cells that are missing. ``--executor=local`` runs
+all tasks at once on this machine and waits for them. Depends on submitit, the extra
+``nfp-jax[slurm]``, and on no other module of nfp_jax.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from typing import Any
 def main(argv: Sequence[str] | None = None) -> int:
     """Submits the array and returns the exit code.
 
-    0: submitted, and with ``--executor=local`` all tasks ended well; 1: some did not;
-    2: bad input, nothing was submitted.
+    0: the tasks were submitted, and with ``--executor=local`` all of them succeeded.
+    1: a local task failed. 2: bad input; nothing was submitted.
     """
     options = _parser().parse_args(argv)
     if not Path(options.launcher).is_file():
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("submitit is missing, expected pip install 'nfp-jax[slurm]'")
     try:
         jobs = _submit(options)
-    # No srun, no sbatch, or one that refuses the partition or another option.
+    # There is no srun or sbatch, or it refuses the partition or another option.
     except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
         return _refuse(f"--executor={options.executor}: {' '.join(str(error).split())}")
     for job in jobs:

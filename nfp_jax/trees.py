@@ -1,4 +1,4 @@
-"""Pytrees by their paths: leaves by name, structures and shapes compared."""
+"""Pytrees: leaves with their paths, comparison of structures and shapes."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def has_x64() -> bool:
-    """Returns whether JAX's 64-bit mode is on here."""
+    """Returns whether JAX's 64-bit mode is on."""
     return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def same_structure(a: Any, b: Any) -> bool:
-    """Returns whether two pytrees have one structure, whatever their leaves."""
+    """Returns whether two pytrees have the same structure, whatever their leaves."""
     structures: list[Any] = [jax.tree.structure(a), jax.tree.structure(b)]
     return structures[0] == structures[1]
 
@@ -39,7 +39,7 @@ def is_concrete(tree: Any) -> bool:
 
 
 def check_like(params: Params, other: Any, name: str, like: str = "params") -> None:
-    """Raises, naming the path, unless both have one structure and the same shapes."""
+    """Raises, naming the path, unless both have the same structure and shapes."""
     expected, given = dict(named_leaves(params)), dict(named_leaves(other))
     for path in expected:
         if path not in given:
@@ -61,7 +61,7 @@ def check_like(params: Params, other: Any, name: str, like: str = "params") -> N
 
 
 def in_a_line(value: Any) -> str:
-    """Returns the value as an error message shows it, of many traced ones the number.
+    """Returns a value for an error message; of several traced arrays, their number.
 
     >>> in_a_line([3, 4])
     '[3, 4]'

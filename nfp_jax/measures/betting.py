@@ -1,11 +1,11 @@
 """Bounds on a mean at a stated confidence, for any bounded values, by betting.
 
-A gambler who bets against a claim ("the mean is at most m") multiplies his capital by
-``1 + c (value / m - 1)``; if the claim holds, he expects to win nothing, and by Ville's
-inequality his capital ever reaches ``1/alpha`` with probability at most ``alpha``. So a
-claim against which it did is refuted. No variance is assumed or estimated, and values
-need not be independent: each may come from a model fitted to those before it.
-Host arrays in double precision; depends on numpy alone.
+A gambler bets against a claim, "the mean is at most m". Each value multiplies his
+capital by ``1 + c (value / m - 1)``. If the claim holds, he expects to win nothing: by
+Ville's inequality the probability that his capital ever reaches ``1/alpha`` is at most
+``alpha``. So a claim is refuted if his capital reached that. No variance is assumed or
+estimated, and values need not be independent: each may come from a model fitted to the
+values before it. Host arrays in double precision; depends on numpy alone.
 """
 
 import math
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-# The share of the capital that is bet: a mixture, since the best share is known only
-# afterwards. 1 is what values without variance ask for.
+# The shares of the capital that are bet, and their weights. It is a mixture, since the
+# best share is known only afterwards; for values without variance the best is 1.
 _SHARES = np.append(np.geomspace(2**-9, 0.97, 27), 1.0)
 _WEIGHTS = np.append(np.full(27, 0.5 / 27), 0.5)
 
@@ -25,24 +25,27 @@ def betting_lower_bound(
 ) -> float:
     """Returns a number that is above the mean with probability at most ``alpha``.
 
-    The largest ``m`` that is refuted: where the capital ``Σ_c w_c Π_j (1 - c + c Y_j /
-    (m - least))``, ``Y_j = values_j - least``, has reached ``1/alpha`` at some time, c
-    over a fixed mixture of shares. It falls as ``m`` grows, so that bisection is exact.
+    It is the largest ``m`` that is refuted. The capital is ``Σ_c w_c Π_j (1 - c + c Y_j
+    / (m - least))`` with ``Y_j = values_j - least`` and a fixed mixture of shares c. It
+    falls as ``m`` grows, so bisection finds the ``m`` at which its largest value over
+    time is ``1/alpha``.
 
     Args:
-      values: ``[count]``, each at least ``least``, each with a mean, given those before
-        it, of at most the quantity that is bounded (independent values of one mean; or
-        those of models fitted as the values come in). No upper limit is needed.
-      least: what no value can be below; known, not read off the values.
+      values: ``[count]``, each at least ``least``. Given the values before it, the mean
+        of each is at most the quantity that is bounded. Independent values of one mean
+        are such, and so are those of models fitted as the values come in. No upper
+        limit is needed.
+      least: no value can be below it; known beforehand, not read off the values.
       alpha: probability of error allowed, in (0, 1).
-      starts: where betting begins, a share of the capital at each: the first values of
-        a model that is still being fitted may be far from the quantity.
+      starts: indices at which betting begins, each with an equal part of the capital.
+        A later start helps where a model is still being fitted at first, so that its
+        first values are far from the quantity.
 
     Returns:
-      A float, at least ``least``; equal to it where nothing can be said.
+      A float, at least ``least``; ``least`` itself where nothing can be said.
 
     Raises:
-      ValueError: a value that is NaN or below ``least``, or alpha out of range.
+      ValueError: a value that is not finite or below ``least``, or alpha out of range.
 
     >>> betting_lower_bound([1.0] * 1000, 0.0, 0.025) > 0.99
     True
@@ -60,7 +63,7 @@ def betting_lower_bound(
     low, high = 0.0, float(above.max(initial=0.0))
     if not math.isfinite(high):
         raise ValueError(f"values hold {high}, expected finite ones")
-    for _ in range(60):  # of halvings: to the last digits of a double
+    for _ in range(60):  # halvings, to the last digits of a double
         middle = (low + high) / 2
         if middle > 0 and _log_capital(above / middle, starts) >= -math.log(alpha):
             low = middle
@@ -86,7 +89,7 @@ def betting_upper_bound(
 
 
 def _log_capital(gains: np.ndarray, starts: Sequence[int]) -> float:
-    """The logarithm of the most capital ever held, betting on ``gains`` of mean 1."""
+    """The log of the most capital ever held, in bets on ``gains`` of mean at most 1."""
     with np.errstate(divide="ignore"):
         steps = np.log1p(_SHARES[:, None] * (gains - 1))  # [shares, values]
     purses = np.full((len(starts), len(gains)), -math.log(len(starts)))

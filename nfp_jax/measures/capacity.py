@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 
 class Search(NamedTuple):
-    """The search for a memorization capacity, between two steps.
+    """The state of a search for a memorization capacity, between two steps.
 
-    ``next_n`` is what to try; ``told`` returns the search that knows how it went.
+    ``next_n`` says which n to try; ``told`` returns the search after that was tried.
 
     Attributes:
       most: the largest n that may be tried.
-      precision: the search ends where the ends are so close, as a ratio less 1.
-      fitted: the largest n that was fitted, 0 for none.
-      unfitted: the smallest n that was not, or None.
+      precision: the search ends where ``unfitted / fitted - 1`` is at most this.
+      fitted: the largest n whose labels were fitted; 0 for none.
+      unfitted: the smallest n whose labels were not fitted; None for none.
 
     >>> search = Search(most=100)
     >>> search.next_n(), search.told(10, True).next_n()
@@ -33,7 +33,7 @@ class Search(NamedTuple):
     unfitted: int | None = None
 
     def next_n(self) -> int | None:
-        """The n to try, or None where the search has ended."""
+        """Returns the n to try next, or None if the search has ended."""
         low, high = self.fitted, self.unfitted
         if low >= self.most or (high is not None and self._close(high)):
             return None
@@ -43,7 +43,7 @@ class Search(NamedTuple):
         return min(max(middle, low + 1), (high or self.most + 1) - 1)
 
     def told(self, n: int, fits: bool) -> "Search":
-        """The search after n points were fitted, or not."""
+        """Returns the search after n was tried, and its labels fitted or not."""
         if fits:
             return self._replace(fitted=max(n, self.fitted))
         least = n if self.unfitted is None else min(n, self.unfitted)
@@ -51,7 +51,7 @@ class Search(NamedTuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the end of the search was fitted: the capacity may be larger."""
+        """Whether ``most`` was fitted, so that the capacity may be larger."""
         return self.fitted >= self.most
 
     def _close(self, high: int) -> bool:
@@ -59,9 +59,14 @@ class Search(NamedTuple):
 
 
 def fits(accuracy: float, n: int, share: float) -> bool:
-    """Returns whether so many of n labels are predicted: at least ``share`` of them.
+    """Returns whether a network predicts at least ``share`` of n labels.
 
-    Counted in labels, so that 0.99 of 100 is 99 whatever the rounding of a mean.
+    Whole labels are counted, so that 0.99 of 100 is 99 whatever the rounding of a mean.
+
+    Args:
+      accuracy: share of the n labels that are predicted.
+      n: number of labels.
+      share: share that is needed, in (0, 1].
 
     >>> fits(0.98999995, 100, 0.99), fits(0.98, 100, 0.99)
     (True, False)
@@ -82,13 +87,15 @@ def memorization_capacity(
       accuracy_fn: ``accuracy_fn(n)`` finds the mask on the first n points of one set,
         trains, and returns the accuracy on them.
       most: the largest n that may be tried.
-      share: of the labels to fit, in (0, 1].
-      precision: the ratio less 1 of the ends that is close enough.
+      share: share of the labels to fit, in (0, 1].
+      precision: the search ends where ``unfitted / fitted - 1`` is at most this, or
+        where ``unfitted`` is the next integer.
 
     Returns:
-      The ended search: the capacity is ``fitted``, below ``unfitted``; where
-      ``at_least``, the end of the search was fitted and the capacity may be larger. A
-      network of constant output fits one point and those after it of the same label.
+      The ended search. The capacity is at least ``fitted`` and below ``unfitted``.
+      Where ``at_least``, ``most`` was fitted and the capacity may be larger. Even a
+      network of constant output fits the first point, and the next ones while they have
+      its label.
 
     Raises:
       ValueError: ``share`` out of (0, 1], ``most`` below 1, ``precision`` not positive.

@@ -27,13 +27,13 @@ def squared_error(probabilities: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def excess(squared_error: Any, noise_variance: Any) -> jax.Array:
-    """Returns ε, how far below the noise a network fits: noise less training error.
+    """Returns ε, the noise variance less the training error: how far below noise it is.
 
-    Positive where it interpolates: where it has learnt some of the noise by heart.
+    It is positive where a network has learnt a part of the noise by heart.
 
     Args:
-      squared_error: as of ``squared_error``, any shape.
-      noise_variance: ``(1/n) Σ_i ‖z_i‖²``, as of ``memorization.noise_power``.
+      squared_error: the training error, from ``squared_error``, any shape.
+      noise_variance: ``(1/n) Σ_i ‖z_i‖²``, from ``memorization.noise_power``.
 
     >>> float(excess(0.125, 0.5))
     0.375
@@ -47,23 +47,23 @@ def lipschitz_required(excess: Any, n: Any, dim: Any, parameters: Any) -> jax.Ar
     """Returns the Lipschitz constant that the law of robustness demands.
 
     ``ε sqrt(n d / p)``, up to constants and logarithms, in units where the inputs have
-    ``E‖x‖² = 1`` (``lipschitz.in_unit_norm``): a rate, not a bound on one network.
+    ``E‖x‖² = 1`` (``lipschitz.in_unit_norm``). It is a rate, no bound on one network.
 
     Args:
-      excess: ε, as of ``excess``, any shape.
+      excess: ε, from ``excess``, any shape.
       n: number of training points.
       dim: ``d``, dimension of the inputs.
       parameters: ``p``, the network's parameters, or their effective count.
 
     Returns:
-      The shape of ``excess``; NaN where ε is not positive, where the network does not
-      fit below the noise and the law says nothing.
+      An array in the shape of ``excess``. It is NaN where ε is not positive: there the
+      network does not fit below the noise, and the law says nothing.
 
     >>> lipschitz_required(jnp.array([0.5, -0.1]), n=1000, dim=40, parameters=400)
     Array([ 5., nan], dtype=float32)
 
     Reference: Bubeck and Sellke 2021, https://arxiv.org/abs/2105.12806, theorem 1, has
-    p; Kumar et al. 2024, https://arxiv.org/abs/2402.01089, the effective count.
+    p; Kumar et al. 2024, https://arxiv.org/abs/2402.01089, has the effective count.
     """
     eps = jnp.asarray(excess)
     share = jnp.asarray(n, float) / jnp.asarray(parameters, float)

@@ -19,10 +19,11 @@ import numpy as np
 
 from nfp_jax.types import ApplyFn, Params
 
-# Rounding in float64 is far below it, and a bound kept as float32 (6e-8) remains one.
+# A factor above the rounding in float64, and above that of a bound kept as float32
+# (6e-8), so that the result is still a bound.
 _SLACK = 1 + 1e-6
 
-# Frequencies for each degree of a convolution's symbol: within 0.5 % an axis.
+# Frequencies for each degree of a convolution's symbol: an error below 0.5 % an axis.
 _GRID = 32
 
 
@@ -34,29 +35,33 @@ def lipschitz_lower(
     steps: int = 50,
     batch_size: int = 64,
 ) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
-    """Finds a lower bound on a network's Lipschitz constant: its largest slope found.
+    """Returns the function that bounds a Lipschitz constant from below, by a slope.
 
     The slope at a point is ``‖J‖``, the spectral norm of the Jacobian of
-    ``softmax(apply_fn(params, ·))``; where f is differentiable it is at most the
-    constant. (At a kink, a ReLU at exactly 0, J is what JAX takes it to be: where data
-    lie on kinks, as blank patches do in a network without biases, move them a little.)
-    The largest is taken over the data; points on segments between random pairs of data
-    points, which cross the decision boundary, where f is steep; and gradient ascent
-    from the steepest of these. A step goes along the gradient of ``log ‖J‖``; one that
-    leads higher is taken and the next is longer, else the next is half as long. The
-    first is 0.1 of the inputs' root mean square norm.
+    ``softmax(apply_fn(params, ·))``. Where f is differentiable, it is at most the
+    constant. At a kink, a ReLU at exactly 0, J is what JAX takes it to be. Where data
+    lie on kinks, as blank patches do in a network without biases, move them a little.
+
+    The bound is the largest slope found at three kinds of points: the data; points on
+    segments between random pairs of data points, which cross the decision boundary,
+    where f is steep; and points that gradient ascent reaches from the steepest of
+    these. A step goes along the gradient of ``log ‖J‖``. If it leads higher, it is
+    taken and the next is 1.5 times as long; else the next is half as long. The first
+    step is 0.1 of the inputs' root mean square norm.
 
     Args:
       apply_fn: ``apply_fn(params, x[batch, ...])`` returns logits ``[batch, classes]``.
       segments: number of points on segments, at least 0.
-      ascents: number of points that ascend, at least 1; all, where there are fewer.
+      ascents: number of points to ascend from, at least 1; all of them, if there are
+        fewer.
       steps: steps of each ascent, at least 0.
       batch_size: points whose Jacobians are in memory at a time.
 
     Returns:
       ``lower(params, x, key)``: a float scalar, not negative; x is ``[n, ...]`` and
-      float. 0 for a constant network, NaN where a slope is. Pure: one ``jit`` serves
-      all params, and ``vmap`` over params and key many networks.
+      float. It is 0 for a constant network, and NaN where a slope is NaN. It is pure:
+      one ``jit`` serves all params, and ``vmap`` over params and key serves many
+      networks.
 
     Raises:
       ValueError: a number out of range.
@@ -108,13 +113,13 @@ def _on_segments(key: jax.Array, x: jax.Array, count: int) -> jax.Array:
 def _squared_slope(f: Callable[[jax.Array], jax.Array], point: jax.Array) -> jax.Array:
     """``‖J‖²`` of f at a point, as ``‖Jᵀu‖²`` of the top left singular vector u.
 
-    So the gradient with respect to the point takes u as fixed (the envelope theorem),
-    and rounding of u, a unit vector, can't make the slope too large. It is squared for
-    having a gradient where it is 0.
+    The gradient with respect to the point takes u as fixed (the envelope theorem). u is
+    a unit vector, so its rounding can't make the slope too large. The slope is squared
+    so that it has a gradient where it is 0.
     """
     outputs, pull = jax.vjp(f, point)
     classes = outputs.shape[0]
-    if classes == 2:  # outputs sum to 1: the two rows of J are opposite
+    if classes == 2:  # outputs sum to 1, so their gradients are opposite
         u = jnp.array([0.5**0.5, -(0.5**0.5)], outputs.dtype)
     else:
         jacobian = jax.vmap(pull)(jnp.eye(classes, dtype=outputs.dtype))[0]
@@ -129,7 +134,7 @@ def _climb(
     length: jax.Array,
     steps: int,
 ) -> jax.Array:
-    """The highest squared slope that an ascent from a point comes to."""
+    """The highest squared slope that an ascent from a point reaches."""
 
     def look(point: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, gradient = jax.value_and_grad(squared_slope)(point)
@@ -140,17 +145,17 @@ def _climb(
 
     def step(_: Any, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         point, value, direction, length = state
-        there = point + length * direction
-        its_value, its_direction = look(there)
-        higher = its_value > value
+        next_point = point + length * direction
+        next_value, next_direction = look(next_point)
+        higher = next_value > value
         return (
-            jnp.where(higher, there, point),
-            jnp.where(higher, its_value, value),
-            jnp.where(higher, its_direction, direction),
+            jnp.where(higher, next_point, point),
+            jnp.where(higher, next_value, value),
+            jnp.where(higher, next_direction, direction),
             jnp.where(higher, 1.5, 0.5) * length,
         )
 
-    # The first look is at the start: a step of no direction, taken from below all.
+    # The first step has no direction and starts from -inf: it looks at the start.
     state = (start, -jnp.inf, jnp.zeros_like(start), length)
     return jax.lax.fori_loop(0, steps + 1, step, state)[1]
 
@@ -171,42 +176,46 @@ def lipschitz_upper(kernels: Sequence[Any], *, softmax: bool = True) -> Lipschit
     """Returns proven upper bounds on the Lipschitz constant of a chain of layers.
 
     Between the layers may stand elementwise activations of slopes in [0, 1] (ReLU,
-    tanh; not GELU), 2×2 max pooling with stride 2, and flattening; biases don't matter.
-    Each is 1-Lipschitz, so the *product* of the layers' operator norms is a bound.
+    tanh; not GELU), 2×2 max pooling with stride 2, and flattening. Each is 1-Lipschitz,
+    and biases don't matter. So the *product* of the layers' operator norms is a bound.
 
     Dense layers allow a better *bound*. Their outputs at two inputs differ by ``W_jᵀ D
-    ... D W_iᵀ`` times the difference of the inputs, each D diagonal with entries in
-    [0, 1]. This matrix is bounded in three ways, at each activation by the best:
+    ... D W_iᵀ`` times the difference of the inputs, where each D is diagonal with
+    entries in [0, 1]. At each activation, the best of three bounds on this matrix is
+    taken:
 
-    - cut, and the norms of the parts multiplied, as in the product;
-    - averaged: ``D = (1 + E)/2`` with ``‖E‖ <= 1``, so the mean of that cut and of the
-      bound for the two layers merged into one matrix, with no activation between;
-    - paths: elementwise it is at most ``|W_j|ᵀ ... |W_i|ᵀ``, whose norm is small where
-      the network is sparse and few paths lead through it.
+    - cut: the norms of the two parts are multiplied, as in the product;
+    - averaged: ``D = (1 + E)/2`` with ``‖E‖ <= 1``. So the mean of two bounds is one:
+      that of the cut, and that of the two layers merged into one matrix, with no
+      activation between;
+    - paths: elementwise the matrix is at most ``|W_j|ᵀ ... |W_i|ᵀ``. The norm of this
+      is small where the network is sparse and few paths lead through it.
 
     A dense layer's norm is exact, by SVD. A zero-padded convolution is a compression of
-    the one on Z², whose norm is the supremum over frequencies θ of ``‖K(θ)‖``, ``K(θ) =
-    Σ_pq K_pq exp(i(p θ_1 + q θ_2))``. With M the supremum and u, v the top singular
-    vectors there, ``Re(u* K(θ) v)`` is M there, and in each of the two variables a
-    trigonometric polynomial of degree n, half of the kernel's size less 1, once the
-    kernel is centered, which changes no norm. Near where it is largest, such a
-    polynomial falls no faster than a cosine of frequency n (Riesz); of N points on the
-    circle one is within π/N, so its largest absolute value there is at least
-    ``cos(π n/N)`` of that on the circle. So M is at most the largest norm on the grid,
-    divided by this cosine for one axis and then for the other.
+    the convolution on Z². The norm of that is M, the supremum over frequencies θ of
+    ``‖K(θ)‖``, with the symbol ``K(θ) = Σ_pq K_pq exp(i(p θ_1 + q θ_2))``. M is bounded
+    from norms on a grid. Let u, v be the top singular vectors at the supremum.
+    ``Re(u* K(θ) v)`` is M there. In each of the two variables it is a trigonometric
+    polynomial of degree n, half of the kernel's size less 1, once the kernel is
+    centered, which changes no norm. Near its largest value such a polynomial falls no
+    faster than a cosine of frequency n (Riesz). Of N points on the circle, one is
+    within π/N of that place. So the largest absolute value on the N points is at least
+    ``cos(π n/N)`` of that on the circle. Hence M is at most the largest norm on the
+    grid, divided by this cosine once for each axis.
 
-    Softmax, ``diag(p) - p pᵀ``, has norm at most 1/2, and does not see what all logits
-    have in common: the mean over classes is taken from the last layer. There is no such
-    bound for attention, which is not Lipschitz: infinity is the answer there.
+    The Jacobian of softmax, ``diag(p) - p pᵀ``, has norm at most 1/2. Softmax ignores
+    what all logits have in common, so the mean over classes is taken from the last
+    layer. Attention is not Lipschitz: it has no such bound, and its constant is
+    infinite.
 
     Args:
       kernels: masked kernels from input to output: ``[a, b, in, out]``, a and b odd, of
         "same" convolutions of stride 1, then ``[in, out]`` of dense layers.
-      softmax: whether softmax follows the last layer, which is dense then.
+      softmax: whether softmax follows the last layer, which must then be dense.
 
     Returns:
-      ``LipschitzUpper``, in double precision; 0 where a layer is zero. For L dense
-      layers about L³/6 spectral norms are computed.
+      ``LipschitzUpper``, in double precision; 0 where all weights of a layer are 0. For
+      L dense layers about L³/6 spectral norms are computed.
 
     Raises:
       ValueError: no kernel, softmax after a convolution, or a kernel of another shape,
@@ -236,7 +245,7 @@ def lipschitz_upper(kernels: Sequence[Any], *, softmax: bool = True) -> Lipschit
 
 
 def _check_chain(layers: list[np.ndarray], softmax: bool) -> None:
-    """Raises for kernels that are no chain of layers."""
+    """Raises unless the kernels form a chain of layers."""
     if not layers:
         raise ValueError("kernels is empty, expected at least one")
     for i, layer in enumerate(layers):
@@ -272,7 +281,7 @@ def _dense_bound(layers: list[np.ndarray]) -> float:
 
     @functools.cache
     def bound(i: int, j: int) -> float:
-        """Of layers i to the last, those from i to j merged into one."""
+        """Bound on layers i to the last, where layers i to j are merged into one."""
         if i == len(layers):
             return 1.0
         front = functools.reduce(np.matmul, layers[i : j + 1])
@@ -293,7 +302,7 @@ def _convolution_norm(kernel: np.ndarray) -> float:
     """Bound on the norm of a convolution, from its symbol on a grid."""
     degrees = [size // 2 for size in kernel.shape[:2]]
     grid = [max(1, _GRID * degree) for degree in degrees]
-    # Half of the frequencies: the others are their conjugates, of the same norms.
+    # Half of the frequencies: the others have conjugate symbols, of the same norms.
     symbols = np.fft.rfft2(kernel, s=grid, axes=(0, 1))
     cosines = [math.cos(math.pi * n / N) for n, N in zip(degrees, grid, strict=True)]
     largest = np.linalg.norm(symbols, 2, axis=(-2, -1)).max()
@@ -303,7 +312,8 @@ def _convolution_norm(kernel: np.ndarray) -> float:
 def in_unit_norm(lipschitz: Any, x: jax.Array) -> jax.Array:
     """Returns Lipschitz constants in units where the inputs have ``E‖x‖² = 1``.
 
-    Times the inputs' root mean square norm: √d for those drawn from N(0, I_d).
+    They are multiplied by the inputs' root mean square norm, √d for inputs drawn from
+    N(0, I_d).
 
     Args:
       lipschitz: constants per unit of x, any shape.

@@ -31,8 +31,8 @@ def memorized_bits(accuracy: Any, n: Any, classes: int) -> jax.Array:
     """Returns the bits about uniform labels that the network holds, by Fano.
 
     ``n · (log2 C - h2(err) - err · log2(C-1))`` with ``err = 1 - accuracy``, and 0 at
-    chance or below (``err >= 1 - 1/C``). Only for labels that are pure noise, or for
-    the redrawn ones among the points: on learnable labels it would count
+    chance or below (``err >= 1 - 1/C``). It is only for labels that are pure noise, or
+    for those among them that were redrawn. On learnable labels it would count
     generalization.
 
     Args:
@@ -41,8 +41,8 @@ def memorized_bits(accuracy: Any, n: Any, classes: int) -> jax.Array:
       classes: ``C``, at least 2.
 
     Returns:
-      Bits, the shape of ``accuracy``; NaN where ``n`` is 0, since nothing was to be
-      memorized.
+      Bits, in the shape of ``accuracy``; NaN where ``n`` is 0, since there was nothing
+      to memorize.
 
     Raises:
       ValueError: fewer than two classes.
@@ -69,10 +69,10 @@ def epochs_to(accuracy: Any, share: float) -> int | None:
 
     Args:
       accuracy: train accuracy at the end of each epoch, ``[epochs]``.
-      share: of the labels, in (0, 1].
+      share: share of the labels, in (0, 1].
 
     Returns:
-      The epoch, from 1; None where the training ended before.
+      The epoch, counted from 1; None where the training ended before.
 
     Raises:
       ValueError: ``share`` out of (0, 1].
@@ -82,7 +82,7 @@ def epochs_to(accuracy: Any, share: float) -> int | None:
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}, expected 0 < share <= 1")
-    # As in training.stop_when_fitted: the rounding of two float32.
+    # 1.5e-7: the rounding of two float32, as in training.stop_when_fitted.
     fitted = np.flatnonzero(np.asarray(accuracy) >= share - 1.5e-7)
     return int(fitted[0]) + 1 if len(fitted) else None
 
@@ -90,12 +90,14 @@ def epochs_to(accuracy: Any, share: float) -> int | None:
 def memorization_area(accuracy: Any, budget: int) -> float:
     """Returns the mean train accuracy over the logarithm of the epoch, in [0, 1].
 
-    The area under accuracy against ``log(epoch)`` from epoch 1 to the budget, divided
-    by ``log(budget)``. A training that ended before holds its last accuracy: how fast
-    and how much in one number, which rules that stop at other times leave alone.
+    It is the area under accuracy against ``log(epoch)`` from epoch 1 to the budget,
+    divided by ``log(budget)``. A training that ended earlier keeps its last accuracy to
+    the budget. So one number tells how fast and how much, and hardly depends on when
+    the training was stopped.
 
     Args:
-      accuracy: at the end of each epoch, ``[epochs]``, at most ``budget`` of them.
+      accuracy: train accuracy at the end of each epoch, ``[epochs]``, at most
+        ``budget`` of them.
       budget: in epochs, at least 2.
 
     Raises:
@@ -117,8 +119,8 @@ def memorization_area(accuracy: Any, budget: int) -> float:
 def noise_correlation(probabilities: jax.Array, z: jax.Array) -> jax.Array:
     """Returns the correlation of the outputs with the label noise.
 
-    ``(1/n) Σ_i <f(x_i), z_i>``: 0 for a network that saw no noise, ``noise_power(z)``
-    for one that has learnt all of it.
+    ``(1/n) Σ_i <f(x_i), z_i>``: in expectation 0 for a network that did not see the
+    noise, and ``noise_power(z)`` for a network that has learnt all of it.
 
     Args:
       probabilities: softmax outputs ``f(x_i)``, ``[n, classes]``.
@@ -138,13 +140,13 @@ def noise_correlation(probabilities: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def noise_power(z: jax.Array) -> jax.Array:
-    """Returns ``(1/n) Σ_i ‖z_i‖²``, the correlation of having learnt all noise.
+    """Returns ``(1/n) Σ_i ‖z_i‖²``, the ``noise_correlation`` if all noise is learnt.
 
     Args:
       z: label noise ``[n, classes]``.
 
     Returns:
-      A float scalar; 0 without noise, where the divided correlation is undefined.
+      A float scalar. It is 0 without noise, and nothing can then be divided by it.
 
     >>> float(noise_power(jnp.array([[0.5, -0.5]])))
     0.5

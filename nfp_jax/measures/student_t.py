@@ -21,16 +21,17 @@ class Gap(NamedTuple):
 def paired_gap(own: Any, other: Any, *, confidence: float = 0.95) -> Gap:
     """Returns the mean of ``own - other`` over pairs, with its Student-t interval.
 
-    The data-swap control: ``own`` is what each mask's network memorized of the data
-    that the mask was found on, ``other`` what the same mask's memorized of other data,
-    of which the mask knows nothing. Half-width ``t · s / sqrt(k)`` with k pairs, s the
-    deviation of their differences (k - 1 in the denominator), t with k - 1 degrees of
+    In the data-swap control, ``own`` is how much a network with a mask memorized of the
+    data that the mask was found on. ``other`` is how much it memorized, with the same
+    mask, of other data, of which the mask knows nothing. The half-width is ``t · s /
+    sqrt(k)``, where k is the number of pairs, s the standard deviation of their
+    differences (k - 1 in the denominator), and t the quantile for k - 1 degrees of
     freedom. Pairs that are not finite are left out.
 
     Args:
       own: ``[k]``.
       other: ``[k]``, in the same order and unit.
-      confidence: of the interval.
+      confidence: of the interval, in (0, 1).
 
     Raises:
       ValueError: the shapes differ, or there is no pair.
