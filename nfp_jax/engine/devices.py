@@ -1,4 +1,4 @@
-"""Devices: CPU cores as devices, programs kept on disk, how much memory there is."""
+"""Devices: CPU cores as devices, compiled programs on disk, lanes and memory."""
 
 import logging
 import math
@@ -11,9 +11,8 @@ import jax.numpy as jnp
 _LOG = logging.getLogger(__name__)
 
 
-# Lanes of an accelerator, at most: beyond, its arithmetic is busy all the time.
+# Lanes of an accelerator, at most: with so many its arithmetic is always busy.
 MOST_LANES = 512
-
 
 # Share of a device's memory that lanes may take.
 MEMORY_SHARE = 0.8
@@ -22,11 +21,12 @@ MEMORY_SHARE = 0.8
 def use_all_cores(count: int | None = None) -> None:
     """Makes one single-threaded CPU device of every core, for ``run`` to fill.
 
-    Sets ``XLA_FLAGS`` and must come before JAX is first used (importing it is no use).
-    Flags that are already set are left as they are; accelerators are not affected.
+    It sets ``XLA_FLAGS``, so call it before JAX is first used; importing JAX before is
+    fine. Flags that are already set are left as they are. Accelerators are not
+    affected.
 
     Args:
-      count: number of devices; ``None``: the cores this process may run on.
+      count: number of devices; ``None``: the cores that this process may run on.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" in flags:
@@ -41,12 +41,13 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps an accelerator's programs on disk, for the next process not to compile.
+    """Keeps an accelerator's programs on disk, so the next process need not compile.
 
-    In ``$XDG_CACHE_HOME/nfp_jax``, else ``~/.cache/nfp_jax``; a directory that is set
-    (``JAX_COMPILATION_CACHE_DIR``) is left as it is. Not on a CPU, unless one is set:
-    there jaxlib 0.10.2 was seen to abort while it wrote a program. Where no directory
-    can be made, nothing is kept. Must come before JAX first compiles.
+    Call it before JAX first compiles. The directory is ``$XDG_CACHE_HOME/nfp_jax``, or
+    ``~/.cache/nfp_jax`` without that variable. If a directory is set already
+    (``JAX_COMPILATION_CACHE_DIR``), it stays. If none can be made, nothing is kept.
+    On a CPU this does nothing: jaxlib 0.10.2 was seen to abort there while it wrote a
+    program.
     """
     # JAX's options are attributes that its types do not list.
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
@@ -64,16 +65,22 @@ def use_compilation_cache() -> None:
 
 
 def most_lanes(device: jax.Device, known: int | None, devices: int) -> int:
-    """Returns how many lanes a device is given, before its memory is looked at."""
+    """Returns how many lanes a device gets if its memory allows.
+
+    Args:
+      device: the device.
+      known: number of jobs, ``None`` if unknown.
+      devices: number of devices that share the jobs.
+    """
     if device.platform == "cpu":
-        return 1  # one network's weights and moments stay in cache, many do not
+        return 1  # the weights and moments of one network fit in cache
     return min(MOST_LANES, -(-known // devices) if known else MOST_LANES)
 
 
 def footprint(program: Any) -> int:
-    """Returns the bytes that a program needs, by the compiler's own account."""
+    """Returns the bytes that a program needs, as the compiler counts them."""
     used = program.memory_analysis()
-    if used is None:  # a backend that keeps none
+    if used is None:  # this backend does not count
         return 0
     sizes = used.argument_size_in_bytes + used.output_size_in_bytes
     return int(sizes + used.temp_size_in_bytes - used.alias_size_in_bytes)
@@ -87,7 +94,7 @@ def bytes_of(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def memory_of(device: jax.Device) -> int:
-    """Returns the bytes of a device; a CPU's are those of the machine."""
+    """Returns the bytes of a device's memory; of a CPU, those of the machine."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])

@@ -1,4 +1,4 @@
-"""The lanes of a device: networks of one shape, stacked, and what moves them."""
+"""The lanes of a device: networks of one shape, stacked, and their programs."""
 
 import functools
 from collections.abc import Callable
@@ -14,16 +14,15 @@ from nfp_jax.engine.jobs import Job, limit_of
 from nfp_jax.engine.shapes import abstract, repeated, shapes_of, stacked_on_host
 from nfp_jax.engine.training import Training, TrainResult, TrainState
 
-# Steps between two looks at which lanes are done.
+# Steps between two looks at which lanes are done, about.
 CHUNK_STEPS = 48
 
-
-# Lanes refilled or read at once; one program serves any number of them.
+# Lanes that are refilled or read in one call; so one program serves any number of them.
 AT_ONCE = 16
 
 
 class LanePrograms(NamedTuple):
-    """What moves the lanes of one shape, compiled, and what they hold.
+    """The compiled programs for the lanes of one shape.
 
     ``turns`` epochs of at most ``steps`` steps make a chunk; ``held`` are the shapes of
     (state, data) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
@@ -43,7 +42,7 @@ class LanePrograms(NamedTuple):
 def _lane_programs(
     training: Training, device: jax.Device, shapes: Any, width: int, room: float | None
 ) -> LanePrograms:
-    """Returns the programs of lanes for these jobs, of fewer where memory lacks.
+    """Returns the programs for ``width`` lanes, or for fewer where memory lacks.
 
     ``shapes`` are of a job's ``(params, mask, data, key, limit)``, each with an axis
     in front, and of the inputs that jobs share, whose data then have none.
@@ -82,15 +81,15 @@ def _lane_programs(
         taken = jax.tree.map(lambda leaf: leaf[lane], state)
         return jax.vmap(training.finish)(taken)
 
-    one = jax.eval_shape(begin, sample, inputs)
-    # Weights and moments, and as much again for gradients and activations, is a guess
-    # that saves compiling for too many; the compiler then knows.
-    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(one))
+    single = jax.eval_shape(begin, sample, inputs)
+    # A guess saves compiling for too many lanes: weights and moments, and as much again
+    # for gradients and activations. Then the compiler tells what is needed.
+    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(single))
     while room is not None and width > 1 and width * guess > room:
         width //= 2
     with jax.default_device(device):
         while True:
-            held = repeated(one, width)
+            held = repeated(single, width)
             turning = jax.jit(turn, donate_argnums=0).lower(*held, inputs).compile()
             if room is None or width == 1 or footprint(turning) <= room:
                 break
@@ -98,15 +97,21 @@ def _lane_programs(
         at_once = min(AT_ONCE, width)
         lane = jax.ShapeDtypeStruct((at_once,), jnp.int32)
         filling = jax.jit(refill, donate_argnums=0)
+        new = repeated(sample, at_once)
         return LanePrograms(
-            *(width, at_once, steps, turns, held, turning),
-            filling.lower(held, lane, repeated(sample, at_once), inputs).compile(),
-            jax.jit(read).lower(held[0], lane).compile(),
+            width=width,
+            at_once=at_once,
+            steps=steps,
+            turns=turns,
+            held=held,
+            turn=turning,
+            refill=filling.lower(held, lane, new, inputs).compile(),
+            read=jax.jit(read).lower(held[0], lane).compile(),
         )
 
 
 class Lanes:
-    """The lanes of one shape on a device: their state and what moves it."""
+    """The lanes of one shape on a device: their state and their programs."""
 
     def __init__(
         self,
@@ -153,12 +158,12 @@ class Lanes:
         width, size = self.programs.width, self.programs.at_once
         for start in range(0, len(lanes), size):
             part = jobs[start : start + size]
-            lane = np.full(size, width, np.int32)  # past the end: dropped
+            lane = np.full(size, width, np.int32)  # no such lane, so it is dropped
             lane[: len(part)] = lanes[start : start + size]
             part += [part[0]] * (size - len(part))
             arguments = jax.device_put((lane, self._host(part)), self.device)
             self.held = self.programs.refill(self.held, *arguments, self.inputs)
-        self.seconds[lanes] = 0.0  # of each lane's network, a share of every turn
+        self.seconds[lanes] = 0.0  # each lane's share of the time of every turn
 
     def turn(self) -> Any:
         """Starts a chunk of epochs in all lanes; which are done, once it has ended."""
@@ -168,7 +173,7 @@ class Lanes:
         return done
 
     def read(self, lanes: list[int]) -> list[Callable[[], TrainResult]]:
-        """What fetches the results of these lanes; until then they stay there."""
+        """Returns a function for each lane that fetches its result from the device."""
         results: list[Callable[[], TrainResult]] = []
         size = self.programs.at_once
         for start in range(0, len(lanes), size):
@@ -186,7 +191,7 @@ def _put(lane: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
 
 
 def _at(fetch: Callable[[], TrainResult], i: int) -> TrainResult:
-    """One of the results, a copy, so that it keeps no other one alive."""
+    """Result i, copied, so that it does not keep the others in memory."""
     results = fetch()
     arrays: Any = results._asdict()
     seconds = arrays.pop("seconds")  # not known yet, and no array

@@ -30,7 +30,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class _Waiting(NamedTuple):
-    """A job that waits for a lane, as it is trained, and the way back."""
+    """A job that waits for a lane.
+
+    Attributes:
+      taken: the job as it was taken, and its place in the results.
+      job: the job as it is trained, perhaps of a smaller network.
+      expand: from the trained weights to those of the job as it was taken.
+    """
 
     taken: Taken
     job: Job
@@ -40,13 +46,13 @@ class _Waiting(NamedTuple):
 class _Ended(NamedTuple):
     """A network that is done, read from its lane but not yet on the host."""
 
-    lane: _Waiting
+    waiting: _Waiting
     fetch: Callable[[], TrainResult]
     seconds: float
 
 
 class ManyLanes:
-    """A device with several lanes, filled with jobs of one shape at a time."""
+    """Trains the jobs of a queue on a device with several lanes, shape after shape."""
 
     def __init__(
         self,
@@ -64,7 +70,7 @@ class ManyLanes:
         self.accepted: set[Any] = set()
 
     def work(self, queue: Queue) -> None:
-        """Trains job after job, as long as there are any."""
+        """Trains job after job until there are none."""
         while self.waiting or self.put_aside(queue, queue.take()):
             if queue.stopped:
                 return
@@ -73,7 +79,10 @@ class ManyLanes:
                 self.work_on(queue, shape)
 
     def put_aside(self, queue: Queue, taken: Taken | None) -> bool:
-        """Whether there was a job; one that can't be trained is finished already."""
+        """Puts a job with those of its shape; returns whether there was one.
+
+        A job that can't be trained is finished at once, with its error.
+        """
         if taken is None:
             return False
         try:
@@ -92,7 +101,7 @@ class ManyLanes:
         return True
 
     def work_on(self, queue: Queue, shape: Any) -> None:
-        """Trains the jobs of one shape, as long as there are any."""
+        """Trains the jobs of one shape until there are none."""
         width, place = self.width, self.waiting[shape]
         running: dict[int, _Waiting] = {}
         ended: list[_Ended] = []
@@ -114,9 +123,7 @@ class ManyLanes:
                 turn = lanes.turn()
                 # While the device works, the host finishes what ended in the last turn
                 # and makes jobs for the lanes that will be free after this one.
-                while ended:
-                    self.finish(queue, ended[-1])
-                    ended.pop()
+                self.finish_all(queue, ended)
                 self.look_for(queue, shape, max(width // 2, 1), wait=False)
                 done = jax.device_get(turn)
                 seconds = time.perf_counter() - begin
@@ -127,35 +134,39 @@ class ManyLanes:
                     queue.lane_steps += (
                         width * lanes.programs.turns * lanes.programs.steps
                     )
-                at = [lane for lane in running if done[lane]]
-                for lane, fetch in zip(at, lanes.read(at), strict=True):
+                at_end = [lane for lane in running if done[lane]]
+                for lane, fetch in zip(at_end, lanes.read(at_end), strict=True):
                     ended.append(_Ended(running.pop(lane), fetch, lanes.seconds[lane]))
                 if not running and not place:
-                    while ended:
-                        self.finish(queue, ended[-1])
-                        ended.pop()
+                    self.finish_all(queue, ended)
                     self.look_for(queue, shape, width, wait=True)
             del self.waiting[shape]
         except Exception as error:
-            full = isinstance(error, jax.errors.JaxRuntimeError)
-            if not (full and "RESOURCE_EXHAUSTED" in str(error)) or width == 1:
-                if running or ended or queue.on_error is None:
-                    raise
-                del self.waiting[shape]  # can't be compiled: none of them can be run
+            if _is_out_of_memory(error) and width > 1:
+                # The networks that were not finished start anew, with the same outcome.
+                begun = [*running.values(), *(network.waiting for network in ended)]
+                place.extendleft(reversed(begun))
+                self.width = width // 2
+                _LOG.warning("%s is out of memory: %d lanes", self.device, self.width)
+            elif running or ended or queue.on_error is None:
+                raise
+            else:  # it can't be compiled, so none of these jobs can be trained
+                del self.waiting[shape]
                 for waiting in place:
                     queue.finish(waiting.taken, functools.partial(raise_error, error))
-                return
-            # Those under way start anew, with the same outcome; the others are done.
-            again = [*running.values(), *(one.lane for one in ended)]
-            place.extendleft(reversed(again))
-            self.width = max(width // 2, 1)
-            _LOG.warning("%s is out of memory: %d lanes", self.device, self.width)
+
+    def finish_all(self, queue: Queue, ended: list[_Ended]) -> None:
+        """Hands over the results of networks that are done, and empties the list."""
+        while ended:
+            self.finish(queue, ended[-1])
+            ended.pop()  # after it is finished: what raises leaves it to start anew
 
     def finish(self, queue: Queue, ended: _Ended) -> None:
         """Hands over the result of a network that is done."""
         result = ended.fetch()
+        taken, job, expand = ended.waiting
         with queue.lock:
-            queue.useful += steps_taken(self.training, ended.lane.job, result)
+            queue.useful += steps_taken(self.training, job, result)
         queue.finish(
             ended.lane.taken,
             lambda: as_asked(
@@ -164,14 +175,21 @@ class ManyLanes:
         )
 
     def look_for(self, queue: Queue, shape: Any, wanted: int, *, wait: bool) -> None:
-        """Takes jobs until enough of this shape wait, there is none to be had now, or
-        as many of other shapes do as there are lanes.
+        """Takes jobs until enough of this shape wait.
+
+        It stops earlier if the queue has no job now, or if as many jobs of other shapes
+        wait as there are lanes. With ``wait`` it waits for a job if none is at hand.
         """
         place = self.waiting[shape]
         while len(place) < wanted:
-            others = sum(map(len, self.waiting.values())) - len(place)
-            if others >= self.width:
+            other_shapes = sum(map(len, self.waiting.values())) - len(place)
+            if other_shapes >= self.width:
                 return
             wait = wait and not any(self.waiting.values())
             if not self.put_aside(queue, queue.take(wait=wait)):
                 return
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    is_runtime_error = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_runtime_error and "RESOURCE_EXHAUSTED" in str(error)

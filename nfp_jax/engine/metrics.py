@@ -1,4 +1,4 @@
-"""What a network gets right, over examples taken in chunks."""
+"""Loss and accuracy of a network, and its logits in chunks of examples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +78,7 @@ def per_example(
 ) -> Any:
     """What ``fn`` returns for each example alone, along a leading axis."""
 
-    def of_one(example: Any) -> Any:
+    def fn_alone(example: Any) -> Any:
         return fn(params, jax.tree.map(lambda leaf: leaf[None], example))
 
-    return jax.vmap(of_one)(batch)
+    return jax.vmap(fn_alone)(batch)

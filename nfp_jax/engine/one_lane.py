@@ -14,7 +14,7 @@ from nfp_jax.engine.training import Training, TrainResult, run_training
 
 
 class OneLane:
-    """A device with one lane, and its copies of the data."""
+    """Trains the networks of a queue on a device with one lane."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class OneLane:
         self.placed: tuple[Any, Any] = (None, None)
 
     def work(self, queue: Queue) -> None:
-        """Trains job after job, as long as there are any."""
+        """Trains job after job until there are none."""
         while (taken := queue.take()) is not None:
             queue.finish(taken, functools.partial(self.train, queue, taken[1]))
 
@@ -44,7 +44,7 @@ class OneLane:
         start = time.perf_counter()
         program = _whole_program(self.training, self.device, shapes_of(arguments))
         compiled = time.perf_counter()
-        # To the host, where it is bound to no device: its successor may run on another.
+        # Moved to the host, since a further job made from it may run on another device.
         result = jax.device_get(program(*arguments))
         seconds = time.perf_counter() - compiled
         queue.count(compiling=compiled - start, training=seconds)

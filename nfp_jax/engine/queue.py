@@ -10,7 +10,10 @@ from nfp_jax.engine.training import TrainResult
 
 
 class Queue:
-    """What the workers share: ``source`` under ``making``, all else under ``lock``."""
+    """What the workers share.
+
+    ``making`` guards ``source``, and ``lock`` guards everything else.
+    """
 
     def __init__(
         self,
@@ -23,14 +26,15 @@ class Queue:
         self.on_finish, self.on_error = on_finish, on_error
         self.collect, self.bar = collect, bar
         self.lock = threading.Condition()
-        self.making = threading.Lock()  # jobs are made one at a time, others train on
+        self.making = threading.Lock()  # one worker makes a job while the others train
         places: Iterator[tuple[int, Job]] = enumerate(jobs)
         if isinstance(jobs, Sequence):
             places = iter(sorted(places, key=lambda place: -length_of(place[1])))
         self.source = places
         self.exhausted = False
         self.further: collections.deque[Job] = collections.deque()
-        self.working = self.running = 0  # devices, jobs
+        self.working = 0  # devices
+        self.running = 0  # jobs
         self.stopped = False
         self.error: BaseException | None = None
         self.results: dict[int, TrainResult] = {}
@@ -38,20 +42,22 @@ class Queue:
         self.networks = self.useful = self.lane_steps = 0
 
     def wait(self) -> None:
-        """Returns when every device has ended its work."""
+        """Waits until every device has ended its work."""
         with self.lock:
             while self.working:
                 self.lock.wait(timeout=0.2)  # so that an interrupt is seen at once
 
     def stop(self) -> None:
-        """Makes every device end after what it is doing."""
+        """Makes every device end after the work that it has begun."""
         with self.lock:
             self.stopped = True
             self.lock.notify_all()
 
     def take(self, *, wait: bool = True) -> Taken | None:
-        """The next job and its place in the results; None when all is done, or, where
-        it may not wait, when there is none at the moment.
+        """Returns the next job and its place in the results.
+
+        Returns None if all jobs are done, or if there is none now and ``wait`` is
+        false.
         """
         while True:
             with self.lock:
@@ -85,8 +91,9 @@ class Queue:
             self.training_time += training
 
     def finish(self, taken: Taken, train: Callable[[], TrainResult]) -> None:
-        """Takes the result of a job that was taken, and the jobs that follow from it;
-        what raises, in ``train`` too, goes to ``on_error``.
+        """Records what ``train()`` returns for a job, and adds the jobs that follow.
+
+        An error that ``train`` or ``on_finish`` raises goes to ``on_error``.
         """
         place, job = taken
         further: list[Job] = []

@@ -36,19 +36,20 @@ def run(
     """Returns the trained networks, in the order of ``jobs``, and what the run took.
 
     A network's result depends on its job alone: not on its lane, its place in the
-    queue, the other jobs or the number of devices. Bit by bit so for one number of
-    lanes on one kind of device; another number of lanes, and ``shrink``, sum in another
-    order, which changes the weights by some 1e-7 of their size a step.
+    queue, the other jobs or the number of devices. For one number of lanes on one kind
+    of device it is the same bit for bit. With another number of lanes, or with
+    ``shrink``, sums are taken in another order: this changes the weights by about 1e-7
+    of their size a step.
 
     Args:
       training: from ``make_training``, the same for all jobs.
-      jobs: a sequence is worked off longest job first, by a guess from its examples
-        and kept weights; anything else is taken lazily and in order, so a generator
-        may make each job (score, mask) when a lane is free for it.
-      on_finish: called with each job and its result, in the thread that trained it;
+      jobs: of a sequence, the longest job comes first, by a guess from its examples and
+        kept weights. Any other iterable is read lazily and in order, so a generator may
+        make each job (score, mask) when a lane is free for it.
+      on_finish: called with each job and its result, in the thread that trained it. It
         may return further jobs, which go to the front of the queue in their order.
-      on_error: called with a job that raised, in training or in ``on_finish``; the
-        others go on. ``None``: the first error ends the run and is raised.
+      on_error: called with a job that raised, in training or in ``on_finish``, and the
+        error; the run goes on. ``None``: the first error ends the run and is raised.
       lanes: networks trained at once on each device. ``None``: one on a CPU; else what
         ``MEMORY_SHARE`` of its memory holds, up to ``MOST_LANES`` and its share of the
         jobs. Halved, with a warning, when a device runs out of memory.
@@ -65,13 +66,13 @@ def run(
       progress: whether to show a bar with networks done, rate and time left.
 
     Returns:
-      The results of ``jobs`` in their order, as host arrays, and ``Stats``. Those of
-      further jobs went to ``on_finish``; a job that ended in ``on_error`` is left out;
-      without ``collect`` the list is empty.
+      The results of ``jobs`` in their order, as host arrays, and ``Stats``. The list
+      leaves out further jobs, whose results went to ``on_finish``, and jobs that ended
+      in ``on_error``. Without ``collect`` it is empty.
 
     Raises:
       ValueError: ``lanes`` below 1; a job whose data leaves differ in leading size, or
-        whose mask does not fit (names the path), unless ``on_error`` takes it.
+        whose mask does not fit (names the path), if there is no ``on_error``.
 
     >>> from nfp_jax.training import make_training
     >>> import jax.numpy as jnp, optax
@@ -89,8 +90,9 @@ def run(
     devices = list(jax.local_devices() if devices is None else devices)
     known = len(jobs) if isinstance(jobs, Sequence) else total
     most = lanes or most_lanes(devices[0], known, len(devices))
-    many = "one lane" if most == 1 else f"up to {most} lanes"
-    _LOG.info("%s on each of %d devices (%s)", many, len(devices), devices[0].platform)
+    number = "one lane" if most == 1 else f"up to {most} lanes"
+    platform = devices[0].platform
+    _LOG.info("%s on each of %d devices (%s)", number, len(devices), platform)
     start = time.perf_counter()
     bar = tqdm(
         total=total,
@@ -108,19 +110,17 @@ def run(
             if most == 1:
                 worker = OneLane(training, device, inputs, shrink)
             else:
-                worker = ManyLanes(
-                    training, device, inputs, shrink, most, lanes is None
-                )
-            threads.append(
-                threading.Thread(target=_work, args=(queue, worker), daemon=True)
-            )
-            threads[-1].start()
+                fit = lanes is None
+                worker = ManyLanes(training, device, inputs, shrink, most, fit)
+            thread = threading.Thread(target=_work, args=(queue, worker), daemon=True)
+            threads.append(thread)
+            thread.start()
         try:
             queue.wait()
         except BaseException:  # an interrupt: the networks under way are abandoned
             queue.stop()
             raise
-        # Their programs are freed as they end, which must not meet the process's end.
+        # A thread frees its programs as it ends. That must be before the process ends.
         for thread in threads:
             thread.join()
     if queue.error is not None:
@@ -134,7 +134,7 @@ def run(
 
 
 def _work(queue: Queue, worker: OneLane | ManyLanes) -> None:
-    """Trains job after job on one device; an error ends the run."""
+    """Trains jobs on one device until there are none; an error ends the run."""
     try:
         worker.work(queue)
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""When a training ends: rules that look at the progress after every epoch."""
+"""Rules that end a training; each looks at the progress after every epoch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,12 +8,17 @@ import jax.numpy as jnp
 
 
 class Progress(NamedTuple):
-    """What a stopping rule sees at the end of an epoch; scalars.
+    """What a stopping rule sees at the end of an epoch; all are scalars.
 
-    ``epoch`` counts from 1, ``step`` the optimizer steps so far; ``still`` is the
-    number of consecutive epochs over which the train accuracy has not changed;
-    ``previous_loss`` is infinite at first. ``half_loss`` and ``half_accuracy`` are
-    those at the end of epoch ``epoch // 2``, NaN at epoch 1.
+    Attributes:
+      epoch: counted from 1.
+      loss: train loss.
+      previous_loss: train loss an epoch before, infinite at epoch 1.
+      accuracy: train accuracy.
+      still: number of consecutive epochs over which the accuracy has not changed.
+      half_loss: train loss at the end of epoch ``epoch // 2``, NaN at epoch 1.
+      half_accuracy: train accuracy at the end of epoch ``epoch // 2``, NaN at epoch 1.
+      step: number of optimizer steps so far.
     """
 
     epoch: jax.Array
@@ -39,20 +44,20 @@ def stop_when_settled(
 ) -> StopFn:
     """Stops when ``share`` of the labels is fitted, or once doubling changes little.
 
-    The second is looked at when the number of epochs is ``2T`` with ``T = first``,
-    ``2 * first``, ``4 * first``, …: the training has settled if from T to 2T the
+    Doubling is looked at when the number of epochs is ``2T``, with ``T = first``,
+    ``2 * first``, ``4 * first``, …. The training has settled if from T to 2T the
     accuracy rose by less than ``rise`` and the loss fell by less than the fraction
-    ``fall`` of its value at T. The rule of all claims of this project. Rules that look
-    at a few epochs stop sparse networks while they still climb, and so measure how fast
-    a network memorizes where how much was asked.
+    ``fall`` of its value at T. All claims of this project use this rule.
+    Rules that look at a few epochs stop sparse networks while these still improve. So
+    they measure how fast a network memorizes, and not how much.
 
     Args:
-      share: of the labels fitted, in (0, 1]; 1: all of them.
+      share: share of the labels to fit, in (0, 1]; 1: all of them.
       first: the first T, in epochs, at least 1.
       rise: share of the labels, in (0, 1].
       fall: fraction of the loss, in (0, 1].
-      min_steps: doublings that end before so many optimizer steps are not looked at:
-        with one step an epoch, 100 epochs are few.
+      min_steps: doublings that end before so many optimizer steps do not count, since
+        100 epochs of one step each are little training.
 
     Raises:
       ValueError: an argument out of its range.
@@ -74,7 +79,7 @@ def stop_when_settled(
     def stop(progress: Progress) -> jax.Array:
         epoch, halves = progress.epoch, progress.epoch // first
         doubled = (epoch % first == 0) & (halves >= 2) & (halves & (halves - 1) == 0)
-        # 5 labels of 1,000 are 0.5 % of them, whatever the rounding of two float32.
+        # 1.5e-7: the rounding of two float32, so that 5 labels of 1,000 are 0.5 %.
         rose = progress.accuracy - progress.half_accuracy >= rise - 1.5e-7
         fell = progress.loss <= (1 - fall) * progress.half_loss
         settled = doubled & (progress.step >= min_steps) & ~jnp.asarray(rose | fell)
@@ -86,8 +91,8 @@ def stop_when_settled(
 def stop_when_still(*, patience: int = 3, min_epochs: int = 10) -> StopFn:
     """Stops at train accuracy 1, or when it has not changed for ``patience`` epochs.
 
-    Either one only after ``min_epochs`` epochs. It measures speed: it stops sparse
-    networks while they still climb (``stop_when_settled`` does not).
+    It never stops before epoch ``min_epochs``. It measures speed, since it stops sparse
+    networks while these still improve; ``stop_when_settled`` does not.
 
     >>> stop = stop_when_still(patience=3, min_epochs=10)
     >>> bool(stop(Progress(12, loss=0.7, previous_loss=0.7, accuracy=0.5, still=3)))
@@ -104,7 +109,7 @@ def stop_when_still(*, patience: int = 3, min_epochs: int = 10) -> StopFn:
 def stop_as_paper(*, tolerance: float = 0.01, patience: int = 3) -> StopFn:
     """Stops when the loss changed by less than ``tolerance`` from epoch to epoch.
 
-    Or when the train accuracy has not changed for ``patience`` consecutive epochs.
+    It stops, too, when the train accuracy has not changed for ``patience`` epochs.
 
     >>> stop = stop_as_paper()
     >>> bool(stop(Progress(2, loss=0.69, previous_loss=0.693, accuracy=0.5, still=0)))
@@ -121,9 +126,10 @@ def stop_as_paper(*, tolerance: float = 0.01, patience: int = 3) -> StopFn:
 
 
 def stop_when_fitted(share: float) -> StopFn:
-    """Stops as soon as so many of the labels are predicted, whatever the loss.
+    """Stops as soon as a share of the labels is predicted, whatever the loss.
 
-    What a search for the memorization capacity asks; others end by their budget.
+    A search for the memorization capacity asks for this. A network that does not get
+    there ends with its budget.
 
     >>> stop = stop_when_fitted(0.99)
     >>> bool(stop(Progress(1, loss=0.1, previous_loss=0.2, accuracy=0.99, still=0)))
@@ -131,8 +137,8 @@ def stop_when_fitted(share: float) -> StopFn:
     """
 
     def stop(progress: Progress) -> jax.Array:
-        # 1.5e-7: the rounding of two float32, the share and the mean. Were it more, a
-        # label too few would do where share * n is just above an integer.
+        # 1.5e-7: the rounding of two float32, the share and the mean. With more, one
+        # label too few would be enough where share * n is just above an integer.
         return jnp.asarray(progress.accuracy >= share - 1.5e-7)
 
     return stop
