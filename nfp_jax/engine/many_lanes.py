@@ -168,10 +168,10 @@ class ManyLanes:
         with queue.lock:
             queue.useful += steps_taken(self.training, job, result)
         queue.finish(
-            ended.lane.taken,
-            lambda: as_asked(
-                self.training, ended.lane.taken[1], result, ended.lane.expand
-            )._replace(seconds=ended.seconds),
+            taken,
+            lambda: as_asked(self.training, taken[1], result, expand)._replace(
+                seconds=ended.seconds
+            ),
         )
 
     def look_for(self, queue: Queue, shape: Any, wanted: int, *, wait: bool) -> None:
