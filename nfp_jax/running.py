@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import gc
 import importlib.metadata
 import os
 import platform
@@ -153,9 +152,8 @@ def _run_parts(
     together: Collection, place: Place, progress: bool, on_end: OnEnd | None
 ) -> Run:
     """Runs the parts one after the other; makes the page where all rows are there."""
-    import jax
-
     from nfp_jax import collection, data
+    from nfp_jax.engine import programs
 
     parts: dict[str, Run] = {}
     refused: dict[str, str] = {}
@@ -167,10 +165,7 @@ def _run_parts(
             outcome, refused[name] = error, str(error)
         if on_end:
             on_end(name, outcome)
-        # The next part needs none of its programs, and of some thousands the system can
-        # map no more.
-        jax.clear_caches()
-        gc.collect()  # what cycles hold, too
+        programs.free()  # the next part needs none of them
     directories = {name: one.directory for name, one in parts.items()}
     missing = sum(one.missing for one in parts.values())
     directory, page = Path(together.out), None

@@ -1,6 +1,5 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import hypothesis
 import jax
 import pytest
 
+from nfp_jax.engine import programs
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
@@ -26,16 +27,11 @@ hypothesis.settings.load_profile("seeded")
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_that_fit():
-    """Frees compiled programs before they are too many.
-
-    Each takes some memory maps, of which Linux gives a process 65,530; with none left,
-    LLVM ends the process.
-    """
+    """Frees compiled programs before their memory maps are too many."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
-        jax.clear_caches()
-        gc.collect()  # what cycles hold, too
+        programs.free()
 
 
 @pytest.fixture(scope="module")
