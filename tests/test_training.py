@@ -35,15 +35,20 @@ def make(optimizer=None, **options):
     )
 
 
+ADAM = make()  # one for all that want no other: it is compiled once
+
+
+@jax.jit
+@jax.grad
+def gradient_of(params, mask, batch):
+    return LOSS(masks.apply_mask(params, mask), batch)
+
+
 def by_hand(optimizer, epochs, batch_size=8, mask=MASK, steps=None):
     """The same training as a plain loop: a mask in the forward pass, slices of an
     explicit permutation, the last smaller batch by its own mean."""
     params = masks.apply_mask(PARAMS, mask)
     state, done = optimizer.init(params), 0
-
-    def loss(params, batch):
-        return LOSS(masks.apply_mask(params, mask), batch)
-
     for epoch in range(epochs):
         bits = jax.random.bits(jax.random.fold_in(KEY, epoch), (N,), jnp.uint32)
         order = np.argsort(bits, kind="stable")
@@ -51,7 +56,7 @@ def by_hand(optimizer, epochs, batch_size=8, mask=MASK, steps=None):
             if done == steps:
                 return params
             index = order[start : start + batch_size]
-            gradient = jax.grad(loss)(params, (DATA[0][index], DATA[1][index]))
+            gradient = gradient_of(params, mask, (DATA[0][index], DATA[1][index]))
             updates, state = optimizer.update(gradient, state, params)
             params = masks.apply_mask(optax.apply_updates(params, updates), mask)
             done += 1
@@ -102,7 +107,7 @@ def test_pruned_weights_do_not_count_in_the_norm_that_clips():
 
 
 def test_metrics_are_those_of_the_network_at_the_end_of_each_epoch():
-    result = train(make(), PARAMS, MASK, DATA, KEY)
+    result = train(ADAM, PARAMS, MASK, DATA, KEY)
     for epoch in range(3):
         params = by_hand(optax.adam(0.01), epoch + 1)
         logits = MODEL.apply(params, X)
@@ -118,19 +123,19 @@ def test_metrics_are_those_of_the_network_at_the_end_of_each_epoch():
 @pytest.mark.parametrize("steps", [0, 1, 3, 4, 7])
 def test_the_weights_of_a_step_are_those_on_the_way(steps):
     """3 steps an epoch, the third on the smaller batch."""
-    early = train(make(), PARAMS, MASK, DATA, KEY, steps=steps)
+    early = train(ADAM, PARAMS, MASK, DATA, KEY, steps=steps)
     assert_close(early.params, by_hand(optax.adam(0.01), 3, steps=steps))
 
 
 def test_the_outcome_depends_on_the_arguments_alone():
-    twice = [train(make(), PARAMS, MASK, DATA, KEY) for _ in range(2)]
+    twice = [train(own, PARAMS, MASK, DATA, KEY) for own in (ADAM, make())]
     jax.tree.map(np.testing.assert_array_equal, twice[0].params, twice[1].params)
-    other = train(make(), PARAMS, MASK, DATA, jax.random.key(4))
+    other = train(ADAM, PARAMS, MASK, DATA, jax.random.key(4))
     assert not np.array_equal(twice[0].history["loss"], other.history["loss"])
 
 
 def test_vmap_over_masks_and_keys_equals_a_loop():
-    own = make()
+    own = ADAM
     keys = jax.random.split(KEY, 2)
     other = masks.top_k(scores.random()(PARAMS, key=KEY), 30)
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), MASK, other)
@@ -165,70 +170,13 @@ def test_a_loss_that_is_not_finite_ends_the_training_as_diverged():
     assert not np.isfinite(result.metrics["loss"])
 
 
-def scripted(accuracies, losses, stop, max_epochs=20):
-    """How many epochs a training runs whose metrics are given; and how it ended."""
-    accuracies, losses = jnp.array(accuracies), jnp.array(losses)
-
-    def loss(params, batch):
-        return jnp.sum(params) * 0.0 + 0.0 * jnp.sum(batch)
-
-    def metrics(params, data):
-        # The one weight counts the epochs: sgd of rate 1 on gradient -1.
-        epoch = jnp.round(params[0, 0]).astype(int) - 1
-        return {"loss": losses[epoch], "accuracy": accuracies[epoch]}
-
-    count = optax.stateless(lambda updates, params: jax.tree.map(jnp.ones_like, params))
-    own = make_training(
-        loss, count, metrics_fn=metrics, batch_size=4, max_epochs=max_epochs, stop=stop
-    )
-    one = jnp.zeros((1, 1))
-    result = train(own, one, one == 0, jnp.zeros((4, 1)), KEY)
-    return int(result.epochs), bool(result.converged)
-
-
-FALLING = [5.0 - 0.1 * i for i in range(20)]
-
-
-def test_still_stops_after_three_epochs_without_change_but_not_before_ten():
-    rising = [0.05 * i for i in range(12)] + [0.6] * 8
-    stop = training.stop_when_still()
-    # Epoch 13 repeats nothing yet (0.55 -> 0.6); 14, 15, 16 do.
-    assert scripted(rising, FALLING, stop) == (16, True)
-    assert scripted([0.5] * 20, FALLING, stop) == (10, True)
-
-
-def test_still_stops_at_accuracy_one_but_not_before_ten():
-    rising = [0.05 * i for i in range(11)] + [1.0] * 9
-    assert scripted(rising, FALLING, training.stop_when_still()) == (12, True)
-    ones = [0.5] * 2 + [1.0] * 18
-    assert scripted(ones, FALLING, training.stop_when_still()) == (10, True)
-
-
-def test_a_budget_that_runs_out_is_not_convergence():
-    rising = [0.04 * i for i in range(20)]
-    assert scripted(rising, FALLING, training.stop_when_still()) == (20, False)
-
-
-@pytest.mark.parametrize(
-    ("converged", "diverged", "expected"),
-    [(False, False, True), (True, False, False), (False, True, False)],
-)
-def test_out_of_budget_is_neither_converged_nor_diverged(converged, diverged, expected):
-    flags = np.bool_(converged), np.bool_(diverged)
-    assert training.TrainResult(None, {}, {}, 1, *flags).out_of_budget == expected
-
-
-# Settled under doubling
-
-EPOCHS = 26
-
-
 @functools.lru_cache
-def of_scripts(stop, each):
+def of_scripts(stop, each, epochs):
     """A training of ``each`` steps an epoch whose data hold the metrics of its epochs:
-    ``[each, EPOCHS]`` of losses and of accuracies, the same for every example."""
+    ``[each, epochs]`` of losses and of accuracies, the same for every example."""
 
     def metrics(params, data):
+        # The one weight counts the steps.
         epoch = jnp.round(params[0, 0] / each).astype(int) - 1
         return {
             name: jnp.mean(jnp.take(values, epoch, axis=1))
@@ -240,7 +188,7 @@ def of_scripts(stop, each):
         optax.stateless(lambda updates, params: jax.tree.map(jnp.ones_like, params)),
         metrics_fn=metrics,
         batch_size=1,
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         stop=stop,
     )
 
@@ -255,11 +203,48 @@ def script(losses, accuracies, each):
     )
 
 
-def end_of(losses, accuracies, stop, each):
+def end_of(losses, accuracies, stop, each=1):
     """How many epochs the training of a script runs, and whether it converged."""
     data = script(losses, accuracies, each)
-    result = train(of_scripts(stop, each), ZERO, ZERO == 0, data, KEY)
+    result = train(of_scripts(stop, each, len(losses)), ZERO, ZERO == 0, data, KEY)
     return int(result.epochs), bool(result.converged)
+
+
+STILL = training.stop_when_still()  # once, and so is the program
+FALLING = [5.0 - 0.1 * i for i in range(20)]
+
+
+def test_still_stops_after_three_epochs_without_change_but_not_before_ten():
+    rising = [0.05 * i for i in range(12)] + [0.6] * 8
+    # Epoch 13 repeats nothing yet (0.55 -> 0.6); 14, 15, 16 do.
+    assert end_of(FALLING, rising, STILL) == (16, True)
+    assert end_of(FALLING, [0.5] * 20, STILL) == (10, True)
+
+
+def test_still_stops_at_accuracy_one_but_not_before_ten():
+    rising = [0.05 * i for i in range(11)] + [1.0] * 9
+    assert end_of(FALLING, rising, STILL) == (12, True)
+    ones = [0.5] * 2 + [1.0] * 18
+    assert end_of(FALLING, ones, STILL) == (10, True)
+
+
+def test_a_budget_that_runs_out_is_not_convergence():
+    rising = [0.04 * i for i in range(20)]
+    assert end_of(FALLING, rising, STILL) == (20, False)
+
+
+@pytest.mark.parametrize(
+    ("converged", "diverged", "expected"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
+def test_out_of_budget_is_neither_converged_nor_diverged(converged, diverged, expected):
+    flags = np.bool_(converged), np.bool_(diverged)
+    assert training.TrainResult(None, {}, {}, 1, *flags).out_of_budget == expected
+
+
+# Settled under doubling
+
+EPOCHS = 26
 
 
 def settled_by_hand(losses, accuracies, each, *, share, first, rise, fall, min_steps):
@@ -310,16 +295,16 @@ def test_settled_ends_at_every_doubling_and_nowhere_else():
     """A rise in each octave but the last: 3, 6, 12 are passed, at 24 it has settled."""
     settled = training.stop_when_settled(first=3, min_steps=0)
     rising = [0.1] * 4 + [0.2] * 4 + [0.3] * 18
-    assert end_of([1.0] * EPOCHS, rising, settled, 1) == (24, True)
+    assert end_of([1.0] * EPOCHS, rising, settled) == (24, True)
     falling = [4.0] * 3 + [2.0] * 6 + [1.0] * 17
-    assert end_of(falling, [0.5] * EPOCHS, settled, 1) == (24, True)
-    assert end_of([1.0] * EPOCHS, [0.5] * EPOCHS, settled, 1) == (6, True)
+    assert end_of(falling, [0.5] * EPOCHS, settled) == (24, True)
+    assert end_of([1.0] * EPOCHS, [0.5] * EPOCHS, settled) == (6, True)
 
 
 def test_settled_ends_at_accuracy_one_however_early():
     fitted = [0.5, 0.5, 1.0] + [0.5] * 23
     stop = training.stop_when_settled()
-    assert end_of([1.0] * EPOCHS, fitted, stop, 1) == (3, True)
+    assert end_of([1.0] * EPOCHS, fitted, stop) == (3, True)
 
 
 def test_settled_is_not_looked_at_before_so_many_steps():
@@ -353,8 +338,8 @@ def test_settled_wants_a_rise_below_half_a_percent_and_a_fall_below_five():
 
 def test_settled_is_the_rule_unless_another_is_given():
     """One step an epoch: 1000 steps end before the doubling at 1600 epochs."""
-    flat = [0.5] * 1700, [1.0] * 1700
-    assert scripted(*flat, None, max_epochs=1700) == (1600, True)
+    flat = [1.0] * 1700, [0.5] * 1700
+    assert end_of(*flat, None) == (1600, True)
 
 
 @pytest.mark.parametrize("each", [1, 2])
@@ -380,7 +365,8 @@ def test_settled_under_vmap_and_in_lanes_is_settled_one_by_one():
         script([8.0] * EPOCHS, 0.125 + np.minimum(range(EPOCHS), climbs) / 32, 2)
         for climbs in (0, 9, 3, 1, 25, 0, 5)
     ]
-    own = of_scripts(training.stop_when_settled(first=2, rise=1 / 32, min_steps=0), 2)
+    stop = training.stop_when_settled(first=2, rise=1 / 32, min_steps=0)
+    own = of_scripts(stop, 2, EPOCHS)
     alone = [train(own, ZERO, ZERO == 0, data, KEY) for data in histories]
     ends = [int(result.epochs) for result in alone]
     assert ends == [4, 26, 8, 4, 26, 4, 16]
@@ -418,9 +404,9 @@ def test_settled_refuses_what_makes_no_sense(arguments, message):
 def test_fitted_stops_at_the_first_epoch_with_the_share_whatever_else():
     rising = [0.5, 0.5, 0.5, 0.5, 0.98, 0.99, 1.0] + [1.0] * 13
     stop = training.stop_when_fitted(0.99)
-    assert scripted(rising, FALLING, stop) == (6, True)
-    assert scripted([0.98] * 20, FALLING, stop) == (20, False)
-    assert scripted([1.0] * 20, FALLING, stop) == (1, True)
+    assert end_of(FALLING, rising, stop) == (6, True)
+    assert end_of(FALLING, [0.98] * 20, stop) == (20, False)
+    assert end_of(FALLING, [1.0] * 20, stop) == (1, True)
 
 
 def stops_at(count, n, share):
@@ -460,9 +446,10 @@ def test_a_training_that_converges_in_the_last_step_of_its_budget_has_converged(
 def test_the_papers_rule_stops_when_the_loss_stands_or_the_accuracy_does():
     rising = [0.04 * i for i in range(20)]
     losses = [3.0, 2.0, 1.5, 1.495] + [1.0] * 16
-    assert scripted(rising, losses, training.stop_as_paper()) == (4, True)
+    stop = training.stop_as_paper()
+    assert end_of(losses, rising, stop) == (4, True)
     still = [0.1, 0.2, 0.2, 0.2, 0.2] + [0.3] * 15
-    assert scripted(still, FALLING, training.stop_as_paper()) == (5, True)
+    assert end_of(FALLING, still, stop) == (5, True)
 
 
 def test_the_papers_rule_does_not_stop_at_the_first_epoch():
@@ -514,7 +501,7 @@ def test_padding_changes_nothing():
 
 
 def test_metrics_in_chunks_are_those_of_the_whole():
-    whole = train(make(), PARAMS, MASK, DATA, KEY)
+    whole = train(ADAM, PARAMS, MASK, DATA, KEY)
     for chunk in (3, 5, 20):
         own = make(evaluate_at_once=chunk)
         assert_close(train(own, PARAMS, MASK, DATA, KEY).history, whole.history, 1e-6)
@@ -575,10 +562,10 @@ def test_refusals_name_what_is_wrong():
         own = make_training(vector, optax.sgd(0.1), metrics_fn=METRICS)
         train(own, PARAMS, MASK, DATA, KEY)
     with pytest.raises(ValueError, match=r"leading sizes .*'0': .*20.*'1': .*19"):
-        train(make(), PARAMS, MASK, (X, DATA[1][:19]), KEY)
+        train(ADAM, PARAMS, MASK, (X, DATA[1][:19]), KEY)
     with pytest.raises(ValueError, match="expected loss and accuracy"):
         own = make_training(LOSS, optax.sgd(0.1), metrics_fn=lambda p, d: {"loss": 0.0})
         train(own, PARAMS, MASK, DATA, KEY)
     with pytest.raises(ValueError, match="mask has no leaf 'params/Dense_1/kernel'"):
         broken = {"params": {**MASK["params"], "Dense_1": {"bias": jnp.ones(3, bool)}}}
-        train(make(), PARAMS, broken, DATA, KEY)
+        train(ADAM, PARAMS, broken, DATA, KEY)
