@@ -1,9 +1,14 @@
-"""The launcher as its users run it: a process, its output and its exit code."""
+"""The launcher as its users run it: its flags, its output and its exit code.
 
+In this process, but for what only a process of its own can show.
+"""
+
+import contextlib
 import gzip
+import importlib.util
 import io
 import json
-import os
+import logging
 import re
 import signal
 import struct
@@ -15,25 +20,71 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
+from nfp_jax import experiments
 from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
 
 ROOT = Path(__file__).parent.parent
-# Launching is what is tested: programs are compiled in three quarters of the time.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+pytestmark = [
+    pytest.mark.usefixtures("one_device"),
+    # Of ml_collections, where it loads a configuration file.
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+]
 
 
-def launch(*arguments, **environment):
+def launch_process(*arguments):
+    """A process that runs launch.py: its exit code, and what it printed."""
     return subprocess.run(
         [sys.executable, "launch.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, **QUICK, **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
+
+
+@pytest.fixture(scope="session")
+def launcher():
+    """launch.py as a module: once, since it defines flags for the whole process."""
+    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def launch(launcher, monkeypatch):
+    """What `launch_process` does, without a process; leaves this one as it was."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            flagsaver.flagsaver(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                code = launcher._run()
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(
+            sys.argv, code or 0, out.getvalue(), err.getvalue()
+        )
+
+    loggers = [logging.getLogger(), logging.getLogger("jax")]
+    before = [(x, x.level, list(x.handlers)) for x in loggers]
+    terminate = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(ROOT)
+    yield call
+    signal.signal(signal.SIGTERM, terminate)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def the_run(out):
@@ -88,9 +139,9 @@ def check(done, out, rows, *, test_set):
     assert "Train accuracy" in done.stdout and "magnitude_trained" in done.stdout
 
 
-def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path):
+def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path, launch):
     arguments = ("--config=configs/gaussian.py:smoke", f"--config.out={tmp_path}")
-    first = launch(*arguments)
+    first = launch_process(*arguments)
     check(first, tmp_path, 15, test_set=False)
     shards = {path: path.read_bytes() for path in the_run(tmp_path).glob("rows/*")}
     again = launch(*arguments)
@@ -109,12 +160,12 @@ def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path):
     assert runs[0]["versions"]["jax"] and runs[0]["compile_seconds"] > 0
 
 
-def test_smoke_of_digits(tmp_path):
+def test_smoke_of_digits(tmp_path, launch):
     done = launch("--config=configs/digits_noisy.py:smoke", f"--config.out={tmp_path}")
     check(done, tmp_path, 15, test_set=True)
 
 
-def test_smoke_of_fashion_mnist(tmp_path, fashion):
+def test_smoke_of_fashion_mnist(tmp_path, launch, fashion):
     done = launch(
         "--config=configs/fashion_mnist_noisy.py:smoke",
         f"--config.out={tmp_path / 'out'}",
@@ -123,7 +174,7 @@ def test_smoke_of_fashion_mnist(tmp_path, fashion):
     check(done, tmp_path / "out", 15, test_set=True)
 
 
-def test_smoke_of_cifar(tmp_path, cifar):
+def test_smoke_of_cifar(tmp_path, launch, cifar):
     done = launch(
         "--config=configs/cifar_noisy.py:smoke",
         f"--config.out={tmp_path / 'out'}",
@@ -170,15 +221,17 @@ PARTS = "--config=configs/paper.py:smoke"
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    done = launch(*arguments, *([f"--config.out={tmp_path}"] if arguments else []))
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, launch, arguments, message):
+    as_users_do = launch if arguments else launch_process
+    out = [f"--config.out={tmp_path}"] if arguments else []
+    done = as_users_do(*arguments, *out)
     assert done.returncode == 2
     (line,) = [text for text in done.stderr.splitlines() if text.strip()]
     assert line.startswith("error: ") and message in line
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
-def test_a_results_directory_that_cannot_be_written_is_one_line(tmp_path):
+def test_a_results_directory_that_cannot_be_written_is_one_line(tmp_path, launch):
     (tmp_path / "file").write_text("in the way")
     done = launch(SMOKE, f"--config.out={tmp_path / 'file'}")
     assert done.returncode == 2
@@ -186,7 +239,7 @@ def test_a_results_directory_that_cannot_be_written_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_no_data_and_no_download_is_one_line_with_what_to_do(tmp_path):
+def test_no_data_and_no_download_is_one_line_with_what_to_do(tmp_path, launch):
     done = launch(
         "--config=configs/cifar_noisy.py:smoke",
         f"--config.out={tmp_path / 'out'}",
@@ -199,7 +252,7 @@ def test_no_data_and_no_download_is_one_line_with_what_to_do(tmp_path):
     )
 
 
-def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path):
+def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path, launch):
     done = launch(
         SMOKE,
         f"--config.out={tmp_path}",
@@ -216,7 +269,7 @@ def test_a_cell_that_fails_is_reported_and_the_exit_code_is_1(tmp_path):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
-    tmp_path, signal_number
+    tmp_path, launch, signal_number
 ):
     arguments = (
         SMOKE,
@@ -230,7 +283,6 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
     process = subprocess.Popen(
         [sys.executable, "launch.py", *arguments, "--config.grid.n=(10, 50000)"],
         cwd=ROOT,
-        env={**os.environ, **QUICK},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -278,7 +330,9 @@ def get_config():
 """
 
 
-def test_several_experiments_have_rows_of_their_own_and_a_page_together(tmp_path):
+def test_several_experiments_have_rows_of_their_own_and_a_page_together(
+    tmp_path, launch
+):
     (tmp_path / "tiny.py").write_text(TINY)
     out = tmp_path / "out"
     arguments = (f"--config={tmp_path / 'tiny.py'}", f"--config.out={out}")
@@ -344,12 +398,14 @@ def test_several_experiments_have_rows_of_their_own_and_a_page_together(tmp_path
 
 
 OWN = """
+from pathlib import Path
+
 import jax
 
 import nfp_jax as nfp
 from nfp_jax import experiments
 
-exec(open("configs/gaussian.py").read())  # the fields and presets of that one
+exec(Path("configs/gaussian.py").read_text())  # the fields and presets of that one
 
 
 def fisher(loss_fn):
@@ -374,7 +430,8 @@ def get_config(preset=""):
 """
 
 
-def test_a_configuration_may_bring_a_pruner_of_its_own(tmp_path):
+def test_a_configuration_may_bring_a_pruner_of_its_own(tmp_path, launch, monkeypatch):
+    monkeypatch.setitem(experiments.PRUNERS, "fisher", None)  # gone afterwards
     (tmp_path / "own.py").write_text(OWN)
     done = launch(
         f"--config={tmp_path / 'own.py'}:smoke", f"--config.out={tmp_path}/out"
