@@ -65,6 +65,19 @@ def as_examples(data: Data) -> Examples:
     return Examples(data, index, None)
 
 
+def is_same(data: Data, other: Data) -> bool:
+    """Returns whether two data sets are made of the same arrays, not equal ones alone.
+
+    >>> x = np.zeros((3, 2))
+    >>> is_same(Examples(x, None, None), Examples(x, None, None))
+    True
+    """
+    leaves, kind = jax.tree.flatten(data)
+    others, other_kind = jax.tree.flatten(other)
+    same = (a is b for a, b in zip(leaves, others, strict=False))
+    return bool(kind == other_kind) and all(same)
+
+
 def padded_size(n: int, batch_size: int) -> int:
     """Returns the size that ``n`` examples are padded to: one of four an octave.
 

@@ -20,7 +20,7 @@ class Job(NamedTuple):
       params: initial weights.
       mask: bool pytree like ``params``.
       data: ``Examples``, or a pytree of arrays with a common leading axis of examples.
-        Jobs that share one object share its copy on each device.
+        Jobs of the same arrays, one after the other, share a copy on the device.
       key: decides the order of batches.
       steps: ``None`` to train to convergence, else the number of optimizer steps.
       tag: whatever the caller knows the job by; never looked at.

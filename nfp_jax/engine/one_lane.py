@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from nfp_jax.engine.examples import pad
+from nfp_jax.engine.examples import is_same, pad
 from nfp_jax.engine.jobs import Job, ShrinkJob, as_asked, limit_of, shrunk_job
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
@@ -36,7 +36,7 @@ class OneLane:
         """The trained network."""
         asked = job
         job, expand = shrunk_job(self.shrink, asked)
-        if self.placed[0] is not job.data:
+        if not is_same(self.placed[0], job.data):
             data = pad(job.data, self.training.batch_size, inputs=self.inputs)
             self.placed = (job.data, jax.device_put(data, self.device))
         params, mask, key = jax.device_put((job.params, job.mask, job.key), self.device)
