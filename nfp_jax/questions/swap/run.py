@@ -33,7 +33,8 @@ from nfp_jax.lab.draws import (
 from nfp_jax.lab.jobs import AddRow, Failure, Row
 from nfp_jax.lab.kept import keep_network, kept_networks
 from nfp_jax.lab.masking import make_mask
-from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, set_up
+from nfp_jax.lab.names import cards_of
+from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
 from nfp_jax.lab.training import last_job, train_all
 from nfp_jax.lab.trajectories import count_trainings, dense_job
 from nfp_jax.results import Results, row_key
@@ -65,13 +66,13 @@ def run(
       SpecError: a pruner that moves masks during training: such a mask has no training
         of its own labels that another could be swapped for.
     """
-    setup = set_up(spec, todo, engine=engine)
-    for cell in todo:
-        if is_moving(setup, cell):
+    for pruner in cards_of(spec).values():  # of the whole grid: nothing is trained
+        if pruner.when == "during":
             raise SpecError(
-                f"grid.pruner has {cell['pruner']!r}, expected masks that stay during "
+                f"grid.pruner has {pruner.name!r}, expected masks that stay during "
                 "training for question 'swap'"
             )
+    setup = set_up(spec, todo, engine=engine)
     work = Swap(setup, add_row, store)
     stats = train_all(setup, work.jobs(), work.networks(), progress=progress)
     return setup.failures.kept, stats
