@@ -23,8 +23,9 @@ from ml_collections import config_flags
 
 from nfp_jax import ensemble, results
 from nfp_jax.cluster import Place, UnreachableError, find_place
+from nfp_jax.fields import SpecError
 from nfp_jax.running import Run, as_spec, run
-from nfp_jax.spec import SpecError, check_field
+from nfp_jax.spec import check_field
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from jax._src.distributed import global_state  # known before a backend is started
 
-from nfp_jax.spec import SpecError
+from nfp_jax.fields import SpecError
 
 # Seconds. When JAX's time limits pass, they abort the process; ours do not.
 FOREVER = 10**7

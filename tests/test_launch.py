@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from nfp_jax import experiments
 from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
 
@@ -398,14 +397,21 @@ def test_several_experiments_have_rows_of_their_own_and_a_page_together(
 
 
 OWN = """
-from pathlib import Path
+exec(open("configs/gaussian.py").read())  # the fields and presets of that one
 
+gaussian_config = get_config
+
+
+def get_config(preset=""):
+    config = gaussian_config(preset)
+    config.name = "fisher"
+    config.pruners.fisher = {"rounds": 2}
+    return config
+"""
+FISHER = """
 import jax
 
-import nfp_jax as nfp
-from nfp_jax import experiments
-
-exec(Path("configs/gaussian.py").read_text())  # the fields and presets of that one
+from nfp_jax.pruning import Pruner, by_score
 
 
 def fisher(loss_fn):
@@ -416,27 +422,26 @@ def fisher(loss_fn):
     return score
 
 
-experiments.PRUNERS["fisher"] = lambda net: fisher(
-    nfp.classification_loss(net.apply_fn)
+CARD = Pruner(
+    "fisher",
+    label="Fisher",
+    sees="labels",
+    build=lambda net, *, rounds=1: by_score(fisher(net.loss_fn), rounds=rounds),
 )
-gaussian_config = get_config
-
-
-def get_config(preset=""):
-    config = gaussian_config(preset)
-    config.name = "fisher"
-    config.grid.pruner = ("fisher",)
-    return config
 """
 
 
-def test_a_configuration_may_bring_a_pruner_of_its_own(tmp_path, launch, monkeypatch):
-    monkeypatch.setitem(experiments.PRUNERS, "fisher", None)  # gone afterwards
+def test_a_configuration_may_bring_a_pruner_of_its_own(tmp_path, launch):
     (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "fisher.py").write_text(FISHER)
     done = launch(
-        f"--config={tmp_path / 'own.py'}:smoke", f"--config.out={tmp_path}/out"
+        f"--config={tmp_path / 'own.py'}:smoke",
+        f"--config.out={tmp_path}/out",
+        f"--config.grid.pruner=('{tmp_path / 'fisher.py'}',)",
+        "--config.pruners.fisher.rounds=3",
     )
     assert done.returncode == 0, done.stderr
     found = read_rows(the_run(tmp_path / "out"))
     assert set(found["pruner"]) == {"fisher"} and len(found) == 2
+    assert set(found["settings"]) == {'{"rounds": 3}'}
     assert found["kept"].tolist() == [1344, 269]

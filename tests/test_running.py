@@ -5,6 +5,7 @@ import sys
 
 import ml_collections
 import pytest
+from running import pruner_entry
 
 import nfp_jax as nfp
 from nfp_jax import running
@@ -85,16 +86,11 @@ def test_several_experiments_are_one_run_of_their_parts(tmp_path):
 def test_a_cell_that_raises_is_a_failure_and_the_others_are_on_file(
     tmp_path, monkeypatch
 ):
-    from nfp_jax import experiments
+    def broken(params, batch=None, key=None, *, mask=None, prunable=None):
+        raise RuntimeError("no score")
 
-    def broken(net):
-        def score(params, batch=None, key=None, *, mask=None, prunable=None):
-            raise RuntimeError("no score")
-
-        return score
-
-    monkeypatch.setitem(experiments.PRUNERS, "broken", broken)
-    grid = {**config(tmp_path)["grid"], "pruner": ("random", "broken")}
+    entry = pruner_entry(monkeypatch, "broken", broken)
+    grid = {**config(tmp_path)["grid"], "pruner": ("random", entry)}
     outcome = nfp.run(config(tmp_path, grid=grid))
     assert outcome.failed and len(nfp.read(outcome.directory)) == 1
     [failure] = outcome.failures

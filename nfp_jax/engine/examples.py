@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.trees import named_leaves
+from nfp_jax.trees import named_leaves, same_structure
 from nfp_jax.types import Batch
 
 Data = Any
@@ -72,10 +72,10 @@ def is_same(data: Data, other: Data) -> bool:
     >>> is_same(Examples(x, None, None), Examples(x, None, None))
     True
     """
-    leaves, kind = jax.tree.flatten(data)
-    others, other_kind = jax.tree.flatten(other)
-    same = (a is b for a, b in zip(leaves, others, strict=False))
-    return bool(kind == other_kind) and all(same)
+    if not same_structure(data, other):
+        return False
+    pairs = zip(jax.tree.leaves(data), jax.tree.leaves(other), strict=True)
+    return all(a is b for a, b in pairs)
 
 
 def padded_size(n: int, batch_size: int) -> int:
