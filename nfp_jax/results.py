@@ -99,8 +99,9 @@ def read_rows(directory: str | os.PathLike[str]) -> pd.DataFrame:
     """All rows of a run, each once, sorted by `COORDINATES`.
 
     The coordinates come first; the package's own columns are there even if no shard
-    has them. Integers and booleans have pandas' nullable types, so what a shard lacks
-    is null and the rest stays an integer; lists come as NumPy arrays.
+    has them. ``written`` is larger in rows that were written later. Integers and
+    booleans have pandas' nullable types, so what a shard lacks is null and the rest
+    stays an integer; lists come as NumPy arrays.
 
     Raises:
       ResultsError: there is no such directory, or a shard of it is damaged.
@@ -408,10 +409,13 @@ def read_json(path: Path) -> Any:
 def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     if not (directory / "rows").is_dir():
         raise ResultsError(f"{directory} holds no results: it has no folder rows/")
-    tables = [pa.schema(_TYPES).empty_table()]
-    for shard in sorted((directory / "rows").glob("*.parquet")):  # oldest first
+    tables = [pa.schema({**_TYPES, "written": pa.int64()}).empty_table()]
+    shards = sorted((directory / "rows").glob("*.parquet"))  # oldest first
+    for place, shard in enumerate(shards):
         try:
-            tables.append(pq.ParquetFile(shard).read(columns))
+            table = pq.ParquetFile(shard).read(columns)
+            written = pa.array([place] * len(table), pa.int64())
+            tables.append(table.append_column("written", written))
         except (OSError, pa.ArrowException) as error:
             raise ResultsError(f"can't read {shard}: {error}") from error
     try:

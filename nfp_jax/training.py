@@ -3,7 +3,7 @@
 The face of ``engine``'s ``training``, ``stopping``, ``examples`` and ``metrics``.
 """
 
-from nfp_jax.engine.examples import Data, Examples, pad, padded_size
+from nfp_jax.engine.examples import Data, Examples, Padded, pad, padded_size
 from nfp_jax.engine.metrics import (
     Metrics,
     classification_metrics,
@@ -36,6 +36,7 @@ __all__ = [
     "Examples",
     "LossFn",
     "Metrics",
+    "Padded",
     "Progress",
     "StopFn",
     "TrainResult",

@@ -397,7 +397,9 @@ def test_several_experiments_have_rows_of_their_own_and_a_page_together(
 
 
 OWN = """
-exec(open("configs/gaussian.py").read())  # the fields and presets of that one
+from pathlib import Path
+
+exec(Path("configs/gaussian.py").read_text())  # the fields and presets of that one
 
 gaussian_config = get_config
 

@@ -32,6 +32,8 @@ CONFIG = {"model": {"width": 200}, "lr": 1e-3}
 def make_row(**changes):
     return {
         "pruner": "snip",
+        "settings": "",
+        "version": "1",
         "sparsity": 0.9,
         "n": 1000,
         "noise": 1.0,
@@ -44,6 +46,27 @@ def make_row(**changes):
         "train_accuracy": 0.5,
         **changes,
     }
+
+
+OLD = ("label", "sees", "settings", "version")
+
+
+def test_rows_from_before_pruners_had_cards_are_told_of_what_cards_say(results):
+    """Their shards lack the columns; a pruner of the user's is called by its name."""
+    rows = [make_row(pruner=name) for name in ("imp", "dense", "mine")]
+    plain = pd.DataFrame(rows).drop(columns=["settings", "version"])
+    plain.to_parquet(results.directory / "rows" / "0.parquet")
+    read = read_rows(results.directory).set_index("pruner")
+    assert read.loc["imp", list(OLD)].tolist() == ["IMP", "training", "", ""]
+    assert read.loc["dense", list(OLD)].tolist() == ["dense", "", "", ""]
+    assert pd.isna(read.loc["mine", "sees"])
+
+
+def test_rows_say_which_were_written_later(results):
+    for version in ("2", "1"):
+        results.write([make_row(version=version)])
+    read = read_rows(results.directory).set_index("version")
+    assert read.loc["2", "written"] < read.loc["1", "written"]
 
 
 @pytest.fixture

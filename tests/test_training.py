@@ -485,17 +485,21 @@ def test_padding_changes_nothing():
     more = jax.tree.map(
         lambda a: jnp.pad(a, [(0, 11)] + [(0, 0)] * (a.ndim - 1)), short
     )
+
+    def padded(x, y):
+        return training.Padded(
+            training.Examples(x, jnp.arange(20, dtype=jnp.int32), (y,)), np.int32(9)
+        )
+
     results = [
         training.run_training(own, PARAMS, MASK, examples, KEY, training.NO_LIMIT)
-        for examples in (whole, training.Examples(more, np.int32(9)))
+        for examples in (whole, padded(more[0], more[1]))
     ]
     assert_close(results[0].params, results[1].params, 1e-6)
     assert_close(results[0].metrics, results[1].metrics, 1e-6)
     # What stands in the padding is never looked at, not even where it is NaN.
-    bad = more[0].at[9:].set(jnp.nan), more[1]
-    again = training.run_training(
-        own, PARAMS, MASK, training.Examples(bad, np.int32(9)), KEY, training.NO_LIMIT
-    )
+    bad = padded(more[0].at[9:].set(jnp.nan), more[1])
+    again = training.run_training(own, PARAMS, MASK, bad, KEY, training.NO_LIMIT)
     jax.tree.map(np.testing.assert_array_equal, again.params, results[1].params)
     jax.tree.map(np.testing.assert_array_equal, again.metrics, results[1].metrics)
 
@@ -507,14 +511,27 @@ def test_metrics_in_chunks_are_those_of_the_whole():
         assert_close(train(own, PARAMS, MASK, DATA, KEY).history, whole.history, 1e-6)
 
 
-def test_shared_inputs_are_fetched_by_row():
-    rows = jnp.array([3, 1, 4, 15, 9, 2, 6, 5])
-    own = make(batch_size=3)
-    direct = train(own, PARAMS, MASK, (X[rows], DATA[1][rows]), KEY)
-    shared = train(own, PARAMS, MASK, (rows, DATA[1][rows]), KEY, inputs=X)
-    jax.tree.map(np.testing.assert_array_equal, shared, direct)
-    with pytest.raises(ValueError, match="begins with an integer array"):
-        train(own, PARAMS, MASK, on(4), KEY, inputs=X)
+def test_inputs_are_fetched_by_index_shared_or_not():
+    index = jnp.array([3, 1, 4, 15, 9, 2, 6, 5])
+    made = make(batch_size=3)
+    labels = (DATA[1][index],)
+    direct = train(made, PARAMS, MASK, (X[index], labels[0]), KEY)
+    for inputs, shared in ((X, None), (None, X)):
+        examples = training.Examples(inputs, index, labels)
+        found = train(made, PARAMS, MASK, examples, KEY, inputs=shared)
+        jax.tree.map(np.testing.assert_array_equal, found, direct)
+
+
+def test_examples_that_lack_inputs_or_an_index_are_refused():
+    made, index = make(batch_size=3), jnp.arange(8)
+    with pytest.raises(ValueError, match="the examples have no inputs, and the run"):
+        train(made, PARAMS, MASK, training.Examples(None, index, ()), KEY)
+    with pytest.raises(ValueError, match=r"index is .*, expected an integer array"):
+        train(made, PARAMS, MASK, training.Examples(X, X[:8, 0], ()), KEY)
+    with pytest.raises(ValueError, match="inputs are given, expected data to be Exam"):
+        train(made, PARAMS, MASK, on(4), KEY, inputs=X)
+    with pytest.raises(ValueError, match="leading sizes"):
+        train(made, PARAMS, MASK, training.Examples(X, index, (DATA[1],)), KEY)
 
 
 def test_every_epoch_goes_through_all_examples_once():

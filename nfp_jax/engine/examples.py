@@ -101,8 +101,14 @@ def pad(data: Data, batch_size: int, *, inputs: Any = None) -> Padded:
       inputs: those of examples that have none of their own.
 
     Raises:
-      ValueError: as ``as_examples``; examples without inputs where none are given.
+      ValueError: as ``as_examples``; examples without inputs where none are given, or
+        data that are no ``Examples`` where some are.
     """
+    if inputs is not None and not isinstance(data, Examples):
+        raise ValueError(
+            "inputs are given, expected data to be Examples without inputs, got "
+            f"{type(data).__name__}"
+        )
     found = as_examples(data)
     n = count_examples((found.index, found.labels))
     more = padded_size(n, batch_size) - n
