@@ -271,14 +271,15 @@ def launch(setting: Setting, part: Part) -> Callable[[], Answer]:
 
 def cells_of(config: str) -> tuple[Any, list[dict[str, Any]]]:
     """Returns the specification of a configuration and its cells."""
-    from nfp_jax.spec import Spec, cells
+    from nfp_jax.experiments import all_cells
+    from nfp_jax.spec import Spec
 
     file, _, preset = config.partition(":")
     found = importlib.util.spec_from_file_location("config", ROOT / file)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     spec = Spec.from_config(module.get_config(preset))
-    return spec, cells(spec, in_training=("magnitude_trained", "imp"))
+    return spec, all_cells(spec)
 
 
 def sample(cells: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
@@ -318,7 +319,7 @@ def torch_cells(setting: Setting, part: Part) -> Callable[[], Answer]:
         done = [_torch_cell(rival, spec, cell, setting["max_epochs"]) for cell in mine]
         return {"work": len(mine), "cells": done}
 
-    warm = {**cells[0], "pruner": "grasp", "sparsity": 0.5}
+    warm = next(cell for cell in cells if cell["pruner"] == "grasp")
     _torch_cell(rival, spec, warm, 1)
     return run
 
@@ -338,9 +339,11 @@ def _torch_cell(
     from nfp_jax.pruning import exponential
 
     begin = time.perf_counter()
-    dim, classes = spec.data.dim, spec.data.classes
+    dim, classes = spec.data.settings["dim"], spec.data.settings["classes"]
+    widths = spec.model.settings["widths"]
+    settings = json.loads(cell["settings"] or "{}")
     x, y = rival.place(*problem.points(cell["data_seed"], cell["n"], dim, classes))
-    initial = problem.layers(cell["init_seed"], dim, classes, widths=spec.model.widths)
+    initial = problem.layers(cell["init_seed"], dim, classes, widths=widths)
     total = sum(kernel.size for kernel, _, _ in initial)
     sparsity, pruner = cell["sparsity"], cell["pruner"]
     keep = keep_count(total, sparsity)
@@ -360,10 +363,10 @@ def _torch_cell(
     elif pruner == "snip":
         masks = rival.snip(net, x, y, keep)
     elif pruner == "grasp":
-        temperature = spec.prune.grasp_temperature
+        temperature = settings["temperature"]
         masks = rival.grasp(net, x, y, keep, temperature=temperature)
     elif pruner == "synflow":
-        rounds = spec.prune.rounds["synflow"]
+        rounds = settings["rounds"]
         keeps = keep_counts(total, sparsity, rounds=rounds, schedule=exponential)
         masks = rival.synflow(net, keeps)
     elif pruner in ("magnitude_trained", "imp"):
@@ -374,7 +377,7 @@ def _torch_cell(
             steps += _steps(cell["n"], epochs)
             left = keep
             if pruner == "imp":
-                kept = spec.prune.imp_keep_per_round**turns
+                kept = settings["keep_per_round"] ** turns
                 left = max(keep, total - math.floor((1 - kept) * total))
             masks = rival.magnitude(found, left)
     _, epochs, accuracy = trained(masks)

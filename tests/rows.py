@@ -22,7 +22,7 @@ CARDS = {
 def told(pruner):
     """What a row says of its pruner; of one without an entry above, its name."""
     label, sees = CARDS.get(pruner, (pruner, "labels"))
-    return {"label": label, "sees": sees}
+    return {"label": label, "sees": sees, "settings": "", "version": ""}
 
 
 # Where memorization falls to a half: 0.4 of the way for random masks, 1 for IMP.
