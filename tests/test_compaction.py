@@ -17,8 +17,8 @@ from nfp_jax.compaction import is_dead_at_zero, keeps_dead_weights, make_shrink
 
 MLP = models.MLP(3, widths=(20, 24))
 MLP_SHAPE = (6,)
-CONV = models.ConvNet(3, channels=(6, 8), widths=(10,))
-CONV_SHAPE = (8, 8, 2)
+CONV = models.ConvNet(3, channels=(4, 5), widths=(6,))
+CONV_SHAPE = (4, 4, 2)
 NETWORKS = pytest.mark.parametrize(
     ("model", "shape"), [(MLP, MLP_SHAPE), (CONV, CONV_SHAPE)], ids=["mlp", "convnet"]
 )
@@ -255,16 +255,26 @@ def test_the_small_network_computes_what_the_masked_one_does(
     assert np.max(np.abs(expected)) > 1e-3
 
 
-def both_trainings(model, shape, params, mask, optimizer=None, **options):
-    """The full network and the shrunk one, trained alike: results and the shrunk."""
+ADAM = optax.adam(1e-2)
+
+
+@functools.cache
+def training_of(model, optimizer, max_epochs):
+    """For networks of any width: once, so that the full one is compiled once."""
     apply_fn = models.apply_at_any_width(model)
-    job = training.make_training(
+    return training.make_training(
         scores.classification_loss(apply_fn),
-        optimizer or optax.adam(1e-2),
+        optimizer,
         metrics_fn=training.classification_metrics(apply_fn),
         stop=training.stop_when_still(),
-        **{"batch_size": 8, "max_epochs": 12, **options},
+        batch_size=8,
+        max_epochs=max_epochs,
     )
+
+
+def both_trainings(model, shape, params, mask, optimizer=ADAM, max_epochs=12):
+    """The full network and the shrunk one, trained alike: results and the shrunk."""
+    job = training_of(model, optimizer, max_epochs)
     x = jax.random.normal(jax.random.key(1), (30, *shape))
     data = (x, jax.random.randint(jax.random.key(2), (30,), 0, model.classes))
     small = shrinker(model)(params, mask)
@@ -303,7 +313,7 @@ def all_layers_move(result, start):
 @pytest.mark.parametrize(
     "optimizer",
     [
-        optax.adam(1e-2),
+        ADAM,
         optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)),
     ],
     ids=["adam", "clipped"],
