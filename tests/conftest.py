@@ -9,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=2"
     + " --xla_cpu_multi_thread_eigen=false"
+    + " --xla_backend_optimization_level=0"
+    + " --xla_llvm_disable_expensive_passes=true"
 )
 # Read when numpy is: for small matrices, threads take six times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

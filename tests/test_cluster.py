@@ -26,9 +26,8 @@ SMALL = (
 
 
 def start(out, *flags, **environment):
-    devices = (  # and programs compiled in little time
-        "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    )
+    # Of a flag given twice the last counts.
+    devices = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
     return subprocess.Popen(
         [sys.executable, "launch.py", *SMALL, f"--config.out={out}", *flags],
         cwd=ROOT,
