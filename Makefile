@@ -1,10 +1,11 @@
-# make run: the main job. make test: what CI runs. Both set up .venv first.
+# make run: the main job. make test: what CI runs; make test-fast: its part that
+# compiles nothing. All set up .venv first.
 PYTHON ?= python3
 CONFIG ?= configs/gaussian.py
 BIN := .venv/bin
 PACKAGED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: run test lint format lock clean
+.PHONY: run test test-fast lint format lock clean
 
 run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
@@ -12,6 +13,9 @@ run: .venv/done
 test: .venv/done
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbmake notebooks -n 0
+
+test-fast: .venv/done
+	$(BIN)/python -m pytest --fast tests
 
 lint: .venv/done
 	$(BIN)/ruff check .

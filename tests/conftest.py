@@ -1,6 +1,7 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
 import os
+import re
 from pathlib import Path
 
 # Read when jax is first imported. One thread for linear algebra: the same sums in the
@@ -25,6 +26,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("seeded")
+
+
+COMPILES = re.compile(r"^(import|from) (jax|running)\b|one_device|launch\.py", re.M)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="no file that compiles")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Under ``--fast``: files that use JAX, or start what does."""
+    if config.getoption("fast") and collection_path.match("test_*.py"):
+        return bool(COMPILES.search(collection_path.read_text("utf-8"))) or None
+    return None
 
 
 @pytest.fixture(autouse=True, scope="module")
