@@ -1,5 +1,6 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis
 import jax
 import pytest
+from jax._src import compiler  # where a program becomes an executable
 
 from nfp_jax.engine import programs
 
@@ -42,12 +44,39 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+compile_anew = compiler.compile_or_get_cached
+EXECUTABLES = {}
+
+
+def compile_once(backend, module, devices, options, callbacks, *others, **more):
+    """The executable of a program, shared by all tests that compile the same text.
+
+    A training that is made anew is another function to JAX, traced and compiled again:
+    most of the tests' time. In memory, since jaxlib 0.10.2 was seen to abort while it
+    wrote a program to disk.
+    """
+    arguments = (backend, module, devices, options, callbacks, *others)
+    text = str(module)
+    if callbacks or "callback" in text:  # names a Python function by its address
+        return compile_anew(*arguments, **more)
+    places = tuple(device.id for device in devices.flatten())
+    digest = hashlib.sha256(text.encode()).digest()
+    key = digest, places, options.SerializeAsString()
+    if key not in EXECUTABLES:
+        EXECUTABLES[key] = compile_anew(*arguments, **more)
+    return EXECUTABLES[key]
+
+
+compiler.compile_or_get_cached = compile_once
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_that_fit():
     """Frees compiled programs before their memory maps are too many."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        EXECUTABLES.clear()
         programs.free()
 
 
