@@ -17,8 +17,8 @@ from nfp_jax.compaction import is_dead_at_zero, keeps_dead_weights, make_shrink
 
 MLP = models.MLP(3, widths=(20, 24))
 MLP_SHAPE = (6,)
-CONV = models.ConvNet(3, channels=(4, 5), widths=(6,))
-CONV_SHAPE = (4, 4, 2)
+CONV = models.ConvNet(3, channels=(6, 8), widths=(10,))
+CONV_SHAPE = (8, 8, 2)
 NETWORKS = pytest.mark.parametrize(
     ("model", "shape"), [(MLP, MLP_SHAPE), (CONV, CONV_SHAPE)], ids=["mlp", "convnet"]
 )
