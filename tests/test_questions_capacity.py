@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import run, spec_of
+from engines import known_engine, parts_of
+from running import pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
-from nfp_jax import capacity, ensemble, experiments, masks, scores, training
-from nfp_jax.experiments.lab import Lab
-from nfp_jax.experiments.trainer import Budget
+from nfp_jax import capacity, experiments, masks, scores, training
+from nfp_jax.lab.draws import draw_of, inputs_of
+from nfp_jax.lab.trainer import Budget
 from nfp_jax.results import ResultsError, open_results, row_key
 from nfp_jax.spec import Spec, SpecError
 
@@ -51,7 +52,7 @@ def trained(job, accuracies, *, share=1.0, diverged=False, late=False):
         "loss": np.float32(1.0),
         "accuracy": last,
         "noise_correlation": np.float32(0.0),
-        "redrawn_and_correct": last * np.mean(job.data[3]),
+        "redrawn_and_correct": last * np.mean(job.data.labels.redrawn),
     }
     history = {name: np.full(100, np.nan, np.float32) for name in ("loss", "accuracy")}
     history["accuracy"][: len(accuracies)] = accuracies
@@ -63,7 +64,13 @@ def trained(job, accuracies, *, share=1.0, diverged=False, late=False):
         np.bool_(not diverged and (last >= share or not late)),
         np.bool_(diverged),
         seconds=0.5,
+        mask=job.mask,
     )
+
+
+def points_of(job):
+    """The number of a job's points."""
+    return len(job.data.index)
 
 
 def kept_by(job):
@@ -72,41 +79,21 @@ def kept_by(job):
 
 def look_up_table(job):
     """A network that fits five labels a weight."""
-    return trained(job, [min(1.0, 5 * kept_by(job) / len(job.data[1]))] * 4)
+    return trained(job, [min(1.0, 5 * kept_by(job) / points_of(job))] * 4)
 
 
-@pytest.fixture
-def known(monkeypatch):
-    """Networks whose results are known in place of trained ones; lists the jobs."""
-
-    def use(result_of):
-        done = []
-
-        def run(own, jobs, *, on_finish, on_error, **_):
-            source, waiting = iter(jobs), collections.deque()
-            while job := waiting.popleft() if waiting else next(source, None):
-                done.append(job)
-                try:
-                    further = on_finish(job, result_of(job))
-                except Exception as error:
-                    on_error(job, error)
-                else:
-                    waiting.extendleft(reversed(further))
-            return [], ensemble.Stats(1.0, 0.0, 1.0, len(done), 0.0)
-
-        monkeypatch.setattr(ensemble, "run", run)
-        return done
-
-    return use
+def searched(spec, result_of, todo=None, store=None):
+    """The rows, the failures, what it took and the jobs, of results that are known."""
+    engine, jobs = known_engine(result_of)
+    return *run(spec, todo, store, engine=engine), jobs
 
 
 PRUNERS = ("dense", "random", "imp", "magnitude_trained")
 
 
-def test_known_capacities_are_found_exactly(known):
-    jobs = known(look_up_table)
+def test_known_capacities_are_found_exactly():
     axes = {"pruner": PRUNERS, "sparsity": (0.5, 0.8), "noise": (0.0, 1.0)}
-    rows, failures, stats = run(make_spec(grid=axes))
+    rows, failures, stats, jobs = searched(make_spec(grid=axes), look_up_table)
     assert failures == [] and len(rows) == 14 and stats.networks == len(jobs)
     for row in rows.values():
         entries = 5 * masks.keep_count(36, row["sparsity"])
@@ -135,11 +122,14 @@ def test_known_capacities_are_found_exactly(known):
         )
 
 
-def test_precision_and_share_are_those_of_the_specification(known):
+def test_precision_and_share_are_those_of_the_specification():
     """80 % of n from 90 entries: up to n = 112; within 30 % of it."""
-    known(lambda job: trained(job, [min(1.0, 90 / len(job.data[1]))], share=0.8))
+
+    def result_of(job):
+        return trained(job, [min(1.0, 90 / points_of(job))], share=0.8)
+
     spec = make_spec(capacity={"precision": 0.3, "share": 0.8}, grid={"n": (1000,)})
-    ((_, row),) = run(spec)[0].items()
+    ((_, row),) = searched(spec, result_of)[0].items()
     assert row["capacity"] <= 112 < row["capacity_upper"] <= 1.3 * row["capacity"]
     by_n = dict(zip(row["tried"], row["fitted"], strict=True))
     assert by_n[row["capacity"]] >= 0.8 > by_n[row["capacity_upper"]]
@@ -149,21 +139,26 @@ def test_precision_and_share_are_those_of_the_specification(known):
     assert row["capacity_bits"] == pytest.approx(bits, rel=1e-5)
 
 
-def test_every_n_has_its_own_mask_found_on_the_first_points(known):
-    jobs = known(lambda job: trained(job, [min(1.0, 9 / len(job.data[1]))]))
+def test_every_n_has_its_own_mask_found_on_the_first_points():
+    def result_of(job):
+        return trained(job, [min(1.0, 9 / points_of(job))])
+
     spec = make_spec(
         capacity={"precision": 1.0},  # two programs, of n = 5 and 10
         grid={"pruner": ("snip",), "n": (20,), "noise": (0.5,)},
     )
-    ((_, row),) = run(spec)[0].items()
+    rows, _, _, jobs = searched(spec, result_of)
+    ((_, row),) = rows.items()
     (cell,) = experiments.all_cells(spec)
-    lab = Lab(spec, [cell])
-    draw, snip = lab.draw(cell), nfp.snip(scores.classification_loss(lab.model.apply))
+    setup = setup_of(spec)
+    draw = draw_of(setup, cell)
+    snip = nfp.snip(scores.classification_loss(setup.model.apply))
+    every = inputs_of(setup, draw), *draw.labels
     assert len(jobs) == row["trainings"] and row["tried"] == [5, 10]
     for job in jobs:
-        for part, whole in zip(job.data, draw.data, strict=True):
-            np.testing.assert_array_equal(part, whole[: len(job.data[1])])
-        mask = nfp.prune(snip, draw.params, job.data[:2], sparsity=0.5)
+        for part, whole in zip(parts_of(job), every, strict=True):
+            np.testing.assert_array_equal(part, whole[: points_of(job)])
+        mask = nfp.prune(snip, draw.params, parts_of(job)[:2], sparsity=0.5)
         np.testing.assert_array_equal(
             masks.ravel_mask(job.mask), masks.ravel_mask(mask)
         )
@@ -171,23 +166,23 @@ def test_every_n_has_its_own_mask_found_on_the_first_points(known):
         jax.tree.map(np.testing.assert_array_equal, job.params, start)
     assert len({masks.ravel_mask(job.mask).tobytes() for job in jobs}) > 1
     # Bits count the redrawn labels alone.
-    redrawn = int(draw.data[3][: row["capacity"]].sum())
+    redrawn = int(draw.labels.redrawn[: row["capacity"]].sum())
     assert row["capacity_bits"] <= redrawn < row["capacity"]
 
 
-def test_what_goes_wrong_is_a_column(known):
+def test_what_goes_wrong_is_a_column():
     """By how many weights are kept: 18 of 36 fit 20 points and diverge beyond; with 8,
     nothing is fitted; with 4 neither, and the budget ends it where n is at least 10.
     """
 
     def result_of(job):
-        n, kept = len(job.data[1]), kept_by(job)
+        n, kept = points_of(job), kept_by(job)
         if kept == 18:
             return trained(job, [1.0], diverged=n > 20)
         return trained(job, [0.0] * 4, late=kept == 4 and n >= 10)
 
-    known(result_of)
-    rows, failures, _ = run(make_spec(grid={"sparsity": (0.5, 0.8, 0.9), "n": (400,)}))
+    spec = make_spec(grid={"sparsity": (0.5, 0.8, 0.9), "n": (400,)})
+    rows, failures, _, _ = searched(spec, result_of)
     assert failures == []
     diverging, nothing, late = (of(rows, "random", s) for s in (0.5, 0.8, 0.9))
     assert diverging["capacity"] == 20 and diverging["diverged"]
@@ -206,33 +201,33 @@ def in_turn(result_of):
     seen = collections.Counter()
 
     def results(job):
-        place = len(job.data[1]), kept_by(job)
+        place = points_of(job), kept_by(job)
         seen[place] += 1
         return result_of(job, seen[place] - 1)
 
     return results
 
 
-def test_an_n_counts_as_fitted_when_another_order_of_batches_fits_it(known):
+def test_an_n_counts_as_fitted_when_another_order_of_batches_fits_it():
     """Up to 30 points at once, up to 50 in the second order, none beyond."""
 
     def result_of(job, turn):
-        fits = len(job.data[1]) <= (30, 50)[turn]
+        fits = points_of(job) <= (30, 50)[turn]
         return trained(job, [1.0 if fits else 0.5])
 
-    jobs = known(in_turn(result_of))
     spec = make_spec(capacity={"tries": 2})
-    ((_, row),) = run(spec)[0].items()
+    rows, _, _, jobs = searched(spec, in_turn(result_of))
+    ((_, row),) = rows.items()
     assert row["capacity"] == 50 and row["capacity_upper"] == 51
     assert not row["capacity_at_least"] and row["out_of_budget"] == 0
-    tries = collections.Counter(len(job.data[1]) for job in jobs)
+    tries = collections.Counter(points_of(job) for job in jobs)
     assert tries == {n: 1 + (n > 30) for n in row["tried"]}
     assert row["trainings"] == len(jobs) > len(row["tried"])
     fitted = dict(zip(row["tried"], row["fitted"], strict=True))
     assert fitted == {n: 1.0 if n <= 50 else 0.5 for n in row["tried"]}
     (cell,) = experiments.all_cells(spec)
-    key = Lab(spec, [cell]).draw(cell).train_key
-    first, second = (job for job in jobs if len(job.data[1]) == 50)
+    key = draw_of(setup_of(spec), cell).train_key
+    first, second = (job for job in jobs if points_of(job) == 50)
     assert first.key == key and second.key == jax.random.fold_in(key, 1)
     for name in ("params", "mask", "data"):
         jax.tree.map(
@@ -240,64 +235,63 @@ def test_an_n_counts_as_fitted_when_another_order_of_batches_fits_it(known):
         )
 
 
-def test_as_many_orders_are_tried_as_asked_for_and_each_once(known):
-    jobs = known(lambda job: trained(job, [0.0]))
-    ((_, row),) = run(make_spec(capacity={"tries": 3}, grid={"n": (4,)}))[0].items()
+def test_as_many_orders_are_tried_as_asked_for_and_each_once():
+    spec = make_spec(capacity={"tries": 3}, grid={"n": (4,)})
+    rows, _, _, jobs = searched(spec, lambda job: trained(job, [0.0]))
+    ((_, row),) = rows.items()
     assert row["capacity"] == 0 and row["trainings"] == 3 * len(row["tried"])
     for n in row["tried"]:
-        keys = [jax.random.key_data(j.key) for j in jobs if len(j.data[1]) == n]
+        keys = [jax.random.key_data(j.key) for j in jobs if points_of(j) == n]
         assert len({tuple(key.tolist()) for key in keys}) == 3
 
 
 @pytest.mark.parametrize("late", [(0,), (1,), (0, 1)])
-def test_a_failure_that_decides_out_of_budget_makes_the_capacity_a_lower_bound(
-    known, late
-):
+def test_a_failure_that_decides_out_of_budget_makes_the_capacity_a_lower_bound(late):
     """Whichever of its orders used up the budget; 20 points are fitted, 21 are not."""
 
     def result_of(job, turn):
-        n = len(job.data[1])
+        n = points_of(job)
         return trained(job, [1.0 if n <= 20 else 0.9], late=n == 21 and turn in late)
 
-    known(in_turn(result_of))
-    ((_, row),) = run(make_spec(capacity={"tries": 2}))[0].items()
+    spec = make_spec(capacity={"tries": 2})
+    ((_, row),) = searched(spec, in_turn(result_of))[0].items()
     assert row["capacity"] == 20 and row["capacity_upper"] == 21
     assert row["capacity_at_least"] and row["out_of_budget"] == len(late)
 
 
-def test_a_failure_out_of_budget_that_does_not_decide_leaves_the_capacity(known):
+def test_a_failure_out_of_budget_that_does_not_decide_leaves_the_capacity():
     """Beyond 21 points all use up their budget, and at 21 the network has settled."""
 
     def result_of(job):
-        n = len(job.data[1])
+        n = points_of(job)
         return trained(job, [1.0 if n <= 20 else 0.9], late=n > 21)
 
-    known(result_of)
-    ((_, row),) = run(make_spec(capacity={"tries": 2}))[0].items()
+    spec = make_spec(capacity={"tries": 2})
+    ((_, row),) = searched(spec, result_of)[0].items()
     assert row["capacity"] == 20 and not row["capacity_at_least"]
     assert row["out_of_budget"] == 2 * sum(n > 21 for n in row["tried"]) > 0
 
 
-def test_what_used_up_its_budget_on_the_way_to_a_mask_counts(known):
+def test_what_used_up_its_budget_on_the_way_to_a_mask_counts():
     """IMP at half of 36 weights: the dense network and those of more than 18 weights
     do; the last ones settle, with 20 points fitted.
     """
 
     def result_of(job):
         on_the_way = kept_by(job) > 18
-        fits = not on_the_way and len(job.data[1]) <= 20
+        fits = not on_the_way and points_of(job) <= 20
         return trained(job, [1.0 if fits else 0.5], late=on_the_way)
 
-    jobs = known(result_of)
     grid = {"pruner": ("imp",), "n": (30,)}
-    ((_, row),) = run(make_spec(grid=grid))[0].items()
+    rows, _, _, jobs = searched(make_spec(grid=grid), result_of)
+    ((_, row),) = rows.items()
     ways = {kept_by(job) for job in jobs if kept_by(job) > 18}
     assert len(ways) > 2 and 36 in ways
     assert row["capacity"] == 20 and row["capacity_at_least"]
     assert row["out_of_budget"] == len(ways) * len(row["tried"])
     # Of a fixed number of epochs none is the budget.
     fixed = make_spec(grid=grid, prune={"round_epochs": 3})
-    ((_, row),) = run(fixed)[0].items()
+    ((_, row),) = searched(fixed, result_of)[0].items()
     assert row["capacity"] == 20 and not row["capacity_at_least"]
     assert row["out_of_budget"] == 0
 
@@ -312,9 +306,7 @@ def test_a_training_that_diverges_is_a_row():
     assert failures == [] and row["diverged"] and row["capacity"] < 8
 
 
-def test_a_cell_that_raises_is_reported_and_the_others_have_their_rows(
-    known, monkeypatch
-):
+def test_a_cell_that_raises_is_reported_and_the_others_have_their_rows(monkeypatch):
     def raising(params, batch=None, key=None, *, mask=None, prunable=None):
         raise RuntimeError("no score for this")
 
@@ -323,11 +315,11 @@ def test_a_cell_that_raises_is_reported_and_the_others_have_their_rows(
             raise RuntimeError("no score for so many")
         return params
 
-    monkeypatch.setitem(experiments.PRUNERS, "raising", lambda net: raising)
-    monkeypatch.setitem(experiments.PRUNERS, "late", lambda net: late)
-    known(look_up_table)
-    spec = make_spec(grid={"pruner": ("raising", "random", "late", "imp")})
-    rows, failures, _ = run(spec)
+    entries = [
+        pruner_entry(monkeypatch, score.__name__, score) for score in (raising, late)
+    ]
+    spec = make_spec(grid={"pruner": (*entries, "random", "imp")})
+    rows, failures, _, _ = searched(spec, look_up_table)
     assert {row["pruner"]: row["capacity"] for row in rows.values()} == {
         "random": 90,
         "imp": 90,
@@ -338,17 +330,16 @@ def test_a_cell_that_raises_is_reported_and_the_others_have_their_rows(
     }
 
 
-def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(known):
-    known(look_up_table)
+def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do():
     spec = make_spec(
         capacity={"precision": 0.5},
         grid={"pruner": PRUNERS, "init_seed": (0, 1)},
     )
     cells = experiments.all_cells(spec)
-    rows, _, _ = run(spec)
+    rows = searched(spec, look_up_table)[0]
     assert len(rows) == len(cells) == 8
-    assert run(spec, cells[::-1])[0] == rows
-    left = run(spec, cells[2:6])[0]
+    assert searched(spec, look_up_table, cells[::-1])[0] == rows
+    left = searched(spec, look_up_table, cells[2:6])[0]
     assert left == {key: rows[key] for key in map(row_key, cells[2:6])}
 
 
@@ -366,83 +357,75 @@ def until(count, result_of):
 
 @pytest.mark.parametrize("pruner", ["random", "imp"])
 @pytest.mark.parametrize("count", [3, 7, 12])
-def test_an_interrupted_search_goes_on_from_what_it_tried(
-    known, tmp_path, pruner, count
-):
+def test_an_interrupted_search_goes_on_from_what_it_tried(tmp_path, pruner, count):
     spec = make_spec(grid={"pruner": (pruner,), "sparsity": (0.5, 0.8)})
     cells = experiments.all_cells(spec)
-    jobs = known(look_up_table)
-    rows, _, _ = run(spec)
+    rows, _, _, jobs = searched(spec, look_up_table)
     store = open_results(tmp_path, "run", "ab12", {})
-    known(until(count, look_up_table))
     with pytest.raises(KeyboardInterrupt):
-        run(spec, store=store)
+        searched(spec, until(count, look_up_table), store=store)
     tried = [len(store.read_networks(cell)) for cell in cells]
-    left = known(look_up_table)
-    assert run(spec, store=store)[0] == rows
+    resumed, _, _, left = searched(spec, look_up_table, store=store)
+    assert resumed == rows
     # Of a trajectory that was not at its end nothing is kept.
     lost = 0 if pruner == "random" else 8
     assert len(jobs) - count <= len(left) <= len(jobs) - count + lost
     assert pruner == "imp" or sum(tried) == count
     # What is on file to its end is not trained at all.
-    none = known(look_up_table)
-    assert run(spec, store=store)[0] == rows and none == []
+    complete, _, _, none = searched(spec, look_up_table, store=store)
+    assert complete == rows and none == []
 
 
-def test_an_interrupted_search_with_further_tries_gives_the_same_row(known, tmp_path):
+def test_an_interrupted_search_with_further_tries_gives_the_same_row(tmp_path):
     def result_of(job):
-        return trained(job, [1.0 if len(job.data[1]) <= 20 else 0.5])
+        return trained(job, [1.0 if points_of(job) <= 20 else 0.5])
 
     spec = make_spec(capacity={"tries": 2}, grid={"n": (30,)})
-    jobs = known(result_of)
-    rows, _, _ = run(spec)
+    rows, _, _, jobs = searched(spec, result_of)
     store = open_results(tmp_path, "run", "ab12", {})
-    known(until(4, result_of))
     with pytest.raises(KeyboardInterrupt):
-        run(spec, store=store)
-    left = known(result_of)
-    assert run(spec, store=store)[0] == rows
+        searched(spec, until(4, result_of), store=store)
+    resumed, _, _, left = searched(spec, result_of, store=store)
+    assert resumed == rows
     # Of an n whose second order was not trained yet, the first is trained again.
     assert len(jobs) - 4 <= len(left) <= len(jobs) - 3
 
 
 def test_where_networks_cannot_be_kept_the_rows_come_all_the_same(
-    known, tmp_path, monkeypatch, caplog
+    tmp_path, monkeypatch, caplog
 ):
     def full(*_):
         raise ResultsError("can't write it: no space")
 
     spec = make_spec(capacity={"precision": 0.5})
-    known(look_up_table)
-    rows, _, _ = run(spec)
+    rows = searched(spec, look_up_table)[0]
     store = open_results(tmp_path, "run", "ab12", {})
     monkeypatch.setattr(type(store), "add_network", full)
-    assert run(spec, store=store)[:2] == (rows, [])
+    assert searched(spec, look_up_table, store=store)[:2] == (rows, [])
     assert "train a network again: can't write it: no space" in caplog.text
 
 
-def test_dead_neurons_are_removed_where_the_budget_of_steps_is_worth_it(known):
+def test_dead_neurons_are_removed_where_the_budget_of_steps_is_worth_it():
     """4·64 + 64·2 products a point, 6 operations each: of n points an epoch, or 64."""
     spec = make_spec(
         model={"widths": (64,)}, engine={"shrink_from": 6.0 * 384 * 64 + 1}
     )
-    jobs = known(look_up_table)
-    run(spec)
-    job = jobs[-1]
-    assert len(job.data[1]) * spec.train.max_epochs > 2 * 64
+    job = searched(spec, look_up_table)[-1][-1]
+    assert points_of(job) * spec.train.max_epochs > 2 * 64
     kernel = job.mask["params"]["Dense_1"]["kernel"]
     job.mask["params"]["Dense_1"]["kernel"] = kernel.at[8:].set(False)
     for steps, removed in ((1, False), (2, True)):
         budget = Budget(training.stop_when_fitted(1.0), steps)
-        assert (Lab(spec, [], budget).shrink(job) is not None) == removed
+        setup = setup_of(spec, budget=budget)
+        assert (setup.shrink(job) is not None) == removed
 
 
 def alike(spec, count):
     """A seed whose first so many labels, and no more, are the same."""
-    lab = Lab(spec, [])
+    setup = setup_of(spec, [])
     (cell,) = experiments.all_cells(spec)
     for seed in range(200):
-        y = np.asarray(lab.draw({**cell, "data_seed": seed}).data[1])
+        y = np.asarray(draw_of(setup, {**cell, "data_seed": seed}).labels.y)
         if np.argmax(y != y[0]) == count:
             return seed, y
     raise AssertionError("no such seed")
@@ -462,12 +445,12 @@ def emptied(params, batch=None, key=None, *, mask=None, prunable=None):
 
 def test_trained_networks_and_one_that_is_collapsed(monkeypatch):
     """That one fits n points whose labels are all the same, and no others."""
-    monkeypatch.setitem(experiments.PRUNERS, "emptied", lambda net: emptied)
+    entry = pruner_entry(monkeypatch, "emptied", emptied)
     seed, y = alike(make_spec(grid={"n": (16,)}), 5)
     spec = make_spec(
         capacity={"share": 0.99},
         grid={
-            "pruner": ("emptied", "dense", "random", "imp"),
+            "pruner": (entry, "dense", "random", "imp"),
             "n": (16,),
             "data_seed": (seed,),
         },
@@ -513,4 +496,4 @@ def test_the_configuration_is_of_this_question(preset):
     assert spec.question == "capacity" and experiments.all_cells(spec)
     # At the end of the search the budget is that of steps: epochs do not end before.
     steps = -(-max(spec.grid.n) // spec.train.batch_size)
-    assert spec.train.max_epochs * steps >= spec.capacity.max_steps
+    assert spec.train.max_epochs * steps >= spec.settings.max_steps
