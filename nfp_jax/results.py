@@ -16,13 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import itertools
 import json
 import os
-import socket
 import tempfile
 import threading
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nfp_jax import questions
+from nfp_jax.files import ResultsError, read_json, unique_name, write_file
 from nfp_jax.grid import COORDINATES, SEEDS
 
 # Types are fixed for the columns that this package writes, those of questions as their
@@ -75,12 +73,7 @@ _WITHOUT_CARD = {
     "magnitude_trained": ("magnitude after training", "training"),
     "imp": ("IMP", "training"),
 }
-_SHARDS = itertools.count()
 _COLLECTION = "collection.json"
-
-
-class ResultsError(Exception):
-    """Results can't be written or read; the message names the path."""
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -199,7 +192,7 @@ class Results:
 
     directory: Path
     config: Mapping[str, Any]
-    launch: str = field(default_factory=lambda: _unique_name())
+    launch: str = field(default_factory=lambda: unique_name())
 
     @property
     def config_json(self) -> str:
@@ -217,7 +210,7 @@ class Results:
             table = _table(rows).replace_schema_metadata({"config": self.config_json})
             buffer = pa.BufferOutputStream()
             pq.write_table(table, buffer)
-            shard = self.directory / "rows" / f"{_unique_name()}.parquet"
+            shard = self.directory / "rows" / f"{unique_name()}.parquet"
             write_file(shard, buffer.getvalue())
 
     def done(self) -> set[tuple[Any, ...]]:
@@ -383,29 +376,6 @@ class RowWriter:
         self.flush()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file, fsync, then a rename."""
-    temporary = path.with_name(f".{_unique_name()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ResultsError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """What the JSON file holds; a missing or damaged one is a `ResultsError`."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"can't read {path}: {error}") from error
-
-
 def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     if not (directory / "rows").is_dir():
         raise ResultsError(f"{directory} holds no results: it has no folder rows/")
@@ -461,9 +431,3 @@ def _differences(there: Any, here: Any, path: str = "") -> list[str]:
         parts = (_differences(*pair, f"{path}.{key}") for key, pair in pairs.items())
         return [line for part in parts for line in part]
     return [] if there == here else [f"{path[1:]} is {there!r} there, {here!r} here"]
-
-
-def _unique_name() -> str:
-    """A file name no other process or thread makes; they sort by time."""
-    host, shard = socket.gethostname(), next(_SHARDS)
-    return f"{time.time_ns()}-{host}-{os.getpid()}-{shard:06}"

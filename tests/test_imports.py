@@ -20,6 +20,8 @@ ALLOWED = {
     "cards": set(),
     "fields": set(),
     "grid": set(),
+    "groups": set(),
+    "files": set(),
     "masks": {"types", "trees"},
     "freeze": {"types", "trees", "masks"},
     "pruners": {"types", "trees", "losses", "masks", "cards"},
@@ -37,8 +39,11 @@ ALLOWED = {
     "decoding": {"masks"},
     "information": {"masks", "measures", "decoding"},
     # The library ends here.
-    "spec": {"cards", "fields", "grid", "questions", "data", "models", "pruners"},
-    "results": {"grid", "questions"},
+    "spec": {
+        *("cards", "fields", "grid", "groups", "questions"),
+        *("data", "models", "pruners"),
+    },
+    "results": {"files", "grid", "questions"},
     "cluster": {"fields"},
     "submit": set(),
     "lab": {

@@ -105,11 +105,7 @@ def set_up(
     """
     card = data.synthetic(spec.data.name)
     pool = None if card else _load(spec, todo)
-    if pool is None:
-        assert card is not None
-        input_shape, classes = card.shape(**spec.data.settings)
-    else:
-        input_shape, classes = tuple(pool.x.shape[1:]), pool.classes
+    input_shape, classes = _shape_of(spec, pool, card)
     model = models.build(spec.model.name, classes, **spec.model.settings)
 
     def initial(key: jax.Array) -> Params:
@@ -214,6 +210,16 @@ def _inverted(pruner: Any) -> Any:
     if isinstance(pruner, ByScore | Trajectory):
         return dataclasses.replace(pruner, score_fn=invert(pruner.score_fn))
     return pruner
+
+
+def _shape_of(
+    spec: Spec, pool: data.Dataset | None, card: data.Synthetic | None
+) -> tuple[tuple[int, ...], int]:
+    """One example's shape, and the number of classes."""
+    if pool is not None:
+        return tuple(pool.x.shape[1:]), pool.classes
+    assert card is not None  # the set is one or the other
+    return card.shape(**spec.data.settings)
 
 
 def _load(spec: Spec, todo: list[Cell]) -> data.Dataset:
