@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from running import run, spec_of
+from running import model_entry, pruner_entry, run, setup_of, spec_of
 
 from nfp_jax import experiments, masks, models, scores, training
-from nfp_jax.experiments import robustness as question
-from nfp_jax.experiments.lab import Lab
+from nfp_jax.lab.draws import draw_of
+from nfp_jax.lab.masking import batch_of
+from nfp_jax.questions.robustness import run as question
 from nfp_jax.spec import Spec
 
 CONFIG = {
@@ -38,9 +39,10 @@ pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def trained(spec, model, cell):
-    """The draw and the network of a cell that is not pruned, by the library."""
-    lab = Lab(spec, [cell])
-    draw = lab.draw(cell)
+    """The data set of a cell that is not pruned, and its network by the library."""
+    setup = setup_of(spec, [cell])
+    draw = draw_of(setup, cell)
+    batch = batch_of(setup, draw)
     own = training.make_training(
         scores.classification_loss(model.apply),
         optax.adam(0.05),
@@ -50,9 +52,8 @@ def trained(spec, model, cell):
         stop=training.stop_when_still(),
     )
     mask = masks.dense_mask(draw.params)
-    return draw, training.train(
-        own, draw.params, mask, draw.data[:2], draw.train_key
-    ).params
+    result = training.train(own, draw.params, mask, batch, draw.train_key)
+    return (*batch, draw.labels.z), result.params
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,8 +64,7 @@ def raising():
         raise RuntimeError("no score for this")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(experiments.PRUNERS, "raising", lambda net: score)
-        yield
+        yield pruner_entry(patch, "raising", score)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def everything(one_device, raising):
     """Dense, with half of the weights, and with 2 of 128, which leave no path."""
     spec = make_spec(
         grid={
-            "pruner": ("raising", "dense", "magnitude_init"),
+            "pruner": (raising, "dense", "magnitude_init"),
             "sparsity": (0.5, 0.99),
             "noise": (0.5,),
         }
@@ -132,8 +132,7 @@ def test_the_ends_of_a_linear_network_are_its_constant():
     spec = make_spec(model={"widths": ()}, robustness={"steps": 60})
     ((_, row),) = run(spec)[0].items()
     (cell,) = experiments.all_cells(spec)
-    draw, params = trained(spec, models.MLP(2, ()), cell)
-    x, y, z, _ = draw.data
+    (x, y, z), params = trained(spec, models.MLP(2, ()), cell)
     weights = np.asarray(params["params"]["Dense_0"]["kernel"], float)
     slope = math.sqrt(2) / 4 * np.linalg.norm(weights[:, 0] - weights[:, 1])
     unit = math.sqrt(np.mean(np.sum(np.square(x), axis=1)))
@@ -160,8 +159,8 @@ class Own(nn.Module):
 
 
 def test_a_network_without_a_proven_bound_has_an_infinite_one(monkeypatch):
-    monkeypatch.setitem(experiments.MODELS, "own", lambda spec, classes: Own())
-    rows, failures, _ = run(make_spec(model={"name": "own"}))
+    entry = model_entry(monkeypatch, "own", lambda classes: Own())
+    rows, failures, _ = run(make_spec(model={"name": entry}))
     ((_, row),) = rows.items()
     assert failures == [] and row["lipschitz_upper"] == math.inf
     assert row["lipschitz_product"] == math.inf and 0 < row["lipschitz_lower"] < 1e3
@@ -179,9 +178,9 @@ def test_a_network_without_a_proven_bound_has_an_infinite_one(monkeypatch):
 )
 def test_slopes_above_one_have_no_proven_bound(monkeypatch, activation, proven):
     model = models.MLP(2, (8, 8), activation=activation)
-    monkeypatch.setitem(experiments.MODELS, "own", lambda spec, classes: model)
-    slopes = question.Slopes(Lab(make_spec(model={"name": "own"}), []))
-    assert bool(slopes.layers) == proven
+    entry = model_entry(monkeypatch, "own", lambda classes: model)
+    setup = setup_of(make_spec(model={"name": entry}), [])
+    assert bool(question.bounded_layers(setup.model)) == proven
 
 
 def test_a_network_that_diverges_is_a_row_without_slopes():
