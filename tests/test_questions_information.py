@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import math
 import runpy
@@ -8,14 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from running import run, spec_of
+from engines import known_engine, watched_engine
+from running import pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import data, experiments, information, masks, scores, training
-from nfp_jax.experiments import information as question
-from nfp_jax.experiments.lab import DATA, NOISE, Lab
+from nfp_jax.lab.draws import DATA, NOISE, draw_of, inputs_of, key_of
+from nfp_jax.lab.masking import batch_of, make_mask
+from nfp_jax.pruners.by_score import by_score
+from nfp_jax.pruners.contract import MaskUpdate
+from nfp_jax.questions.information import run as question
 from nfp_jax.results import open_results, row_key
-from nfp_jax.spec import Spec
+from nfp_jax.spec import Spec, SpecError
 
 # 4·6 + 6·2 = 36 prunable weights.
 CONFIG = {
@@ -81,19 +86,15 @@ def everything(one_device, tmp_path_factory):
     return spec, store, run(spec, store=store)
 
 
-def copy(net):
+def copy(params, batch=None, key=None, *, mask=None, prunable=None):
     """Keeps, of weight i and weight n + i, the one that label i names."""
-
-    def score(params, batch=None, key=None, *, mask=None, prunable=None):
-        y = batch[1].astype(jnp.float32)
-        first = params["params"]["Dense_0"]["kernel"]
-        both = jnp.concatenate([y, 1 - y])
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        flat = jnp.zeros(first.size).at[: len(both)].set(both)
-        zeros["params"]["Dense_0"]["kernel"] = flat.reshape(first.shape)
-        return zeros
-
-    return score
+    y = batch[1].astype(jnp.float32)
+    first = params["params"]["Dense_0"]["kernel"]
+    both = jnp.concatenate([y, 1 - y])
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    flat = jnp.zeros(first.size).at[: len(both)].set(both)
+    zeros["params"]["Dense_0"]["kernel"] = flat.reshape(first.shape)
+    return zeros
 
 
 def test_every_cell_has_a_row_with_its_interval_and_none_was_retrained(everything):
@@ -133,13 +134,13 @@ def test_every_cell_has_a_row_with_its_interval_and_none_was_retrained(everythin
 def test_masks_are_those_of_the_library_for_the_same_labels(everything):
     spec, store, _ = everything
     cell = experiments.all_cells(spec)[0]
-    lab = Lab(spec, [cell])
-    draw = lab.draw(cell)
-    loss_fn = scores.classification_loss(lab.model.apply)
+    setup = setup_of(spec, [cell])
+    draw = draw_of(setup, cell)
+    loss_fn = scores.classification_loss(setup.model.apply)
     own = training.make_training(
         loss_fn,
         optax.adam(0.05),
-        metrics_fn=training.classification_metrics(lab.model.apply),
+        metrics_fn=training.classification_metrics(setup.model.apply),
         max_epochs=6,
         stop=training.stop_when_still(patience=3, min_epochs=2),
     )
@@ -147,10 +148,11 @@ def test_masks_are_those_of_the_library_for_the_same_labels(everything):
     def train_fn(params, mask, data, key):
         return training.train(own, params, mask, data, key).params
 
+    clean = data.gaussian(key_of(setup, DATA, 0), 9, 4)
     for k in (0, 5):
-        key = jax.random.fold_in(lab.key(NOISE, 0), k)
-        y = data.with_label_noise(draw.dataset, key, 1.0).y
-        args = (train_fn, draw.params, (draw.data[0], y), draw.train_key)
+        key = jax.random.fold_in(key_of(setup, NOISE, 0), k)
+        x, y = clean.x, data.with_label_noise(clean, key, 1.0).y
+        args = (train_fn, draw.params, (x, y), draw.train_key)
         tickets = nfp.magnitude_after_training(*args, sparsities=[0.5, 0.8])
         expected = {
             "imp": nfp.imp(*args, sparsities=[0.5, 0.8]),
@@ -182,10 +184,12 @@ def test_of_more_masks_on_file_the_first_are_taken_and_fewer_are_made_again(
 ):
     spec, store, _ = everything
     cells = experiments.all_cells(spec)
-    five = make_spec(information={"datasets": 5})
+    five, seven = (
+        dataclasses.replace(make_spec(information={"datasets": count}), grid=spec.grid)
+        for count in (5, 7)
+    )
     rows, _, stats = run(five, cells, store)
     assert stats.networks == 0 and {row["datasets"] for row in rows.values()} == {5}
-    seven = make_spec(information={"datasets": 7})
     (cell,) = (c for c in cells if c["pruner"] == "random" and c["sparsity"] == 0.8)
     before = store.read_masks(cell)
     run(seven, [cell], store)
@@ -196,20 +200,21 @@ def test_of_more_masks_on_file_the_first_are_taken_and_fewer_are_made_again(
 def test_under_labels_the_noise_alone_is_redrawn_and_under_data_everything():
     spec = make_spec(grid={"noise": (0.5,)})
     (cell,) = experiments.all_cells(spec)
-    family = question.Family(Lab(spec, [cell]), cell)
+    setup = setup_of(spec)
+    family = question.Family(setup, cell)
     first, second = family.on(0), family.on(1)
-    np.testing.assert_array_equal(first.dataset.x, second.dataset.x)
-    np.testing.assert_array_equal(first.dataset.clean, second.dataset.clean)
-    assert np.any(first.dataset.y != second.dataset.y)
+    np.testing.assert_array_equal(inputs_of(setup, first), inputs_of(setup, second))
+    np.testing.assert_array_equal(first.points.clean, second.points.clean)
+    assert np.any(first.labels.y != second.labels.y)
 
     spec = make_spec(information={"conditioning": "data"}, grid={"noise": (0.5,)})
-    lab = Lab(spec, [cell])
-    family = question.Family(lab, cell)
+    setup = setup_of(spec)
+    family = question.Family(setup, cell)
     x, y = family.batch([0, 1])
     for k in (0, 1):
-        key = jax.random.fold_in(lab.key(DATA, 0), k)
+        key = jax.random.fold_in(key_of(setup, DATA, 0), k)
         whole = data.gaussian(key, 9, 4)
-        noise_key = jax.random.fold_in(lab.key(NOISE, 0), k)
+        noise_key = jax.random.fold_in(key_of(setup, NOISE, 0), k)
         expected = data.with_label_noise(whole, noise_key, 0.5)
         np.testing.assert_array_equal(x[k], expected.x)
         np.testing.assert_array_equal(y[k], expected.y)
@@ -221,15 +226,15 @@ def test_of_images_other_ones_are_drawn_under_data_and_their_labels_depend():
     changes = {"data": {"name": "digits"}, "grid": {"noise": (0.5,)}}
     spec = make_spec(**changes)
     (cell,) = experiments.all_cells(spec)
-    lab = Lab(spec, [cell])
-    p = question.label_probabilities(lab, lab.draw(cell), cell)
+    setup = setup_of(spec)
+    p = question.label_probabilities(setup, draw_of(setup, cell), cell)
     # A label is redrawn half of the time, to one of 10.
     np.testing.assert_allclose(np.sort(p), [[0.05] * 9 + [0.55]] * 9)
-    lab = Lab(make_spec(**changes, information={"conditioning": "data"}), [cell])
-    family = question.Family(lab, cell)
+    setup = setup_of(make_spec(**changes, information={"conditioning": "data"}))
+    family = question.Family(setup, cell)
     x, _ = family.batch([0, 1])
     assert x.shape == (2, 9, 8, 8, 1) and np.any(x[0] != x[1])
-    assert question.label_probabilities(lab, family.draw, cell) is None
+    assert question.label_probabilities(setup, family.draw, cell) is None
 
 
 def test_masks_of_resampled_data_are_those_of_the_library(tmp_path):
@@ -239,18 +244,18 @@ def test_masks_of_resampled_data_are_those_of_the_library(tmp_path):
     assert row["conditioning"] == "data"
     assert row["label_entropy"] == pytest.approx(9 * math.log(2))
     (cell,) = experiments.all_cells(spec)
-    lab = Lab(spec, [cell])
-    family = question.Family(lab, cell)
-    draw = family.on(1)
-    loss_fn = scores.classification_loss(lab.model.apply)
-    mask = nfp.prune(nfp.snip(loss_fn), draw.params, draw.data[:2], sparsity=0.5)
+    setup = setup_of(spec)
+    draw = question.Family(setup, cell).on(1)
+    loss_fn = scores.classification_loss(setup.model.apply)
+    batch = batch_of(setup, draw)
+    mask = nfp.prune(nfp.snip(loss_fn), draw.params, batch, sparsity=0.5)
     found, _ = on_file(store, spec)
     np.testing.assert_array_equal(found[1], masks.ravel_mask(mask))
 
 
 def test_all_labelings_give_the_exact_information(monkeypatch, calls, tmp_path):
-    monkeypatch.setitem(experiments.PRUNERS, "copy", copy)
-    grid = {"pruner": ("copy", "snip"), "sparsity": (0.75,)}  # keeps 9
+    entry = pruner_entry(monkeypatch, "copy", copy)
+    grid = {"pruner": (entry, "snip"), "sparsity": (0.75,)}  # keeps 9
     spec = make_spec(information={"exact": True}, grid=grid)
     rows, failures, _ = run(spec, store=make_store(tmp_path, spec))
     assert failures == []
@@ -258,14 +263,12 @@ def test_all_labelings_give_the_exact_information(monkeypatch, calls, tmp_path):
     (own,) = (row for row in rows.values() if row["pruner"] == "copy")
     assert own["information_exact"] == pytest.approx(9 * math.log(2))
 
-    lab = Lab(spec, experiments.all_cells(spec))
-    draw = lab.draw(lab.todo[0])
-    loss_fn = scores.classification_loss(lab.model.apply)
+    setup = setup_of(spec)
+    draw = draw_of(setup, setup.todo[0])
+    loss_fn, x = scores.classification_loss(setup.model.apply), inputs_of(setup, draw)
 
     def mask_fn(y):
-        return nfp.prune(
-            nfp.snip(loss_fn), draw.params, (draw.data[0], y), sparsity=0.75
-        )
+        return nfp.prune(nfp.snip(loss_fn), draw.params, (x, y), sparsity=0.75)
 
     exact = information.exact_information(mask_fn, 9, at_once=8)
     assert 0 < exact < 9 * math.log(2)
@@ -273,21 +276,21 @@ def test_all_labelings_give_the_exact_information(monkeypatch, calls, tmp_path):
 
     # The masks that are bounded are those of the labels drawn, as without it.
     found, labels, options = calls[-2]
-    sampled = question.Family(Lab(make_spec(), []), lab.todo[0])
+    sampled = question.Family(setup_of(make_spec(), []), setup.todo[0])
     np.testing.assert_array_equal(labels, sampled.labels)
     np.testing.assert_array_equal(found[:, :9], labels == 1)
     assert options["keep"] == 9 and found.sum(axis=1).tolist() == [9] * 6
 
 
 def test_labelings_are_tried_only_where_they_are_few_and_uniform():
-    asked = make_spec(information={"exact": True}).information
+    asked = make_spec(information={"exact": True}).settings
     resampled = make_spec(information={"exact": True, "conditioning": "data"})
     assert question.tries_all(asked, 16, 1.0, 2)
     assert not question.tries_all(asked, 17, 1.0, 2)
     assert not question.tries_all(asked, 11, 1.0, 3)
     assert not question.tries_all(asked, 16, 0.5, 2)
-    assert not question.tries_all(resampled.information, 16, 1.0, 2)
-    assert not question.tries_all(make_spec().information, 16, 1.0, 2)
+    assert not question.tries_all(resampled.settings, 16, 1.0, 2)
+    assert not question.tries_all(make_spec().settings, 16, 1.0, 2)
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
@@ -314,12 +317,12 @@ def test_trainings_out_of_budget_on_the_way_to_masks_are_counted(tmp_path, epoch
 def test_masks_that_come_out_different_are_counted():
     spec = make_spec()
     (cell,) = experiments.all_cells(spec)
-    lab = Lab(spec, [cell])
-    family = question.Family(lab, cell)
+    setup = setup_of(spec)
+    family = question.Family(setup, cell)
     assert family.order[:6] == sorted(family.again) == list(range(6))
     packed = np.zeros((12, 5), np.uint8)
     packed[7, 3] = 1
-    made = question.Information(lab, print, None).made(family, cell, packed, 1.0, 0)
+    made = question.Information(setup, print, None).made(family, cell, packed, 1.0, 0)
     assert made.irreproducible == pytest.approx(1 / 6)
 
 
@@ -327,10 +330,10 @@ def test_cells_that_raise_are_failures_each_once_and_the_others_go_on(monkeypatc
     def broken(params, batch=None, key=None, *, mask=None, prunable=None):
         return jax.tree.map(lambda p: p * jnp.nan, params)
 
-    monkeypatch.setitem(experiments.PRUNERS, "broken", lambda net: broken)
+    entry = pruner_entry(monkeypatch, "broken", broken)
     spec = make_spec(
         train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 2},
-        grid={"pruner": ("magnitude_trained", "broken", "random")},
+        grid={"pruner": ("magnitude_trained", entry, "random")},
     )
     rows, failures, stats = run(spec)
     assert [row["pruner"] for row in rows.values()] == ["random"]
@@ -338,6 +341,106 @@ def test_cells_that_raise_are_failures_each_once_and_the_others_go_on(monkeypatc
     assert len(failures) == 2
     assert all("'params/Dense_0/kernel' are NaN" in f.error for f in failures)
     assert stats.networks < 12  # the other data sets are not trained in vain
+
+
+MOVED = 2  # weights an epoch
+
+
+def evolve(net):
+    """SET: after each epoch the smallest weights go and as many others come, drawn.
+
+    Reference: Mocanu et al. 2018, https://arxiv.org/abs/1707.04383, algorithm 1.
+    """
+
+    def update(key, params, mask, gradient_fn, epoch):
+        kept = masks.ravel_mask(mask).sum()
+        left = masks.top_k(nfp.magnitude()(params), kept - MOVED, mask=mask)
+        removed = jax.tree.map(jnp.logical_not, mask)
+        drawn = nfp.random()(params, key=jax.random.fold_in(key, epoch))
+        grown = masks.top_k(drawn, MOVED, mask=removed)
+        return key, jax.tree.map(jnp.logical_or, left, grown)
+
+    return MaskUpdate(by_score(nfp.random()), lambda params, mask, key: key, update)
+
+
+@pytest.fixture(scope="module")
+def evolving(one_device):
+    """The specification of a pruner that moves masks during training, and of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        entry = pruner_entry(
+            patch, "evolving", build=evolve, sees="training", when="during"
+        )
+        yield make_spec(
+            information={"datasets": 3}, grid={"pruner": ("random", entry, "snip")}
+        )
+
+
+def test_a_mask_that_moves_is_in_its_row_as_it_is_at_the_end(evolving):
+    """And those of other pruners in the same grid stay."""
+    spec = dataclasses.replace(evolving, question="memorization")
+    engine, seen = watched_engine()
+    rows, failures, stats = run(spec, engine=engine)
+    assert failures == [] and stats.networks == len(seen) == len(rows) == 3
+    for job, result in seen:
+        (cell,) = job.tag.cells
+        row = rows[row_key(cell)]
+        before, after = (masks.ravel_mask(m) for m in (job.mask, result.mask))
+        differ = int(np.sum(before != after))
+        assert row["kept"] == sum(row["kept_by_layer"]) == after.sum() == 18
+        assert (
+            row["kept_by_layer"][0] == result.mask["params"]["Dense_0"]["kernel"].sum()
+        )
+        if cell["pruner"] == "evolving":
+            assert 0 < differ <= 2 * MOVED * row["epochs"] and differ % 2 == 0
+        else:
+            assert differ == 0
+        for name, kernel in masks.named_leaves(result.params):
+            outside = ~np.asarray(dict(masks.named_leaves(result.mask))[name])
+            assert np.all(np.asarray(kernel)[outside] == 0)
+    plain = dataclasses.replace(spec, grid=make_spec(grid={"pruner": ("snip",)}).grid)
+    ((key, alone),) = run(plain)[0].items()
+    assert {**alone, "seconds": 0} == {**rows[key], "seconds": 0}
+
+
+def test_of_a_mask_that_moves_the_one_at_the_end_is_bounded(evolving, calls, tmp_path):
+    store, before = make_store(tmp_path, evolving), len(calls)
+    rows, failures, stats = run(evolving, store=store)
+    assert failures == [] and len(rows) == len(calls) - before == 3
+    assert stats.networks == 2 * 3  # each data set twice, and of this pruner alone
+    (row,) = (row for row in rows.values() if row["pruner"] == "evolving")
+    assert row["kept"] == 18 and row["irreproducible"] == 0.0
+    assert row["distinct_masks"] == 3
+    found, _ = on_file(store, evolving, pruner="evolving")
+    bounded, _, options = next(
+        call for call in calls[before:] if np.array_equal(call[0], found)
+    )
+    assert bounded.sum(axis=1).tolist() == [18] * 3 and options["keep"] == 18
+    assert len(options["decoders"]) == 1  # a search can't run the training in its loop
+
+    cells = [c for c in experiments.all_cells(evolving) if c["pruner"] == "evolving"]
+    setup = setup_of(evolving, cells)
+    family = question.Family(setup, cells[0])
+    for k in range(3):
+        draw = family.on(k)
+        start = make_mask(setup, draw, cells[0])  # of no data: the same for all
+        assert np.any(found[k] != masks.ravel_mask(start))
+        trained = training.train(
+            setup.training, draw.params, start, draw.examples, draw.train_key
+        )
+        np.testing.assert_array_equal(found[k], masks.ravel_mask(trained.mask))
+
+    again, failures, stats = run(evolving, store=store)  # from the masks on file
+    assert failures == [] and stats.networks == 0 and set(again) == set(rows)
+
+
+def test_labels_of_a_mask_that_moves_are_not_swapped(evolving):
+    """Before anything is trained, for the other pruners too."""
+    spec = dataclasses.replace(evolving, question="swap")
+    engine, jobs = known_engine(print)
+    message = "grid.pruner has 'evolving', expected masks that stay during training for"
+    with pytest.raises(SpecError, match=message):
+        run(spec, engine=engine)
+    assert jobs == []
 
 
 @pytest.mark.parametrize("name", ["mask_information", "mask_information_exact"])
@@ -349,7 +452,7 @@ def test_the_configurations_are_of_this_question(name, preset):
     assert spec.question == "information"
     exact = name == "mask_information_exact"
     tried = (
-        question.tries_all(spec.information, n, noise, spec.data.classes)
+        question.tries_all(spec.settings, n, noise, spec.data.settings["classes"])
         for n in spec.grid.n
         for noise in spec.grid.noise
     )
