@@ -43,7 +43,7 @@ class Failures:
         return [failure.cell for failure in self.kept]
 
     @contextlib.contextmanager
-    def of(self, cells: list[Cell]) -> Iterator[None]:
+    def reporting(self, cells: list[Cell]) -> Iterator[None]:
         """Keeps an error raised within as the failure of these cells."""
         try:
             yield
@@ -55,6 +55,6 @@ class Failures:
     ) -> list[Job]:
         """Returns the jobs made, or none and a failure of these cells."""
         jobs: list[Job] = []
-        with self.of(cells):
+        with self.reporting(cells):
             jobs = make(*args)
         return jobs

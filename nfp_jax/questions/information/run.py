@@ -88,7 +88,7 @@ def run(
     setup = set_up(spec, todo, engine=engine)
     work, trained = Information(setup, add_row, store), []
     for group in by_draw(todo):
-        with setup.failures.of(group):
+        with setup.failures.reporting(group):
             trained += work.do(group, progress=progress)
     return setup.failures.kept, summed(trained, time.perf_counter() - start)
 
@@ -181,14 +181,14 @@ class Information:
         family = Family(self.setup, group[0])
         missing = []
         for cell in group:
-            with self.setup.failures.of([cell]):
+            with self.setup.failures.reporting([cell]):
                 if made := self.on_file(family, cell):
                     self.finish(family, cell, made)
                 else:
                     missing.append(cell)
         direct = [cell for cell in missing if not self.trains(cell)]
         for cell in tqdm(direct, unit="cell", disable=not (progress and direct)):
-            with self.setup.failures.of([cell]):
+            with self.setup.failures.reporting([cell]):
                 self.finish(family, cell, self.make_direct(family, cell))
         through = [cell for cell in missing if self.trains(cell)]
         if not through:
@@ -199,14 +199,14 @@ class Information:
         seconds = stats.seconds / len(through)
         whole = []  # all are put on file before any is bounded, which may take long
         for cell in self.without_failures(through):
-            with self.setup.failures.of([cell]):
+            with self.setup.failures.reporting([cell]):
                 key = row_key(cell)
                 made = self.made(
                     family, cell, packed[key], seconds, int(late[key].sum())
                 )
                 whole.append((cell, made))
         for cell, made in whole:
-            with self.setup.failures.of([cell]):
+            with self.setup.failures.reporting([cell]):
                 self.finish(family, cell, made)
         return [stats]
 

@@ -145,7 +145,7 @@ def _direct_masks(
     """The masks of draws of one size, whose cells are pruned before training."""
     items: list[_Item] = []
     for group in groups:
-        with setup.failures.of(group):
+        with setup.failures.reporting(group):
             draw = draw_of(setup, group[0])
             items += [_Item(cell, draw, counts_of(setup, cell)) for cell in group]
 

@@ -120,7 +120,7 @@ class Swap:
     def jobs(self) -> Iterator[Job]:
         """The first jobs of all pairs, made as they are asked for; chains first."""
         for cell in self.setup.todo:  # those of which all but the row is on file
-            with self.setup.failures.of([cell]):
+            with self.setup.failures.reporting([cell]):
                 self.finish(cell)
         for through, pair in self.chains():
             yield from self.setup.failures.guarded(through, self.chain, through, pair)
