@@ -120,11 +120,11 @@ def mean_interval(values: Any, confidence: float = 0.95) -> tuple[Any, Any]:
     '2.000 ± 2.484'
     """
     x = np.asarray(values, dtype=float)
-    here = np.isfinite(x)
-    k = here.sum(axis=0)
+    finite = np.isfinite(x)
+    k = finite.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(here, x, 0).sum(axis=0) / k
-        squares = np.where(here, (x - mean) ** 2, 0).sum(axis=0)
+        mean = np.where(finite, x, 0).sum(axis=0) / k
+        squares = np.where(finite, (x - mean) ** 2, 0).sum(axis=0)
         error = np.sqrt(squares / (k - 1) / k)
         half_width = special.stdtrit(k - 1, (1 + confidence) / 2) * error
     return mean, half_width
@@ -177,8 +177,8 @@ def slope_interval(
     [1.5, -2.168, 5.168]
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    here = np.isfinite(x) & np.isfinite(y)
-    x, y = x[here], y[here]
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
     if len(x) < 2 or np.ptp(x) == 0:
         return np.nan, np.nan, np.nan
     x, y = x - x.mean(), y - y.mean()

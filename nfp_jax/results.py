@@ -422,12 +422,14 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table(columns)
 
 
-def _differences(there: Any, here: Any, path: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
+def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(asked, dict):
         pairs = {
-            key: (there.get(key, "absent"), here.get(key, "absent"))
-            for key in sorted(there.keys() | here.keys())
+            key: (stored.get(key, "absent"), asked.get(key, "absent"))
+            for key in sorted(stored.keys() | asked.keys())
         }
         parts = (_differences(*pair, f"{path}.{key}") for key, pair in pairs.items())
         return [line for part in parts for line in part]
-    return [] if there == here else [f"{path[1:]} is {there!r} there, {here!r} here"]
+    if stored == asked:
+        return []
+    return [f"{path[1:]} is {stored!r} there, {asked!r} here"]

@@ -196,14 +196,16 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
 
     from nfp_jax import experiments, report
 
-    store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
     cells = experiments.all_cells(spec)
+    store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
     through = experiments.through_training(spec)
     mine = share(cells, place.process, place.processes, through=through)
     todo = _missing(mine, store)
     logging.info(
         "%d of %d rows to do in %s%s",
-        *(len(todo), len(cells), store.directory),
+        len(todo),
+        len(cells),
+        store.directory,
         f"; the share of {place} is {len(mine)}" if place.processes > 1 else "",
     )
     failures: list[Any] = []
