@@ -12,11 +12,14 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+_IN_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class CardError(ValueError):
@@ -58,8 +61,10 @@ def is_path(name: str) -> bool:
 
     >>> is_path("snip"), is_path("my/fisher.py"), is_path("package.module:CARD")
     (False, True, True)
+    >>> is_path("emnist/letters:3.1.0")  # an image set, with its version
+    False
     """
-    return name.endswith(".py") or ":" in name
+    return name.endswith(".py") or bool(_IN_MODULE.fullmatch(name))
 
 
 def find(name: str, package: str, kind: type) -> Any:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from nfp_jax import questions
-from nfp_jax.cards import CardError
+from nfp_jax.cards import CardError, fingerprint
 from nfp_jax.fields import (
     SpecError,
     build,
@@ -128,6 +128,8 @@ class Spec:
         groups = plain.pop("questions_settings")
         for group in ("data", "model"):
             plain[group] |= plain[group].pop("settings")
+            if text := fingerprint(plain[group]["name"]):  # of a user's file
+                plain[group]["fingerprint"] = text
         del plain["grid"], plain["engine"], plain["out"], plain["pruners"]
         del plain["data"]["dir"], plain["data"]["download"]
         if self.question in groups:

@@ -123,6 +123,9 @@ def test_a_mask_function_a_network_and_a_set_of_the_users_are_files(
         grid={"pruner": ("dense", "phew.py", "imp"), "noise": (0.0,)},
     )
     assert dict(spec.data.settings) == {"dim": 5}
+    before = spec.digest()
+    (tmp_path / "net.py").write_text(NET + "# edited")
+    assert spec.digest() != before  # rows of another file lie elsewhere
     rows, failures, _ = run(spec)
     assert failures == [] and len(rows) == 3
     kept = {row["pruner"]: row["kept_by_layer"] for row in rows.values()}

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from nfp_jax.experiments.lab import Lab
 from running import run, spec_of
 
 import nfp_jax as nfp
@@ -27,7 +28,6 @@ from nfp_jax import (
 )
 from nfp_jax.experiments import lab as streams
 from nfp_jax.experiments import swap as question
-from nfp_jax.experiments.lab import Lab
 from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec
 

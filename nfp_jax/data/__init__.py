@@ -60,7 +60,7 @@ def synthetic(name: str) -> Synthetic | None:
     >>> synthetic("gaussian").gaussian_inputs, synthetic("digits")
     (True, None)
     """
-    if name in names() or name.endswith((".py", ":CARD")):
+    if name in names() or cards.is_path(name):
         found: Synthetic = cards.find(name, __name__, Synthetic)
         return found
     return None
