@@ -1,4 +1,3 @@
-import collections
 import dataclasses
 import functools
 import itertools
@@ -12,22 +11,17 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
-from nfp_jax.experiments.lab import Lab
-from running import run, spec_of
+from engines import known_engine, parts_of
+from running import pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
-from nfp_jax import (
-    capacity,
-    data,
-    ensemble,
-    experiments,
-    masks,
-    models,
-    scores,
-    training,
-)
-from nfp_jax.experiments import lab as streams
-from nfp_jax.experiments import swap as question
+from nfp_jax import capacity, data, experiments, masks, models, scores, training
+from nfp_jax.engine.examples import is_same
+from nfp_jax.lab import draws as streams
+from nfp_jax.lab.draws import draw_of
+from nfp_jax.lab.masking import batch_of, make_mask, mask_on
+from nfp_jax.lab.training import ablated
+from nfp_jax.questions.swap import run as question
 from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec
 
@@ -46,7 +40,7 @@ CONFIG = {
     },
     "swap": {"pairs": 3},
     "engine": {"shrink_from": float("inf")},
-    "grid": {"pruner": ("copy",), "sparsity": (0.75,), "n": (N,)},
+    "grid": {"pruner": ("pruner_copy:CARD",), "sparsity": (0.75,), "n": (N,)},
 }
 make_spec = functools.partial(spec_of, CONFIG)
 
@@ -70,77 +64,65 @@ def sets(pair, noise=1.0):
     }
 
 
-def copy(net):
+def copy(params, batch=None, key=None, *, mask=None, prunable=None):
     """Is told the answer: keeps, of weights i and n + i, the one that label i names."""
+    y = batch[1].astype(jnp.float32)
+    first = params["params"]["Dense_0"]["kernel"]
+    both = jnp.concatenate([y, 1 - y])
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    flat = jnp.zeros(first.size).at[: len(both)].set(both)
+    zeros["params"]["Dense_0"]["kernel"] = flat.reshape(first.shape)
+    return zeros
 
-    def score(params, batch=None, key=None, *, mask=None, prunable=None):
-        y = batch[1].astype(jnp.float32)
-        first = params["params"]["Dense_0"]["kernel"]
-        both = jnp.concatenate([y, 1 - y])
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        flat = jnp.zeros(first.size).at[: len(both)].set(both)
-        zeros["params"]["Dense_0"]["kernel"] = flat.reshape(first.shape)
-        return zeros
 
-    return score
+@pytest.fixture(scope="module", autouse=True)
+def copying():
+    """The card of the pruner that copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield pruner_entry(patch, "copy", copy)
 
 
 def read_out(job):
     """A network that predicts the labels that its mask names."""
-    y = np.asarray(job.data[1])
+    _, y, _, redrawn = map(np.asarray, parts_of(job))
     named = np.ravel(job.mask["params"]["Dense_0"]["kernel"])[: len(y)]
     correct = named == (y == 1)
-    redrawn = np.asarray(job.data[3])
     metrics = {
         "loss": np.float32(1.0),
         "accuracy": np.float32(correct.mean()),
         "noise_correlation": np.float32(0.0),
         "redrawn_and_correct": np.float32(np.mean(correct & redrawn)),
     }
-    false = np.bool_(False)
+    no = np.bool_(False)
     return training.TrainResult(
-        job.params, metrics, {}, np.int32(6), false, false, seconds=0.5
+        job.params, metrics, {}, np.int32(6), no, no, seconds=0.5, mask=job.mask
     )
 
 
-@pytest.fixture
-def told(monkeypatch):
-    """Networks that read labels out of masks in place of trained ones; the jobs."""
-    done = []
-
-    def run(own, jobs, *, on_finish, on_error, **_):
-        source, waiting = iter(jobs), collections.deque()
-        while job := waiting.popleft() if waiting else next(source, None):
-            done.append(job)
-            try:
-                further = on_finish(job, read_out(job))
-            except Exception as error:
-                on_error(job, error)
-            else:
-                waiting.extendleft(reversed(further))
-        return [], ensemble.Stats(1.0, 0.0, 1.0, len(done), 0.0)
-
-    monkeypatch.setattr(ensemble, "run", run)
-    monkeypatch.setitem(experiments.PRUNERS, "copy", copy)
-    return done
+def told(spec, todo=None, store=None):
+    """The rows, the failures, what it took and the jobs, of networks that read labels
+    out of masks in place of trained ones.
+    """
+    engine, jobs = known_engine(read_out)
+    return *run(spec, todo, store, engine=engine), jobs
 
 
 FOUR = ["swap_gap", "swap_gap_reinit", "swap_gap_data", "swap_gap_data_reinit"]
 
 
 @pytest.mark.parametrize(("epochs", "each"), [(0, 2), (2, 1)])
-def test_each_network_counts_what_its_mask_took_beyond_the_budget(told, epochs, each):
+def test_each_network_counts_what_its_mask_took_beyond_the_budget(epochs, each):
     """The dense training of a pair has none where its epochs are fixed."""
     changes = {"prune": {"round_epochs": epochs}}
     grid = {"pruner": ("magnitude_trained",)}
-    ((_, row),) = run(make_spec(grid=grid, **changes))[0].items()
+    ((_, row),) = told(make_spec(grid=grid, **changes))[0].items()
     assert row["out_of_budget"] == 18 * each
     assert [row[f"{gap}_out_of_budget"] for gap in FOUR] == [6 * each] * 4
 
 
-def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
+def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth():
     spec = make_spec(swap={"confidence": 0.9, "margin": 0.05})
-    rows, failures, stats = run(spec)
+    rows, failures, stats, _ = told(spec)
     ((_, row),) = rows.items()
     assert failures == [] and stats.networks == row["trainings"] == 3 * 3 * 2
     agree = {
@@ -187,15 +169,15 @@ def test_gaps_are_what_a_mask_that_knows_its_labels_is_worth(told):
     assert expected.items() <= row.items()
 
 
-@pytest.mark.parametrize("pruner", ["copy", "magnitude_trained"])
-def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told, pruner):
-    run(make_spec(grid={"pruner": (pruner,), "noise": (0.5,)}))
+@pytest.mark.parametrize("pruner", ["pruner_copy:CARD", "magnitude_trained"])
+def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(pruner):
+    every = told(make_spec(grid={"pruner": (pruner,), "noise": (0.5,)}))[-1]
     model = models.MLP(2, WIDTHS)
     kernels, firsts = [], []
-    each = 6 if pruner == "copy" else 7  # with the dense network
-    assert len(told) == 3 * each
+    each = 7 if pruner == "magnitude_trained" else 6  # with the dense network
+    assert len(every) == 3 * each
     for pair in range(3):
-        these = told[each * pair : each * (pair + 1)]
+        these = every[each * pair : each * (pair + 1)]
         dense, jobs = these[:-6], these[-6:]
         own = models.initialize(model, key(streams.INIT, pair), (DIM,))
         other = models.initialize(model, key(streams.OTHER_INIT, pair), (DIM,))
@@ -206,7 +188,7 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told, pruner):
         ):
             dataset = sets(pair, noise=0.5)[name]
             for part, expected in zip(
-                job.data,
+                parts_of(job),
                 (dataset.x, dataset.y, dataset.z, dataset.redrawn),
                 strict=True,
             ):
@@ -222,28 +204,31 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(told, pruner):
             )
             # The same order of batches: what differs is the data alone.
             assert job.key == key(streams.TRAIN, pair)
-        assert np.any(jobs[0].data[1] != jobs[2].data[1])
-        assert np.all(jobs[0].data[0] == jobs[2].data[0])
-        assert np.all(jobs[0].data[0] != jobs[4].data[0])
-        if pruner == "copy":
+        first, fresh, unlike = (parts_of(jobs[place]) for place in (0, 2, 4))
+        assert np.any(first[1] != fresh[1]) and np.all(first[0] == fresh[0])
+        assert np.all(first[0] != unlike[0])
+        for one, same in zip(jobs[::2], jobs[1::2], strict=True):
+            assert is_same(one.data, same.data)  # placed on the device once
+        if not dense:
             named = np.ravel(jobs[0].mask["params"]["Dense_0"]["kernel"])[:N]
-            np.testing.assert_array_equal(named, jobs[0].data[1] == 1)
+            np.testing.assert_array_equal(named, first[1] == 1)
         for job in dense:  # which this training has left as it was
-            assert job.data is jobs[0].data and job.key == key(streams.TRAIN, pair)
+            assert is_same(job.data, jobs[0].data)
+            assert job.key == key(streams.TRAIN, pair)
             mask = nfp.prune(nfp.magnitude(), job.params, sparsity=0.75)
             np.testing.assert_array_equal(
                 masks.ravel_mask(jobs[0].mask), masks.ravel_mask(mask)
             )
         kernels.append(own["params"]["Dense_0"]["kernel"])
-        firsts.append(jobs[0])
+        firsts.append(first)
     for i, j in itertools.combinations(range(3), 2):
         assert np.all(kernels[i] != kernels[j])
-        assert np.all(firsts[i].data[0] != firsts[j].data[0])
-        assert np.any(firsts[i].data[1] != firsts[j].data[1])
+        assert np.all(firsts[i][0] != firsts[j][0])
+        assert np.any(firsts[i][1] != firsts[j][1])
 
 
-def test_without_noise_there_are_no_other_labels_and_no_bits(told):
-    ((_, row),) = run(make_spec(grid={"noise": (0.0,)}))[0].items()
+def test_without_noise_there_are_no_other_labels_and_no_bits():
+    ((_, row),) = told(make_spec(grid={"noise": (0.0,)}))[0].items()
     for start in ("", "_reinit"):
         ends = [row[f"swap_gap{start}_{part}"] for part in ("points", "lower", "upper")]
         assert ends == [0.0, 0.0, 0.0]
@@ -253,8 +238,8 @@ def test_without_noise_there_are_no_other_labels_and_no_bits(told):
     assert row["swap_gap_data_points"] > 0  # other points have other labels
 
 
-def test_a_single_pair_has_gaps_and_no_interval(told):
-    ((_, row),) = run(make_spec(swap={"pairs": 1}))[0].items()
+def test_a_single_pair_has_gaps_and_no_interval():
+    ((_, row),) = told(make_spec(swap={"pairs": 1}))[0].items()
     gap = N - int(np.sum(sets(0)["own"].y == sets(0)["labels"].y))
     assert row["swap_gaps"] == pytest.approx([gap])
     assert row["swap_gap_points"] == pytest.approx(gap)
@@ -263,25 +248,26 @@ def test_a_single_pair_has_gaps_and_no_interval(told):
     assert row["swap_gap_bits"] > 0
 
 
-def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do(told):
-    axes = {"pruner": ("copy", "random", "imp"), "sparsity": (0.5, 0.75)}
+def test_rows_do_not_depend_on_order_or_on_what_is_left_to_do():
+    axes = {"pruner": ("pruner_copy:CARD", "random", "imp"), "sparsity": (0.5, 0.75)}
     spec = make_spec(swap={"pairs": 2}, grid=axes)
     cells = experiments.all_cells(spec)
-    rows, failures, _ = run(spec)
+    rows, failures, _, _ = told(spec)
     assert failures == [] and len(rows) == 6
-    assert run(spec, cells[::-1])[0] == rows
-    assert run(spec, cells[1:5])[0] == {k: rows[k] for k in map(row_key, cells[1:5])}
+    assert told(spec, cells[::-1])[0] == rows
+    assert told(spec, cells[1:5])[0] == {k: rows[k] for k in map(row_key, cells[1:5])}
 
 
 @pytest.mark.parametrize("count", [5, 24, 40])
-def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(
-    told, tmp_path, count
-):
-    axes = {"pruner": ("copy", "imp", "magnitude_trained"), "sparsity": (0.5, 0.75)}
+def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(tmp_path, count):
+    axes = {
+        "pruner": ("pruner_copy:CARD", "imp", "magnitude_trained"),
+        "sparsity": (0.5, 0.75),
+    }
     spec = make_spec(swap={"pairs": 2}, grid=axes)
     cells = experiments.all_cells(spec)
-    rows, _, _ = run(spec)
-    total = len(told)
+    rows, _, _, jobs = told(spec)
+    total = len(jobs)
     store = open_results(tmp_path, "run", "ab12", {})
     add_network = store.add_network
 
@@ -293,16 +279,15 @@ def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(store), "add_network", lambda _, *args: interrupted(*args))
         with pytest.raises(KeyboardInterrupt):
-            run(spec, store=store)
-    left = question.Swap(Lab(spec, cells), print, store)
-    told.clear()
-    again, failures, stats = run(spec, store=store)
+            told(spec, store=store)
+    left = question.Swap(setup_of(spec), print, store)
+    again, failures, stats, jobs = told(spec, store=store)
     assert again == rows and failures == []
-    assert left.networks() == stats.networks == len(told)
+    assert left.networks() == stats.networks == len(jobs)
     # The last networks of a mask are trained once; a trajectory may be run again.
-    assert len(told) < total and len(told) >= total - 2 * count
-    told.clear()
-    assert run(spec, store=store)[0] == rows and told == []
+    assert len(jobs) < total and len(jobs) >= total - 2 * count
+    complete, _, _, none = told(spec, store=store)
+    assert complete == rows and none == []
 
 
 def test_two_devices_at_once_give_the_rows_of_one(tmp_path, monkeypatch):
@@ -327,27 +312,30 @@ def test_two_devices_at_once_give_the_rows_of_one(tmp_path, monkeypatch):
 def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_not():
     spec = make_spec(grid={"pruner": ("random", "magnitude_init", "synflow", "snip")})
     cells = experiments.all_cells(spec)
-    lab = Lab(spec, cells)
-    work = question.Swap(lab, print)
-    draw = lab.draw(cells[0], 1)
+    setup = setup_of(spec)
+    work = question.Swap(setup, print)
+    draw = draw_of(setup, cells[0], 1)
     for cell in cells:
-        found = {
-            name: masks.ravel_mask(lab.mask(other, cell)).tobytes()
-            for name, other in work.sets(draw, cell, 1).items()
-        }
+        found = []
+        for other in work.sets(draw, cell, 1).values():
+            # On the batch, whatever the card says that the pruner sees.
+            mask = mask_on(setup, other, cell, batch_of(setup, other))
+            found.append(masks.ravel_mask(mask).tobytes())
         seeing = cell["pruner"] == "snip"
-        assert len(set(found.values())) == (3 if seeing else 1)
+        assert len(set(found)) == (3 if seeing else 1)
+        made = masks.ravel_mask(make_mask(setup, draw, cell))
+        assert made.tobytes() == found[0]
 
 
 def test_each_pair_s_mask_is_shuffled_by_its_own_key():
     """Else one unlucky permutation would be in every pair of a row."""
     spec = make_spec(grid={"pruner": ("snip",), "ablation": ("shuffle",)})
-    ((cell,), lab) = experiments.all_cells(spec), Lab(spec, [])
-    same = masks.dense_mask(lab.draw(cell).params)
+    ((cell,), setup) = experiments.all_cells(spec), setup_of(spec, [])
+    same = masks.dense_mask(draw_of(setup, cell).params)
     same["params"]["Dense_0"]["kernel"] = jnp.arange(24).reshape(4, 6) < 12
     found = [
-        lab.ablated(draw, cell, same, draw.params)[0]
-        for draw in (lab.draw(cell, pair) for pair in (0, 1, 0))
+        ablated(setup, draw, cell, same, draw.params)[0]
+        for draw in (draw_of(setup, cell, pair) for pair in (0, 1, 0))
     ]
     first, second, again = (masks.ravel_mask(mask).tolist() for mask in found)
     assert first == again != second
@@ -358,10 +346,9 @@ def test_trained_networks_are_those_of_the_library():
         swap={"pairs": 2},
         grid={"pruner": ("snip", "imp", "magnitude_trained"), "sparsity": (0.5,)},
     )
-    cells = experiments.all_cells(spec)
     rows, failures, stats = run(spec)
     assert failures == [] and len(rows) == 3
-    assert question.Swap(Lab(spec, cells), print).networks() == stats.networks
+    assert question.Swap(setup_of(spec), print).networks() == stats.networks
 
     model = models.MLP(2, WIDTHS)
     loss_fn = scores.classification_loss(model.apply)
@@ -404,11 +391,11 @@ def test_a_training_that_diverges_is_a_row_and_a_cell_that_raises_leaves_the_oth
     def raising(params, batch=None, key=None, *, mask=None, prunable=None):
         raise RuntimeError("no score for this")
 
-    monkeypatch.setitem(experiments.PRUNERS, "raising", lambda net: raising)
+    entry = pruner_entry(monkeypatch, "raising", raising)
     spec = make_spec(
         train={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 2},
         swap={"pairs": 1},
-        grid={"pruner": ("random", "raising", "magnitude_trained")},
+        grid={"pruner": ("random", entry, "magnitude_trained")},
     )
     rows, failures, _ = run(spec)
     ((_, row),) = rows.items()
@@ -426,7 +413,7 @@ def test_the_configuration_is_of_this_question(preset):
     spec = Spec.from_config(runpy.run_path(str(path))["get_config"](preset))
     experiments.check_names(spec)
     assert spec.question == "swap" and experiments.all_cells(spec)
-    assert spec.swap.pairs >= 2  # else there is no interval
+    assert spec.settings.pairs >= 2  # else there is no interval
     if preset == "small":  # its gaps stand beside the information of that preset
         path = path.with_name("mask_information.py")
         other = Spec.from_config(runpy.run_path(str(path))["get_config"]("small"))
