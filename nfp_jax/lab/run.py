@@ -42,9 +42,11 @@ def run(
     answer = questions.module(spec.question, "run").run
     # A pruner that moves masks during training has a training of its own.
     moving = {c.name for c in cards_of(spec).values() if c.when == "during"}
-    groups = grouped(todo, lambda cell: cell["pruner"] * (cell["pruner"] in moving))
+    groups = grouped(
+        todo, lambda cell: cell["pruner"] if cell["pruner"] in moving else ""
+    )
     failures, stats = [], []
-    for cells in groups or [[]]:
+    for cells in groups or [[]]:  # without cells names and sizes are still checked
         failed, taken = answer(
             spec, cells, add_row, progress=progress, store=store, engine=engine
         )
