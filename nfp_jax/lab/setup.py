@@ -183,6 +183,8 @@ def _pruners(spec: Spec, todo: list[Cell], net: Network) -> dict[str, Any]:
     for cell in todo:
         name = cell["pruner"]
         if name != DENSE and name not in found:
+            if name not in asked:
+                raise SpecError(f"grid.pruner has no {name!r}, and a cell asks for it")
             card, settings = asked[name]
             try:
                 found[name] = card.build(net, **settings)

@@ -5,6 +5,7 @@ Parameters are explicit: ``model.init(key, x)`` gives the pytree, and
 a file, with its card; ``init`` has initializations, ``chain`` what is known of layers.
 """
 
+import functools
 from typing import Any
 
 from nfp_jax import cards
@@ -55,6 +56,8 @@ def settings_of(name: str) -> dict[str, Any]:
 def build(name: str, classes: int, **settings: Any) -> Any:
     """Returns a network, by name or by a user's file: a Flax module.
 
+    The same one for the same settings, so that programs made of it are shared.
+
     Raises:
       CardError: there is none (lists the known ones).
       ValueError: a setting out of range.
@@ -62,4 +65,10 @@ def build(name: str, classes: int, **settings: Any) -> Any:
     >>> build("mlp", 2, widths=(3,)).widths
     (3,)
     """
-    return cards.find(name, __name__, Model).build(classes, **settings)
+    card: Model = cards.find(name, __name__, Model)
+    return _build(card, classes, tuple(settings.items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(card: Model, classes: int, settings: tuple[tuple[str, Any], ...]) -> Any:
+    return card.build(classes, **dict(settings))

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from nfp_jax.grid import DENSE
 from nfp_jax.pages.looks import FURTHER, PALETTE, Look
 
-DENSE = "dense"  # where a pruner's name stands, of a network that is not pruned
 SEES = ("nothing", "inputs", "labels", "training")  # from least to most
 AT_INITIALIZATION = SEES[:3]
 DATA = ("inputs", "labels")  # what those at initialization see that see data
