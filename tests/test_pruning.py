@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nfp_jax as nfp
 from nfp_jax import masks, pruning, scores
 
 KEY = jax.random.key(0)
@@ -260,6 +261,90 @@ def test_pruning_goes_on_from_an_earlier_mask():
         pruning.prune(SCORES["snip"], PARAMS, data(), sparsity=0.4, mask=earlier)
     with pytest.raises(ValueError, match="mask at '0/b' has dtype float32"):
         pruning.prune(SCORES["snip"], PARAMS, data(), sparsity=0.8, mask=PARAMS)
+
+
+# What a score may ask of its rounds
+
+
+FLAT = {"kernel": jnp.arange(1.0, 9.0).reshape(2, 4)}
+
+
+def toggling(params, batch=None, key=None, *, mask=None, prunable=None):
+    """Prefers the weights that the mask has removed; says what weights it was given."""
+    return jax.tree.map(lambda w, m: w + jnp.where(m, 0.0, 100.0), params, mask)
+
+
+def test_weights_return_where_masks_are_not_nested():
+    """Round 1 removes 1 to 4. Given all weights, round 2 prefers just these."""
+    keep = jnp.array([4, 3])
+    found = nfp.prune(toggling, FLAT, keep=keep, nested=False)
+    assert found["kernel"].tolist() == [[False, True, True, True], [False] * 4]
+    nested = nfp.prune(toggling, FLAT, keep=keep)
+    assert nested["kernel"].tolist() == [[False] * 4, [False, True, True, True]]
+
+
+def test_weights_that_an_earlier_mask_removed_never_return():
+    mask = {"kernel": jnp.array([[False, True, True, True], [True] * 4])}
+    found = nfp.prune(toggling, FLAT, keep=jnp.array([4, 7]), nested=False, mask=mask)
+    assert found["kernel"].tolist() == mask["kernel"].tolist()
+
+
+def test_every_round_may_have_a_key_and_weights_of_its_own():
+    """The rounds by hand: the key of round t is fold_in(key, t)."""
+    keep = [60, 30]
+
+    def by_hand(score_fn, weights_of):
+        mask = masks.dense_mask(PARAMS)
+        for t, count in enumerate(keep):
+            key = jax.random.fold_in(KEY, t)
+            weights = masks.apply_mask(weights_of(key), mask)
+            mask = masks.top_k(
+                score_fn(weights, None, key, mask=mask), count, mask=mask
+            )
+        return mask
+
+    def fresh(key):
+        return init(5, 8, 6, 2, seed=jax.random.bits(key, dtype=jnp.uint32))
+
+    random, magnitude = nfp.random(), nfp.magnitude()
+    found = nfp.prune(random, PARAMS, key=KEY, keep=keep, fresh_keys=True)
+    expected = by_hand(random, lambda key: PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    one_key = nfp.prune(random, PARAMS, key=KEY, keep=keep)
+    assert nfp.overlap(found, one_key) < 1
+    found = nfp.prune(magnitude, PARAMS, key=KEY, keep=keep, init_fn=fresh)
+    expected = by_hand(magnitude, fresh)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    many = nfp.prune_many(
+        magnitude,
+        PARAMS,
+        key=jnp.stack([KEY, jax.random.key(7)]),
+        in_axes=(None, None, 0),
+        keep=keep,
+        init_fn=fresh,
+    )
+    jax.tree.map(np.testing.assert_array_equal, at(many, 0), expected)
+    for options in ({"fresh_keys": True}, {"init_fn": fresh}):
+        with pytest.raises(ValueError, match="key is None, expected one: every round"):
+            nfp.prune(magnitude, PARAMS, keep=keep, **options)
+
+
+def test_a_score_makes_a_pruner():
+    """By the final count, the counts of all rounds, or a count that is traced."""
+    mask_fn = pruning.by_score(nfp.magnitude(), rounds=3, schedule="linear")
+    expected = nfp.prune(
+        nfp.magnitude(), PARAMS, sparsity=0.8, rounds=3, schedule=nfp.linear
+    )
+    for keep in (20, mask_fn.counts(100, 0.8)):
+        found = mask_fn(PARAMS, keep=keep)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    once = pruning.by_score(nfp.magnitude())
+    traced = jax.jit(lambda keep: once(PARAMS, keep=keep))(20)
+    jax.tree.map(np.testing.assert_array_equal, traced, once(PARAMS, keep=20))
+    with pytest.raises(ValueError, match="rounds is 0, expected rounds >= 1"):
+        pruning.by_score(nfp.magnitude(), rounds=0)
+    with pytest.raises(ValueError, match="schedule is 'cubic', expected one of 'exp"):
+        pruning.by_score(nfp.magnitude(), schedule="cubic")
 
 
 def test_synflow_in_one_round_is_warned_of_and_in_two_it_is_not():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nfp_jax import ensemble, masks, models, scores, training
 from nfp_jax.engine.examples import epoch_order
+from nfp_jax.pruners.contract import MaskUpdate
 from nfp_jax.training import Progress, make_training, train
 
 N, DIM, CLASSES = 20, 5, 3
@@ -532,6 +533,73 @@ def test_examples_that_lack_inputs_or_an_index_are_refused():
         train(made, PARAMS, MASK, on(4), KEY, inputs=X)
     with pytest.raises(ValueError, match="leading sizes"):
         train(made, PARAMS, MASK, training.Examples(X, index, (DATA[1],)), KEY)
+
+
+# A mask that moves
+
+
+def rotate(count):
+    """Moves the mask: the smallest weights kept go, the steepest removed ones come."""
+
+    def update(state, params, mask, gradient_fn, epoch):
+        gradient = gradient_fn(params)
+        weights = masks.ravel_mask(jax.tree.map(jnp.abs, params))
+        slopes = masks.ravel_mask(jax.tree.map(jnp.abs, gradient))
+        flat = masks.ravel_mask(mask)
+        goes = jnp.argsort(jnp.where(flat, weights, jnp.inf))[:count]
+        comes = jnp.argsort(jnp.where(flat, -jnp.inf, slopes))[-count:]
+        flat = flat.at[goes].set(False).at[comes].set(True)
+        return state + 1, masks.unravel_mask(flat, params)
+
+    return MaskUpdate(
+        start=None, init=lambda params, mask, key: jnp.int32(0), update=update
+    )
+
+
+def test_a_mask_moves_after_every_epoch_and_new_weights_start_at_zero():
+    """RigL's move by hand: after an epoch, with moments at 0 where a weight came."""
+    update = rotate(3)
+    optimizer = optax.adam(0.01)
+    made = make(optimizer, max_epochs=1, mask_update=update)
+    result = train(made, PARAMS, MASK, DATA, KEY)
+    stayed = by_hand(optimizer, epochs=1)
+    bits = jax.random.bits(jax.random.fold_in(KEY, 0), (N,), jnp.uint32)
+    batch = np.argsort(bits, kind="stable")[:8]
+    first = (DATA[0][batch], DATA[1][batch])
+    _, mask = update.update(
+        0, stayed, MASK, lambda params: jax.grad(LOSS)(params, first), 0
+    )
+    jax.tree.map(np.testing.assert_array_equal, result.mask, mask)
+    both = jax.tree.map(jnp.logical_and, mask, MASK)
+    assert_close(result.params, masks.apply_mask(stayed, both))
+    assert int(masks.ravel_mask(result.mask).sum()) == 30
+    # In the state: a second epoch from moments that are 0 where a weight came or left.
+    state = made.init(PARAMS, MASK, training.pad(DATA, 8), KEY)
+    state = made.epoch(state, training.pad(DATA, 8))
+    adam = state.opt_state[0]
+    for moment in (adam.mu, adam.nu):
+        jax.tree.map(
+            lambda leaf, kept: np.testing.assert_array_equal(leaf[~kept], 0),
+            moment,
+            both,
+        )
+    assert int(state.moving) == 1 and int(adam.count) == 3
+
+
+def test_moving_masks_in_lanes_are_those_of_one_lane():
+    """1e-6: sums in another order, over some ten steps."""
+    made = make(max_epochs=4, mask_update=rotate(2))
+    jobs = [
+        ensemble.Job(PARAMS, MASK, DATA, jax.random.key(seed), steps=steps)
+        for seed, steps in ((0, None), (1, 5), (2, None), (3, None))
+    ]
+    alone, _ = ensemble.run(made, jobs)
+    lanes, _ = ensemble.run(made, jobs, lanes=3)
+    for one, other in zip(alone, lanes, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.mask, other.mask)
+        assert_close(one.params, other.params, 1e-6)
+        outside = jax.tree.map(lambda p, m: p * ~m, one.params, one.mask)
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(outside))
 
 
 def test_every_epoch_goes_through_all_examples_once():

@@ -143,11 +143,12 @@ def epoch_order(key: jax.Array, epoch: jax.Array, n: Any, padded: int) -> jax.Ar
 
 def take_batch(examples: Examples, places: jax.Array) -> Batch:
     """The batch of the examples at these places."""
-    index = examples.index[places]
-    x = jax.tree.map(lambda leaf: leaf[index], examples.inputs)
+    index = jnp.asarray(examples.index)[places]
+    x = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], examples.inputs)
     if examples.labels is None:
         return x
-    return (x, *jax.tree.map(lambda leaf: leaf[places], examples.labels))
+    labels = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], examples.labels)
+    return (x, *labels)
 
 
 def _rounded(count: int) -> int:
