@@ -221,9 +221,9 @@ def check_field(path: str) -> None:
     fields = path.split(".")
     # The name of a part is free.
     skipped = 2 if fields[0] == "parts" and len(fields) > 1 else 0
-    first, *rest = fields[skipped:] or ["parts"]
-    if first == "parts":
-        return
+    if not fields[skipped:]:
+        return  # a part itself
+    first, rest = fields[skipped], fields[skipped + 1 :]
     groups = _settings_of_questions()
     if first in groups:
         known: Any = [field.name for field in dataclasses.fields(groups[first])]

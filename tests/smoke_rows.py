@@ -59,6 +59,31 @@ def processor_of(directory):
     return f"{last['processor']}, jax {last['versions']['jax']}, {last['device']}"
 
 
+def agree(found, expected):
+    """Whether two values of a row differ by sums in another order alone."""
+    if isinstance(expected, list) and isinstance(found, list):
+        lengths = len(found) == len(expected)
+        return lengths and all(map(agree, found, expected))
+    if isinstance(expected, bool | str) or not isinstance(found, int | float):
+        return bool(found == expected)
+    return abs(found - expected) <= 0.05 * max(abs(expected), 1)
+
+
+def same_as_before(directory):
+    """Asserts that a run has the rows of before; see test_smoke_rows."""
+    known = json.loads(Path(__file__).with_suffix(".json").read_text())
+    before = known[Path(directory).name.rsplit("-", 1)[0]]
+    found, expected = rows_of(directory), before["rows"]
+    assert len(found) == len(expected)
+    if processor_of(directory) == before["processor"]:
+        assert found == expected
+        return
+    for row, other in zip(found, expected, strict=True):
+        assert row["kept"] == other["kept"]
+        wrong = {x for x in other if not agree(row.get(x), other[x])}
+        assert not wrong, {x: (row.get(x), other[x]) for x in wrong}
+
+
 if __name__ == "__main__":
     source, target = sys.argv[1:]
     found = {}

@@ -16,6 +16,7 @@ from nfp_jax.compaction import make_shrink
 from nfp_jax.engine import devices, lanes
 from nfp_jax.engine import run as engine_run
 from nfp_jax.training import (
+    Examples,
     classification_metrics,
     make_training,
     pad,
@@ -282,22 +283,23 @@ def test_follow_ups_and_steps_run_in_lanes():
 
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_shared_inputs_are_never_copied_into_a_job(lanes):
-    def of_rows(w, batch):
+    def of_inputs(w, batch):
         return loss_fn(w, batch[0])
 
-    own = make_training(
-        of_rows,
+    made = make_training(
+        of_inputs,
         optax.sgd(0.1),
-        metrics_fn=lambda w, data: {"loss": of_rows(w, data), "accuracy": 0.0},
+        metrics_fn=lambda w, data: {"loss": of_inputs(w, data), "accuracy": 0.0},
         batch_size=2,
         max_epochs=5,
         stop=stop_when_still(),
     )
-    rows = [jnp.array([4, 1, 2]), jnp.array([0, 3, 3, 1, 2])]
-    jobs = [ensemble.Job(W, W == 1.0, (r,), jax.random.key(0)) for r in rows]
-    results, _ = ensemble.run(own, jobs, lanes=lanes, inputs=DATA)
-    for r, result in zip(rows, results, strict=True):
-        direct = train(own, W, W == 1.0, (DATA[r],), jax.random.key(0))
+    key, indices = jax.random.key(0), [jnp.array([4, 1, 2]), jnp.array([0, 3, 3, 1, 2])]
+    sets = [Examples(None, index, ()) for index in indices]
+    jobs = [ensemble.Job(W, W == 1.0, examples, key) for examples in sets]
+    results, _ = ensemble.run(made, jobs, lanes=lanes, inputs=DATA)
+    for index, result in zip(indices, results, strict=True):
+        direct = train(made, W, W == 1.0, (DATA[index],), key)
         np.testing.assert_allclose(result.params, direct.params, atol=1e-6)
 
 
@@ -341,8 +343,8 @@ def test_lanes_are_as_many_as_memory_holds(knows, monkeypatch, caplog):
 
 def held_by_a_lane():
     one = mixed(1)[0]
-    examples = pad(one.data, 2)
-    return ENDING.init(one.params, one.mask, examples, one.key), examples.data, 0
+    data = pad(one.data, 2)
+    return ENDING.init(one.params, one.mask, data, one.key), data
 
 
 def test_the_compiler_accounts_for_weights_moments_and_data():

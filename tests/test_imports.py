@@ -116,6 +116,7 @@ NAMES = sorted(
 # written before there were cards, and the pruner that README's table is about.
 NAMED = {
     "spec.py",
+    "groups.py",
     "pages/looks.py",
     "results.py",
     "pages/joined.py",

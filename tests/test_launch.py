@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import re
 import signal
 import struct
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl.testing import flagsaver
+from smoke_rows import same_as_before
 
 from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
@@ -34,11 +36,18 @@ pytestmark = [
 ]
 
 
-def launch_process(*arguments):
-    """A process that runs launch.py: its exit code, and what it printed."""
+def launch_process(*arguments, flags=None):
+    """A process that runs launch.py: its exit code, and what it printed.
+
+    With flags of XLA in place of those of the tests.
+    """
+    environment = dict(os.environ)
+    if flags is not None:
+        environment["XLA_FLAGS"] = flags
     return subprocess.run(
         [sys.executable, "launch.py", *arguments],
         cwd=ROOT,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -140,8 +149,9 @@ def check(done, out, rows, *, test_set):
 
 def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path, launch):
     arguments = ("--config=configs/gaussian.py:smoke", f"--config.out={tmp_path}")
-    first = launch_process(*arguments)
+    first = launch_process(*arguments, flags="")
     check(first, tmp_path, 15, test_set=False)
+    same_as_before(the_run(tmp_path))
     shards = {path: path.read_bytes() for path in the_run(tmp_path).glob("rows/*")}
     again = launch(*arguments)
     assert again.returncode == 0, again.stderr

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nfp_jax import models
 from nfp_jax.masks import masked_apply, named_leaves
@@ -177,6 +178,6 @@ def test_applying_at_any_width_is_applying_the_model_of_that_width():
 def test_the_layers_of_another_model_are_refused():
     for build in (models.layer_chain, models.apply_at_any_width):
         with pytest.raises(ValueError, match="layers of Dense are not known"):
-            build(models.nn.Dense(3))
+            build(nn.Dense(3))
     with pytest.raises(ValueError, match="layers of Dense are not known"):
-        models.layer_positions(models.nn.Dense(3), (5,))
+        models.layer_positions(nn.Dense(3), (5,))
