@@ -294,13 +294,18 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that a script starts in the background ignore SIGINT, and so would it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/rows/*.parquet")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal_number)
-    _, printed = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/rows/*.parquet")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal_number)
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert printed.splitlines()[-1] == "interrupted; the rows done are on file"
     again = launch(*arguments, "--config.grid.n=(10,)")
