@@ -11,8 +11,7 @@ run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
 
 test: .venv/done
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake notebooks -n 0
+	$(BIN)/python -m pytest --nbmake tests nfp_jax notebooks
 
 test-fast: .venv/done
 	$(BIN)/python -m pytest --fast tests

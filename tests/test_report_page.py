@@ -165,7 +165,8 @@ def test_where_nothing_fails_nothing_is_said():
 def test_a_figure_without_data_is_left_out_and_the_page_says_why(
     tmp_path, changes, skipped, why
 ):
-    directory = write(tmp_path, make_rows(seeds=1, **changes)).directory
+    rows = make_rows(("snip", "imp"), (0.5, 0.9), seeds=1, **changes)
+    directory = write(tmp_path, rows).directory
     (directory / "figures").mkdir()
     (directory / "figures" / f"{skipped}.svg").write_text("of an earlier report")
     page = report.write_report(directory).read_text()
@@ -205,6 +206,8 @@ def test_rows_that_are_nan_throughout_do_not_stop_the_page(tmp_path, epochs):
     """Every network diverged: a curve without one finite point."""
     nan = [math.nan] * epochs
     rows = make_rows(
+        ("snip", "imp"),
+        (0.5, 0.9),
         diverged=True,
         converged=False,
         loss=math.nan,
