@@ -11,7 +11,7 @@ run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
 
 test: .venv/done
-	$(BIN)/python -m pytest --nbmake tests nfp_jax notebooks
+	$(BIN)/python -m pytest --nbmake notebooks tests nfp_jax
 
 test-fast: .venv/done
 	$(BIN)/python -m pytest --fast tests

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import run, setup_of, spec_of
+from running import pruner_entry, run, setup_of, spec_of
 
 from nfp_jax import cards, data, models, pruners
 from nfp_jax.cards import CardError
@@ -108,6 +108,40 @@ def test_what_a_card_says_that_it_sees_is_all_that_it_sees():
         assert (sees != "nothing") or (first == other_inputs).all(), name
         if sees == "labels":
             assert (first != other_labels).any(), name
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("question", ["memorization", "information"])
+def test_a_pruner_is_shown_what_its_card_says_that_it_sees(
+    question, at_once, monkeypatch
+):
+    """Labels that it does not see are absent, or zeros where there are many sets."""
+    shown = {}
+
+    def watch(name):
+        def score(params, batch=None, key=None, *, mask=None, prunable=None):
+            shown[name] = batch
+            labels = jnp.zeros(1) if batch is None or batch[1] is None else batch[1]
+            number = jnp.sum(labels * 2.0 ** jnp.arange(len(labels)))
+            return jax.tree.map(lambda w: jnp.sin(100 * w + number), params)
+
+        return score
+
+    entries = tuple(
+        pruner_entry(monkeypatch, sees, watch(sees), sees=sees)
+        for sees in ("nothing", "inputs", "labels")
+    )
+    config = {**BASE, "question": question, "information": {"datasets": 4}}
+    spec = spec_of(config, grid={"pruner": entries}, engine={"score_at_once": at_once})
+    rows, failures, _ = run(spec)
+    assert failures == [] and len(rows) == 3
+    if question == "memorization":
+        assert shown["nothing"] is None and shown["inputs"][1] is None
+        assert all(part is not None for part in shown["labels"])
+    # Of a pruner that sees no labels a mask knows nothing.
+    if question == "information":
+        known = {row["pruner"]: row["distinct_masks"] for row in rows.values()}
+        assert known["nothing"] == known["inputs"] == 1 and known["labels"] == 4
 
 
 def test_a_mask_function_a_network_and_a_set_of_the_users_are_files(

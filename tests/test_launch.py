@@ -297,13 +297,15 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
         "--config.train.stop=still",
     )
     # 10 labels are learnt in a second, 50,000 random ones in hours.
+    # Tests that a script starts in the background ignore SIGINT, and so would it.
+    heeding = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    heeding += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", heeding, "launch.py", *arguments]
     process = subprocess.Popen(
-        [sys.executable, "launch.py", *arguments, "--config.grid.n=(10, 50000)"],
+        [*command, "--config.grid.n=(10, 50000)"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        # Tests that a script starts in the background ignore SIGINT, and so would it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120

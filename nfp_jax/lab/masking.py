@@ -33,8 +33,20 @@ def counts_of(setup: Setup, cell: Cell) -> Any:
 
 
 def batch_of(setup: Setup, draw: Draw) -> Batch:
-    """Returns what a pruner may see of a draw: inputs and labels."""
+    """Returns the inputs and the labels of a draw."""
     return inputs_of(setup, draw), draw.labels.y
+
+
+def shown_to(setup: Setup, draw: Draw, cell: Cell) -> Batch:
+    """Returns of a draw what the card of a cell's pruner says that it sees.
+
+    Inputs and labels; inputs and ``None``; or ``None``, and one program serves every n.
+    """
+    sees = setup.sees[cell["pruner"]]
+    if sees == "nothing":
+        return None
+    x, y = batch_of(setup, draw)
+    return x, None if sees == "inputs" else y
 
 
 def make_mask(setup: Setup, draw: Draw, cell: Cell, *, keep: Any = None) -> Mask:
@@ -48,9 +60,7 @@ def make_mask(setup: Setup, draw: Draw, cell: Cell, *, keep: Any = None) -> Mask
     """
     if cell["pruner"] == DENSE:
         return masks.dense_mask(draw.params)
-    # Without a batch one program serves every n.
-    blind = setup.sees[cell["pruner"]] == "nothing"
-    batch = None if blind else batch_of(setup, draw)
+    batch = shown_to(setup, draw, cell)
     return mask_on(setup, draw, cell, batch, keep=keep)
 
 

@@ -43,7 +43,7 @@ from nfp_jax.lab.trajectories import count_trainings, mask_jobs
 from nfp_jax.questions.information.card import Settings
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
-from nfp_jax.types import Mask, Params, Scores
+from nfp_jax.types import Batch, Mask, Params, Scores
 
 # Data sets scored in one call, always: another number sums in another order, and a tie
 # that falls the other way would read as information. 8 keep a core's cache, 32 a GPU.
@@ -237,7 +237,7 @@ class Information:
                 self.setup,
                 cell,
                 draw.params,
-                family.batch(family.order[first : first + self.at_once]),
+                self.shown(cell, family, family.order[first : first + self.at_once]),
                 draw.score_key,
                 in_axes=(None, (x_axis, 0), None),
                 keep=counts_of(self.setup, cell),
@@ -246,6 +246,12 @@ class Information:
             parts.append(np.packbits(np.asarray(self.ravel_many(found)), axis=1))
         seconds = time.perf_counter() - start
         return self.made(family, cell, np.concatenate(parts), seconds, 0)
+
+    def shown(self, cell: Cell, family: Family, sets: list[int]) -> Batch:
+        """The sets as a pruner is shown them: zeros for labels that it does not see."""
+        x, y = family.batch(sets)
+        sees_labels = self.setup.sees[cell["pruner"]] == "labels"
+        return x, y if sees_labels else np.zeros(y.shape, np.int32)
 
     def make_through_training(
         self, family: Family, through: list[Cell], *, progress: bool

@@ -21,7 +21,7 @@ from nfp_jax.grid import DENSE, Cell, by_draw
 from nfp_jax.lab.columns import derived, kept_by_layer
 from nfp_jax.lab.draws import Draw, draw_of
 from nfp_jax.lab.jobs import AddRow, Failure, Row
-from nfp_jax.lab.masking import batch_of, counts_of, make_masks, mask_on, parted
+from nfp_jax.lab.masking import counts_of, make_mask, make_masks, parted, shown_to
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
 from nfp_jax.lab.training import last_job, train_all
 from nfp_jax.lab.trajectories import count_trainings, dense_job
@@ -167,13 +167,12 @@ def _pruned(setup: Setup, items: list[_Item]) -> list[tuple[_Item, Mask]]:
     first, at_once = items[0], _at_once(setup)
     try:
         if at_once == 1:
-            batch = batch_of(setup, first.draw)
-            mask = mask_on(setup, first.draw, first.cell, batch, keep=first.keep)
+            mask = make_mask(setup, first.draw, first.cell, keep=first.keep)
             return [(first, mask)]
         parts = [
             (
                 item.draw.params,
-                batch_of(setup, item.draw),
+                shown_to(setup, item.draw, item.cell),
                 item.draw.score_key,
                 item.keep,
             )
