@@ -141,7 +141,7 @@ def test_a_pruner_is_shown_what_its_card_says_that_it_sees(
     # Of a pruner that sees no labels a mask knows nothing.
     if question == "information":
         known = {row["pruner"]: row["distinct_masks"] for row in rows.values()}
-        assert known["nothing"] == known["inputs"] == 1 and known["labels"] == 4
+        assert known["nothing"] == known["inputs"] == 1 < known["labels"]
 
 
 def test_a_mask_function_a_network_and_a_set_of_the_users_are_files(
