@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,17 +139,3 @@ def _load(path: Path, changed: int) -> ModuleType:
     except Exception as error:  # a user's file may raise anything
         raise CardError(f"{path} raises {type(error).__name__}: {error}") from error
     return module
-
-
-def check_settings(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], what: str
-) -> None:
-    """Raises for a setting that is not among the defaults.
-
-    Raises:
-      CardError: names it, and lists the known ones.
-    """
-    for name in given:
-        if name not in defaults:
-            known = ", ".join(defaults) or "none"
-            raise CardError(f"{name} is no setting of {what}; known: {known}")

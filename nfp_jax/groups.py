@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from nfp_jax.fields import require
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
@@ -64,3 +66,14 @@ class EngineSpec:
     # A training of so many operations, at most, goes without dead neurons: the programs
     # of smaller networks have to be compiled. 0: always; inf: never.
     shrink_from: float = 2e11
+
+
+def check_first_look(train: TrainSpec) -> None:
+    """Raises where a training ends before "settled" first looks at it.
+
+    Raises:
+      SpecError: names ``train.max_epochs``.
+    """
+    first = 2 * train.settle_from
+    expected = f"at least {first}, the first doubling: 2 train.settle_from"
+    require(train.max_epochs >= first, "train.max_epochs", train.max_epochs, expected)

@@ -26,7 +26,14 @@ from nfp_jax.fields import (
     unknown,
 )
 from nfp_jax.grid import DENSE, SEEDS, GridSpec
-from nfp_jax.groups import DataSpec, EngineSpec, ModelSpec, PruneSpec, TrainSpec
+from nfp_jax.groups import (
+    DataSpec,
+    EngineSpec,
+    ModelSpec,
+    PruneSpec,
+    TrainSpec,
+    check_first_look,
+)
 
 # Bumped when rows of an old version could no longer stand beside new ones.
 FORMAT = 4
@@ -365,18 +372,11 @@ def _check_end(spec: Spec) -> None:
         "0 < {} <= 1",
     )
     if train.stop == "settled":
-        _check_first_look(spec)
+        check_first_look(train)
     if spec.prune.round_epochs:
         for path, value in items("grid.pruner", spec.grid.pruner).items():
             expected = "no 'dense' where prune.round_epochs ends the dense training"
             require(value != DENSE, path, value, expected)
-
-
-def _check_first_look(spec: Spec) -> None:
-    """Raises where a training ends before "settled" first looks at it."""
-    first, most = 2 * spec.train.settle_from, spec.train.max_epochs
-    expected = f"at least {first}, the first doubling: 2 train.settle_from"
-    require(most >= first, "train.max_epochs", most, expected)
 
 
 def _check_name(name: str) -> None:

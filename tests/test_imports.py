@@ -20,7 +20,7 @@ ALLOWED = {
     "cards": set(),
     "fields": set(),
     "grid": set(),
-    "groups": set(),
+    "groups": {"fields"},
     "files": set(),
     "masks": {"types", "trees"},
     "freeze": {"types", "trees", "masks"},
@@ -53,7 +53,7 @@ ALLOWED = {
     },
     "experiments": {"lab", "pruners"},
     "questions": set(),
-    "questions/card": {"fields", "grid"},
+    "questions/card": {"fields", "grid", "groups"},
     "questions/run": {
         *CORE,
         *("fields", "grid", "spec", "results", "lab", "data", "models", "engine"),

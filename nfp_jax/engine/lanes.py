@@ -24,8 +24,15 @@ AT_ONCE = 16
 class LanePrograms(NamedTuple):
     """The compiled programs for the lanes of one shape.
 
-    ``turns`` epochs of at most ``steps`` steps make a chunk; ``held`` are the shapes of
-    (state, data) of all lanes; ``refill`` and ``read`` take ``at_once`` of them.
+    Attributes:
+      width: number of lanes.
+      at_once: number of lanes that ``refill`` and ``read`` take in a call.
+      steps: optimizer steps of an epoch, at most.
+      turns: epochs of a chunk.
+      held: the shapes of (state, data) of all lanes.
+      turn: trains all lanes for a chunk, and says which are done.
+      refill: puts new networks into lanes.
+      read: returns the results of lanes.
     """
 
     width: int

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from nfp_jax.fields import check, require
+from nfp_jax.groups import check_first_look
 from nfp_jax.questions.contract import Question
 
 
@@ -53,9 +54,7 @@ def check_chance(spec: Any) -> None:
         chance = 1 / classes
         expected = f"{chance:.3g} < share <= 1, above chance"
         require(chance < share <= 1, "capacity.share", share, expected)
-    first, most = 2 * spec.train.settle_from, spec.train.max_epochs
-    expected = f"at least {first}, the first doubling: 2 train.settle_from"
-    require(most >= first, "train.max_epochs", most, expected)
+    check_first_look(spec.train)
 
 
 CARD = Question(
