@@ -158,26 +158,30 @@ def test_smoke_of_gaussian_twice_and_the_second_does_nothing(tmp_path, launch):
     assert "15 rows of this grid, 0 of them new" in again.stdout
     assert {p: p.read_bytes() for p in the_run(tmp_path).glob("rows/*")} == shards
     # One more sparsity extends the same directory and touches no row on file.
-    more = launch(*arguments, "--config.grid.sparsity=(0.5, 0.9, 0.7)")
-    assert "22 rows of this grid, 7 of them new" in more.stdout
-    assert len(read_rows(the_run(tmp_path))) == 22
+    few = "--config.grid.pruner=('dense', 'random', 'magnitude_trained')"
+    more = launch(*arguments, few, "--config.grid.sparsity=(0.5, 0.9, 0.7)")
+    assert "7 rows of this grid, 2 of them new" in more.stdout
+    assert len(read_rows(the_run(tmp_path))) == 17
     kept = {p: p.read_bytes() for p in the_run(tmp_path).glob("rows/*") if p in shards}
     assert kept == shards
     runs = json.loads((the_run(tmp_path) / "run.json").read_text())["runs"]
-    assert [run["networks"] for run in runs] == [25, 13]
+    assert [run["networks"] for run in runs] == [25, 3]
     assert re.fullmatch(r"[1-9]\d* cores, .+", runs[0]["processor"])
     assert runs[0]["versions"]["jax"] and runs[0]["compile_seconds"] > 0
 
 
-# Of two sparsities one, where others share their programs.
-ONE = "--config.grid.sparsity=(0.5,)"
+# Of two sparsities one, and a pruner of each kind: the grid is gaussian's, above.
+FEW = (
+    "--config.grid.sparsity=(0.5,)",
+    "--config.grid.pruner=('dense', 'snip', 'magnitude_trained')",
+)
 
 
 def test_smoke_of_digits(tmp_path, launch):
     done = launch(
-        "--config=configs/digits_noisy.py:smoke", f"--config.out={tmp_path}", ONE
+        "--config=configs/digits_noisy.py:smoke", f"--config.out={tmp_path}", *FEW
     )
-    check(done, tmp_path, 8, test_set=True)
+    check(done, tmp_path, 3, test_set=True)
 
 
 def test_smoke_of_fashion_mnist(tmp_path, launch, fashion):
@@ -185,9 +189,9 @@ def test_smoke_of_fashion_mnist(tmp_path, launch, fashion):
         "--config=configs/fashion_mnist_noisy.py:smoke",
         f"--config.out={tmp_path / 'out'}",
         f"--config.data.dir={fashion}",
-        ONE,
+        *FEW,
     )
-    check(done, tmp_path / "out", 8, test_set=True)
+    check(done, tmp_path / "out", 3, test_set=True)
 
 
 def test_smoke_of_cifar(tmp_path, launch, cifar):
@@ -195,9 +199,9 @@ def test_smoke_of_cifar(tmp_path, launch, cifar):
         "--config=configs/cifar_noisy.py:smoke",
         f"--config.out={tmp_path / 'out'}",
         f"--config.data.dir={cifar}",
-        ONE,
+        *FEW,
     )
-    check(done, tmp_path / "out", 8, test_set=True)
+    check(done, tmp_path / "out", 3, test_set=True)
 
 
 SMOKE = "--config=configs/gaussian.py:smoke"
