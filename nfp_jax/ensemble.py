@@ -4,11 +4,12 @@ The face of ``engine``'s ``run``, ``jobs`` and ``devices``.
 """
 
 from nfp_jax.engine.devices import use_all_cores, use_compilation_cache
-from nfp_jax.engine.jobs import Job, ShrinkJob, Stats
+from nfp_jax.engine.jobs import Job, Networks, ShrinkJob, Stats
 from nfp_jax.engine.run import run
 
 __all__ = [
     "Job",
+    "Networks",
     "ShrinkJob",
     "Stats",
     "run",

@@ -238,7 +238,7 @@ def _facts(spec: Spec, place: Place, devices: list[Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
-        "processor": _processor(),
+        "processor": processor(),
         "host": platform.node(),
         "process": str(place),
     }
@@ -266,8 +266,8 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _processor() -> str:
-    """What this machine computes with, and on how many cores."""
+def processor() -> str:
+    """Returns what this machine computes with, and on how many cores."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 import nfp_jax as nfp
 from nfp_jax import ensemble, models
 from nfp_jax.compaction import make_shrink
-from nfp_jax.engine import devices, lanes
+from nfp_jax.engine import devices, lanes, many_lanes
 from nfp_jax.engine import run as engine_run
 from nfp_jax.training import (
     Examples,
@@ -330,11 +330,11 @@ def test_lanes_are_as_many_as_memory_holds(knows, monkeypatch, caplog):
     monkeypatch.setattr(lanes, "bytes_of", lambda leaf: 50 * (knows == "guess"))
     if knows == "guess":
         leaves = len(jax.tree.leaves(jax.eval_shape(held_by_a_lane)))
-        monkeypatch.setattr(lanes, "memory_of", lambda device: leaves * 300 / 0.8)
+        monkeypatch.setattr(many_lanes, "memory_of", lambda device: leaves * 300 / 0.8)
     else:
         sizes = iter([1000, 500, 299])
         monkeypatch.setattr(lanes, "footprint", lambda program: next(sizes))
-        monkeypatch.setattr(lanes, "memory_of", lambda device: 300 / 0.8)
+        monkeypatch.setattr(many_lanes, "memory_of", lambda device: 300 / 0.8)
     one_device = jax.local_devices()[:1]
     results, stats = ensemble.run(ENDING, mixed()[::3], devices=one_device)
     assert "up to 8 lanes on each of 1 devices (cpu)" in caplog.text

@@ -1,6 +1,6 @@
-"""A network to train, how long it takes, and what a run of many took."""
+"""Networks to train, one by one or stacked, and what a run of many took."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,57 @@ class Job(NamedTuple):
     tag: Any = None
 
 
+class Networks(NamedTuple):
+    """Networks to train, stacked: every array has a leading axis of ``k`` networks.
+
+    What a jitted ``vmap`` makes of seeds, say. In lanes it stays on the device, and
+    none of its arrays is copied to the host.
+
+    Attributes:
+      params: initial weights, ``[k, ...]``.
+      mask: bool pytree like ``params``.
+      data: as of a ``Job``, stacked; ``inputs`` of ``Examples`` stay ``None`` where the
+        run has them for all.
+      key: keys ``[k]``, each of which decides an order of batches.
+      steps: as of a ``Job``, or int32 ``[k]`` with ``NO_LIMIT`` for convergence.
+      n: int32 ``[k]``: the first so many examples of each count; ``None``: all.
+      most: no network has more examples than so many; ``None``: the arrays' size.
+      tags: what the caller knows the networks by. If there are fewer than ``k``, then
+        the others only fill up the stack. ``None``: ``k`` networks without tags.
+    """
+
+    params: Params
+    mask: Mask
+    data: Data
+    key: jax.Array
+    steps: Any = None
+    n: Any = None
+    most: int | None = None
+    tags: Sequence[Any] | None = None
+
+
+class Row(NamedTuple):
+    """One network of a stack."""
+
+    networks: Networks
+    row: int
+
+    @property
+    def tag(self) -> Any:
+        """What the caller knows it by."""
+        tags = self.networks.tags
+        return None if tags is None else tags[self.row]
+
+    @property
+    def steps(self) -> int | None:
+        """As of a job."""
+        steps = self.networks.steps
+        if steps is None or isinstance(steps, int):
+            return steps
+        found = int(np.asarray(steps)[self.row])
+        return None if found == NO_LIMIT else found
+
+
 ShrinkJob = Callable[[Job], Shrunk | None]
 
 
@@ -56,10 +107,21 @@ class Stats(NamedTuple):
     wasted: float
 
 
-Taken = tuple[int | None, Job]
+Taken = tuple[int | None, Job | Row]
 
 
-def limit_of(job: Job) -> Any:
+def rows_of(what: Job | Networks) -> list[Job | Row]:
+    """Returns the networks of a stack one by one, or a job alone."""
+    if isinstance(what, Job):
+        return [what]
+    size = jnp.shape(jax.tree.leaves(what.params)[0])[0]
+    count = size if what.tags is None else len(what.tags)
+    if count > size:
+        raise ValueError(f"{count} tags, expected at most {size}, as many as networks")
+    return [Row(what, row) for row in range(count)]
+
+
+def limit_of(job: Job | Row) -> Any:
     """Returns after how many steps it ends, at the latest."""
     return np.int32(NO_LIMIT if job.steps is None else job.steps)
 
@@ -73,18 +135,14 @@ def size_of(job: Job) -> int:
     )
 
 
-def steps_taken(training: Training, job: Job, result: TrainResult) -> int:
-    """Returns the optimizer steps that a job took."""
-    n = size_of(job)
-    an_epoch = -(-n // min(training.batch_size, n))
-    return min(int(result.epochs) * an_epoch, int(limit_of(job)))
-
-
-def length_of(job: Job) -> float:
+def length_of(job: Job | Networks) -> float:
     """Returns how long a job may take, up to a factor: points, by points a kept weight.
 
-    Networks with few weights for their points climb slowly and use up their budget.
+    Networks with few weights for their points climb slowly and use up their budget. Of
+    a stack nothing is known without looking at it, so its place stays.
     """
+    if isinstance(job, Networks):
+        return 0.0
     n = size_of(job)
     kept = sum(int(np.sum(leaf)) for leaf in jax.tree.leaves(job.mask))
     return float(n) ** 2 / max(kept, 1)
@@ -96,7 +154,7 @@ def shrunk_job(
     """Returns the job as it is trained, and the way back to weights of its shapes."""
     small = shrink and shrink(job)
     if not small:
-        return job, _identity
+        return job, identity
     return job._replace(params=small.params, mask=small.mask), small.expand
 
 
@@ -111,10 +169,6 @@ def as_asked(
     return result._replace(params=expand(result.params), mask=mask)
 
 
-def _identity(same: Any) -> Any:
+def identity(same: Any) -> Any:
+    """Returns what it is given."""
     return same
-
-
-def raise_error(error: Exception) -> TrainResult:
-    """Raises what a job raised before its training began."""
-    raise error

@@ -1,4 +1,9 @@
-"""The lanes of a device: networks of one shape, stacked, and their programs."""
+"""The lanes of a run: networks of one shape, stacked over devices, and their programs.
+
+All lanes live on the devices. Networks come in from stacks by gather, and their results
+go out by gather; the host sees which lanes are done, and what was measured of networks
+that ended.
+"""
 
 import functools
 from collections.abc import Callable
@@ -7,200 +12,231 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nfp_jax.engine.devices import MEMORY_SHARE, bytes_of, footprint, memory_of
-from nfp_jax.engine.examples import Examples, Padded, as_examples, pad
-from nfp_jax.engine.jobs import Job, limit_of
-from nfp_jax.engine.shapes import abstract, repeated, shapes_of, stacked_on_host
-from nfp_jax.engine.training import Training, TrainResult, TrainState
+from nfp_jax.engine.devices import bytes_of, footprint
+from nfp_jax.engine.examples import Padded
+from nfp_jax.engine.shapes import abstract
+from nfp_jax.engine.stacks import Stack, network_at
+from nfp_jax.engine.training import Summary, Training, TrainResult, TrainState
 
 # Steps between two looks at which lanes are done, about.
 CHUNK_STEPS = 48
 
-# Lanes that are refilled or read in one call; so one program serves any number of them.
-AT_ONCE = 16
+# Lanes that are read in one call: so one program serves any number of them.
+READ_AT_ONCE = 32
 
 
 class LanePrograms(NamedTuple):
     """The compiled programs for the lanes of one shape.
 
     Attributes:
-      width: number of lanes.
-      at_once: number of lanes that ``refill`` and ``read`` take in a call.
+      width: number of lanes, on all devices together.
       steps: optimizer steps of an epoch, at most.
-      turns: epochs of a chunk.
-      held: the shapes of (state, data) of all lanes.
+      turns: epochs of a chunk, at most: fewer where all lanes are done.
+      blank: makes the lanes, none of which has anything to do.
       turn: trains all lanes for a chunk, and says which are done.
-      refill: puts new networks into lanes.
+      fill: puts networks of a stack into lanes; compiled when it is first called.
       read: returns the results of lanes.
+      take: returns the lanes at these places, fewer or more; compiled when called.
     """
 
     width: int
-    at_once: int
     steps: int
     turns: int
-    held: Any
+    blank: Callable[..., Any]
     turn: Callable[..., Any]
-    refill: Callable[..., Any]
+    fill: Callable[..., Any]
     read: Callable[..., Any]
+    take: Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=256)
-def _lane_programs(
-    training: Training, device: jax.Device, shapes: Any, width: int, room: float | None
+def lane_programs(
+    training: Training,
+    devices: tuple[jax.Device, ...],
+    shapes: Any,
+    width: int,
+    room: float | None,
+    summary: Summary | None,
 ) -> LanePrograms:
     """Returns the programs for ``width`` lanes, or for fewer where memory lacks.
 
-    ``shapes`` are of a job's ``(params, mask, data, key, limit)``, each with an axis
-    in front, and of the inputs that jobs share, whose data then have none.
+    Args:
+      training: of one lane.
+      devices: which share the lanes.
+      shapes: of a network's ``(params, mask, data, key, limit)``, the data without the
+        inputs that all share; of these inputs; and of what the summary is given.
+      width: number of lanes, a multiple of the devices.
+      room: bytes that a device has for them; ``None``: enough.
+      summary: what is measured of each network at its end.
     """
-    sample, inputs = abstract(shapes)
-    shared = sample[2].examples.inputs is None
-    padded = sample[2].examples.index.shape[1]
+    network, inputs, measured_on = abstract(shapes)
+    data = network[2]
+    shared = data.examples.inputs is None
+    padded = data.examples.index.shape[0]
     steps = -(-padded // min(training.batch_size, padded))
     turns = max(round(CHUNK_STEPS / steps), 1)
-    every: Any = 0  # in_axes of all labels
-    axes = Padded(Examples(None if shared else 0, 0, every), 0)
+    mesh = Mesh(np.array(devices), ("lanes",))
+    apart = NamedSharding(mesh, PartitionSpec("lanes"))
+    everywhere = NamedSharding(mesh, PartitionSpec())
 
     def whole(data: Padded, inputs: Any) -> Padded:
         if not shared:
             return data
         return data._replace(examples=data.examples._replace(inputs=inputs))
 
-    def begin(new: Any, inputs: Any) -> Any:
-        params, mask, data, key, limit = new
-        init = jax.vmap(training.init, in_axes=(0, 0, axes, 0, 0))
-        return init(params, mask, whole(data, inputs), key, limit), data
+    def begin(network: Any, inputs: Any) -> tuple[TrainState, Padded]:
+        params, mask, data, key, limit = network
+        return training.init(params, mask, whole(data, inputs), key, limit), data
 
-    def refill(held: Any, lane: Any, new: Any, inputs: Any) -> Any:
-        fresh = begin(new, inputs)
-        return jax.tree.map(functools.partial(_put, lane), held, fresh)
+    single = jax.eval_shape(begin, network, inputs)
 
-    def turn(state: Any, data: Padded, inputs: Any) -> Any:
-        one = jax.vmap(training.epoch, in_axes=(0, axes, None))
-        complete = whole(data, inputs)
-        state = jax.lax.fori_loop(
-            0, turns, lambda _, state: one(state, complete, steps), state
+    def blank() -> Any:
+        # A lane with a limit of no steps is done; n is a divisor.
+        state, data = jax.tree.map(
+            lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), single
         )
-        return state, jax.vmap(training.done)(state)
+        return state, data._replace(n=jnp.ones_like(data.n))
 
-    def read(state: TrainState, lane: jax.Array) -> TrainResult:
-        taken = jax.tree.map(lambda leaf: leaf[lane], state)
-        return jax.vmap(training.finish)(taken)
+    def fill(held: Any, source: jax.Array, stack: Stack, inputs: Any) -> Any:
+        def put(old: Any, source: jax.Array) -> Any:
+            row = jnp.maximum(source, 0)
+            fresh = begin(network_at(stack, row, padded), inputs)
+            return jax.tree.map(lambda a, b: jnp.where(source < 0, a, b), old, fresh)
 
-    single = jax.eval_shape(begin, sample, inputs)
+        return jax.vmap(put)(held, source)
+
+    def turn(state: TrainState, data: Padded, inputs: Any) -> Any:
+        def one(state: TrainState, data: Padded) -> TrainState:
+            return training.epoch(state, whole(data, inputs), steps)
+
+        def some_left(carry: tuple[Any, TrainState]) -> jax.Array:
+            return (carry[0] < turns) & ~jnp.all(jax.vmap(training.done)(carry[1]))
+
+        def further(carry: tuple[Any, TrainState]) -> tuple[Any, TrainState]:
+            return carry[0] + 1, jax.vmap(one)(carry[1], data)
+
+        taken, state = jax.lax.while_loop(some_left, further, (jnp.int32(0), state))
+        return state, jax.vmap(training.done)(state), taken
+
+    def read(held: Any, lane: jax.Array, inputs: Any, measured_on: Any) -> TrainResult:
+        def one(lane: jax.Array) -> TrainResult:
+            state, data = jax.tree.map(lambda leaf: leaf[lane], held)
+            result = training.finish(state)._replace(mask=state.mask)
+            if summary is None:
+                return result
+            found = summary(result, whole(data, inputs), measured_on)
+            return result._replace(summary=found)
+
+        return jax.vmap(one)(lane)
+
+    def take(held: Any, lane: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf[lane], held)
+
     # A guess saves compiling for too many lanes: weights and moments, and as much again
     # for gradients and activations. Then the compiler tells what is needed.
-    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(single))
-    while room is not None and width > 1 and width * guess > room:
-        width //= 2
-    with jax.default_device(device):
-        while True:
-            held = repeated(single, width)
-            turning = jax.jit(turn, donate_argnums=0).lower(*held, inputs).compile()
-            if room is None or width == 1 or footprint(turning) <= room:
-                break
-            width //= 2
-        at_once = min(AT_ONCE, width)
-        lane = jax.ShapeDtypeStruct((at_once,), jnp.int32)
-        filling = jax.jit(refill, donate_argnums=0)
-        new = repeated(sample, at_once)
-        return LanePrograms(
-            width=width,
-            at_once=at_once,
-            steps=steps,
-            turns=turns,
-            held=held,
-            turn=turning,
-            refill=filling.lower(held, lane, new, inputs).compile(),
-            read=jax.jit(read).lower(held[0], lane).compile(),
+    least = len(devices)
+    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(single)) / least
+    while room is not None and width > least and width * guess > room:
+        width = _halved(width, least)
+    while True:
+        held = jax.tree.map(
+            lambda x, width=width: jax.ShapeDtypeStruct((width, *x.shape), x.dtype),
+            single,
         )
+        turning = (
+            jax.jit(
+                turn,
+                donate_argnums=0,
+                in_shardings=(apart, apart, everywhere),
+                out_shardings=(apart, everywhere, everywhere),
+            )
+            .lower(*held, inputs)
+            .compile()
+        )
+        if room is None or width <= least or footprint(turning) <= room:
+            break
+        width = _halved(width, least)
+    reading = jax.jit(
+        read,
+        in_shardings=(apart, everywhere, everywhere, everywhere),
+        out_shardings=everywhere,
+    )
+    lane = jax.ShapeDtypeStruct((READ_AT_ONCE,), jnp.int32)
+    return LanePrograms(
+        width=width,
+        steps=steps,
+        turns=turns,
+        blank=jax.jit(blank, out_shardings=apart).lower().compile(),
+        turn=turning,
+        fill=jax.jit(
+            fill,
+            donate_argnums=0,
+            in_shardings=(apart, apart, everywhere, everywhere),
+            out_shardings=apart,
+        ),
+        read=reading.lower(held, lane, inputs, measured_on).compile(),
+        take=jax.jit(take, out_shardings=apart),
+    )
+
+
+def _halved(width: int, least: int) -> int:
+    """Half as many lanes, the same number on each device, and at least one."""
+    return max(width // least // 2, 1) * least
 
 
 class Lanes:
-    """The lanes of one shape on a device: their state and their programs."""
+    """The lanes of one shape: their state and their programs."""
 
     def __init__(
         self,
-        training: Training,
-        device: jax.Device,
+        make: Callable[[int], LanePrograms],
         inputs: Any,
-        job: Job,
+        measured_on: Any,
         width: int,
-        fit: bool,
     ) -> None:
-        self.training, self.device, self.inputs = training, device, inputs
-        sample = self._host([job])
-        room = MEMORY_SHARE * memory_of(device) if fit else None
-        self.programs = _lane_programs(
-            training, device, shapes_of((sample, inputs)), width, room
-        )
+        self.make, self.inputs, self.measured_on = make, inputs, measured_on
+        self.programs = make(width)
         self.seconds = np.zeros(self.programs.width)
+        self.held = self.programs.blank()
 
-        def blank(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jnp.broadcast_to(sample[3], leaf.shape)
-            return jnp.zeros(leaf.shape, leaf.dtype)
+    def fill(self, stack: Stack, rows: dict[int, int]) -> None:
+        """Puts networks of a stack into lanes: ``rows`` has the row for each lane."""
+        source = np.full(self.programs.width, -1, np.int32)
+        source[list(rows)] = list(rows.values())
+        self.held = self.programs.fill(self.held, source, stack, self.inputs)
+        self.seconds[list(rows)] = 0.0  # each lane's share of the time of every turn
 
-        with jax.default_device(device):
-            # A blank lane has a limit of no steps, and so is done; n is a divisor.
-            state, data = jax.tree.map(blank, self.programs.held)
-            self.held = (state, data._replace(n=jnp.ones_like(data.n)))
+    def turn(self) -> tuple[Any, Any]:
+        """Starts a chunk of epochs in all lanes.
 
-    def _host(self, jobs: list[Job]) -> Any:
-        """The arguments of ``begin``, stacked over jobs."""
-        parts = []
-        for job in jobs:
-            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
-            if as_examples(job.data).inputs is None:
-                data = data._replace(examples=data.examples._replace(inputs=None))
-            parts.append((job.params, job.mask, data, job.key))
-        stacked = jax.tree.map(lambda *leaves: stacked_on_host(leaves), *parts)
-        limits = np.array([limit_of(job) for job in jobs], np.int32)
-        return (*stacked, limits)
-
-    def refill(self, new: dict[int, Job]) -> None:
-        """Puts a job into each of these lanes."""
-        lanes, jobs = list(new), list(new.values())
-        width, size = self.programs.width, self.programs.at_once
-        for start in range(0, len(lanes), size):
-            part = jobs[start : start + size]
-            lane = np.full(size, width, np.int32)  # no such lane, so it is dropped
-            lane[: len(part)] = lanes[start : start + size]
-            part += [part[0]] * (size - len(part))
-            arguments = jax.device_put((lane, self._host(part)), self.device)
-            self.held = self.programs.refill(self.held, *arguments, self.inputs)
-        self.seconds[lanes] = 0.0  # each lane's share of the time of every turn
-
-    def turn(self) -> Any:
-        """Starts a chunk of epochs in all lanes; which are done, once it has ended."""
+        Returns which are done, and how many epochs it took, once it has ended.
+        """
         state, data = self.held
-        state, done = self.programs.turn(state, data, self.inputs)
+        state, done, epochs = self.programs.turn(state, data, self.inputs)
         self.held = (state, data)
-        return done
+        return done, epochs
 
-    def read(self, lanes: list[int]) -> list[Callable[[], TrainResult]]:
-        """Returns a function for each lane that fetches its result from the device."""
-        results: list[Callable[[], TrainResult]] = []
-        size = self.programs.at_once
-        for start in range(0, len(lanes), size):
-            part = lanes[start : start + size]
-            lane = np.full(size, part[0], np.int32)
-            lane[: len(part)] = part
-            read = self.programs.read(self.held[0], jax.device_put(lane, self.device))
-            fetch = functools.cache(functools.partial(jax.device_get, read))
-            results += [functools.partial(_at, fetch, i) for i in range(len(part))]
-        return results
+    def read(self, lanes: list[int]) -> TrainResult:
+        """Returns the results of up to ``READ_AT_ONCE`` lanes, stacked, on the device.
 
+        The stack is filled up with copies.
+        """
+        lane = np.full(READ_AT_ONCE, lanes[0], np.int32)
+        lane[: len(lanes)] = lanes
+        result: TrainResult = self.programs.read(
+            self.held, lane, self.inputs, self.measured_on
+        )
+        return result
 
-def _put(lane: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
-    return old.at[lane].set(new, mode="drop")
+    def resize(self, programs: LanePrograms, kept: list[int]) -> None:
+        """Goes on with other programs, of fewer lanes or more, from the lanes kept.
 
-
-def _at(fetch: Callable[[], TrainResult], i: int) -> TrainResult:
-    """Result i, copied, so that it does not keep the others in memory."""
-    results = fetch()
-    arrays: Any = results._asdict()
-    seconds = arrays.pop("seconds")  # not known yet, and no array
-    taken = jax.tree.map(lambda leaf: np.array(leaf[i]), arrays)
-    return TrainResult(**taken, seconds=seconds)
+        Lane ``kept[i]`` becomes lane i. The others hold copies, that nobody reads.
+        """
+        places = np.zeros(programs.width, np.int32)
+        places[: len(kept)] = kept
+        self.held = self.programs.take(self.held, places)
+        self.seconds = self.seconds[places]
+        self.programs = programs

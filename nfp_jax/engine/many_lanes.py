@@ -1,76 +1,149 @@
-"""Many networks at a time on a device: lanes refilled from the queue."""
+"""Many networks at a time: lanes over all devices, refilled from the queue."""
 
 import collections
+import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nfp_jax.engine.examples import pad
+from nfp_jax.engine.devices import MEMORY_SHARE, memory_of
+from nfp_jax.engine.examples import as_examples, pad
 from nfp_jax.engine.jobs import (
     Job,
+    Networks,
+    Row,
     ShrinkJob,
     Taken,
     as_asked,
+    identity,
     limit_of,
-    raise_error,
     shrunk_job,
-    steps_taken,
 )
-from nfp_jax.engine.lanes import Lanes
+from nfp_jax.engine.lanes import READ_AT_ONCE, LanePrograms, Lanes, lane_programs
 from nfp_jax.engine.queue import Queue
-from nfp_jax.engine.shapes import shapes_of
-from nfp_jax.engine.training import Training, TrainResult
-from nfp_jax.masks import Params
+from nfp_jax.engine.shapes import abstract, shapes_of
+from nfp_jax.engine.stacks import Stack, of_jobs, of_networks, shape_of
+from nfp_jax.engine.training import Summary, Training, TrainResult
+from nfp_jax.types import Mask, Params
 
 _LOG = logging.getLogger(__name__)
 
+# Jobs that are stacked on the host at a time: one program serves any number of them.
+JOBS_AT_ONCE = 16
+# Lanes are taken together where this many times fewer would do.
+NARROWER = 4
+# After so many turns with lanes that nobody needs: a short tail is not worth compiling.
+PATIENCE = 4
+
 
 class _Waiting(NamedTuple):
-    """A job that waits for a lane.
+    """A network that waits for a lane.
 
     Attributes:
-      taken: the job as it was taken, and its place in the results.
-      job: the job as it is trained, perhaps of a smaller network.
+      taken: it as it was taken, and its place in the results.
+      job: the job as it is trained, perhaps of a smaller network; of a stack, its row.
       expand: from the trained weights to those of the job as it was taken.
+      stack: the stack that it is a row of; ``None``: it is a job, to be stacked.
     """
 
     taken: Taken
-    job: Job
+    job: Job | Row
     expand: Callable[[Params], Params]
+    stack: Stack | None
 
 
 class _Ended(NamedTuple):
-    """A network that is done, read from its lane but not yet on the host."""
+    """Networks that ended in one turn, read from their lanes, still on the device."""
 
-    waiting: _Waiting
-    fetch: Callable[[], TrainResult]
-    seconds: float
+    waiting: list[_Waiting]
+    result: TrainResult
+    seconds: np.ndarray
+
+
+class Together:
+    """The results of networks that ended together, on the device until asked for."""
+
+    def __init__(self, training: Training, ended: _Ended, *, weights: bool) -> None:
+        self.training, self.ended, self.weights = training, ended, weights
+
+    @functools.cached_property
+    def measured(self) -> TrainResult:
+        """All but weights and masks, on the host, by one transfer."""
+        result: Any = self.ended.result
+        arrays = jax.device_get(result._replace(params=None, mask=None, seconds=None))
+        found: TrainResult = arrays._replace(seconds=self.ended.seconds)
+        return found
+
+    @functools.cached_property
+    def trained(self) -> tuple[Params, Mask]:
+        """Weights and masks on the host."""
+        result = self.ended.result
+        found: tuple[Params, Mask] = jax.device_get((result.params, result.mask))
+        return found
+
+    def stacked(self) -> TrainResult:
+        """Returns what was measured, on the host, and weights and masks on the device.
+
+        The stack may be longer than the networks are many.
+        """
+        result = self.ended.result
+        return self.measured._replace(params=result.params, mask=result.mask)
+
+    def at(self, i: int) -> TrainResult:
+        """Returns the result of network i on the host, of the shapes asked for.
+
+        Copied, so that it does not keep the others in memory.
+        """
+        (_, asked), _, expand, _ = self.ended.waiting[i]
+        arrays: Any = self.measured
+        seconds = float(arrays.seconds[i])
+        if self.weights or isinstance(asked, Job):
+            params, mask = self.trained
+            arrays = arrays._replace(params=params, mask=mask)
+        arrays = arrays._replace(seconds=None)
+        copied: Any = jax.tree.map(lambda leaf: np.array(leaf[i]), arrays)
+        result: TrainResult = copied._replace(seconds=seconds)
+        if isinstance(asked, Row):
+            return result
+        return as_asked(self.training, asked, result, expand)
 
 
 class ManyLanes:
-    """Trains the jobs of a queue on a device with several lanes, shape after shape."""
+    """Trains the networks of a queue in lanes over all devices, shape after shape."""
 
     def __init__(
         self,
         training: Training,
-        device: jax.Device,
+        devices: Sequence[jax.Device],
         inputs: Any,
         shrink: ShrinkJob | None,
         width: int,
+        weights: bool,
+        *,
         fit: bool,
+        summary: Summary | None = None,
+        measured_on: Any = None,
     ) -> None:
-        self.training, self.device, self.shrink = training, device, shrink
-        self.width, self.fit = width, fit
-        self.inputs = jax.device_put(inputs, device)
+        self.training, self.devices, self.shrink = training, tuple(devices), shrink
+        self.width, self.weights, self.summary = width, weights, summary
+        self.room = MEMORY_SHARE * memory_of(devices[0]) if fit else None
+        mesh = Mesh(np.array(devices), ("lanes",))
+        self.everywhere = NamedSharding(mesh, PartitionSpec())
+        self.inputs = jax.device_put(inputs, self.everywhere)
+        self.measured_on = jax.device_put(measured_on, self.everywhere)
         self.waiting: dict[Any, collections.deque[_Waiting]] = {}  # by shape
-        self.accepted: set[Any] = set()
+        self.shapes: dict[Any, Any] = {}  # of stacks, by theirs; None: was refused
+        self.last: tuple[Any, Any, Any] = (None, None, None)  # networks put aside
+        self.compiler = concurrent.futures.ThreadPoolExecutor(1)
 
     def work(self, queue: Queue) -> None:
-        """Trains job after job until there are none."""
+        """Trains network after network until there are none."""
         while self.waiting or self.put_aside(queue, queue.take()):
             if queue.stopped:
                 return
@@ -78,107 +151,65 @@ class ManyLanes:
                 shape = max(self.waiting, key=lambda shape: len(self.waiting[shape]))
                 self.work_on(queue, shape)
 
-    def put_aside(self, queue: Queue, taken: Taken | None) -> bool:
-        """Puts a job with those of its shape; returns whether there was one.
+    # ---- From the queue to the networks that wait
 
-        A job that can't be trained is finished at once, with its error.
+    def put_aside(self, queue: Queue, taken: Taken | None) -> bool:
+        """Puts a network with those of its shape; returns whether there was one.
+
+        One that can't be trained is finished at once, with its error.
         """
         if taken is None:
             return False
         try:
-            job, expand = shrunk_job(self.shrink, taken[1])
-            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
-            arguments = (job.params, job.mask, data, job.key, limit_of(job))
-            shape = shapes_of(arguments)
-            if shape not in self.accepted:
-                jax.eval_shape(self.training.init, *arguments)  # refuses a wrong mask
-                self.accepted.add(shape)
+            shape, waiting = self.placed(taken)
         except Exception as error:
-            queue.finish(taken, functools.partial(raise_error, error))
+            queue.finish([taken], functools.partial(_raise, error))
             return True
-        place = self.waiting.setdefault(shape, collections.deque())
-        place.append(_Waiting(taken, job, expand))
+        self.waiting.setdefault(shape, collections.deque()).append(waiting)
         return True
 
-    def work_on(self, queue: Queue, shape: Any) -> None:
-        """Trains the jobs of one shape until there are none."""
-        width, place = self.width, self.waiting[shape]
-        running: dict[int, _Waiting] = {}
-        ended: list[_Ended] = []
-        try:
-            start = time.perf_counter()
-            lanes = Lanes(
-                self.training, self.device, self.inputs, place[0].job, width, self.fit
-            )
-            width = self.width = lanes.programs.width
-            queue.count(compiling=time.perf_counter() - start)
-            _LOG.info("%d lanes on %s", width, self.device)
-            self.look_for(queue, shape, width, wait=False)
-            while (running or place) and not queue.stopped:
-                free = [lane for lane in range(width) if lane not in running]
-                new = {lane: place.popleft() for lane in free[: len(place)]}
-                running |= new
-                lanes.refill({lane: waiting.job for lane, waiting in new.items()})
-                begin = time.perf_counter()
-                turn = lanes.turn()
-                # While the device works, the host finishes what ended in the last turn
-                # and makes jobs for the lanes that will be free after this one.
-                self.finish_all(queue, ended)
-                self.look_for(queue, shape, max(width // 2, 1), wait=False)
-                done = jax.device_get(turn)
-                seconds = time.perf_counter() - begin
-                for lane in running:
-                    lanes.seconds[lane] += seconds / len(running)
-                with queue.lock:
-                    queue.training_time += seconds
-                    queue.lane_steps += (
-                        width * lanes.programs.turns * lanes.programs.steps
-                    )
-                at_end = [lane for lane in running if done[lane]]
-                for lane, fetch in zip(at_end, lanes.read(at_end), strict=True):
-                    ended.append(_Ended(running.pop(lane), fetch, lanes.seconds[lane]))
-                if not running and not place:
-                    self.finish_all(queue, ended)
-                    self.look_for(queue, shape, width, wait=True)
-            del self.waiting[shape]
-        except Exception as error:
-            if _is_out_of_memory(error) and width > 1:
-                # The networks that were not finished start anew, with the same outcome.
-                begun = [*running.values(), *(network.waiting for network in ended)]
-                place.extendleft(reversed(begun))
-                self.width = width // 2
-                _LOG.warning("%s is out of memory: %d lanes", self.device, self.width)
-            elif running or ended or queue.on_error is None:
-                raise
-            else:  # it can't be compiled, so none of these jobs can be trained
-                del self.waiting[shape]
-                for waiting in place:
-                    queue.finish(waiting.taken, functools.partial(raise_error, error))
+    def placed(self, taken: Taken) -> tuple[Any, _Waiting]:
+        """The shape of a network, and it as it waits."""
+        asked = taken[1]
+        if isinstance(asked, Row):
+            if self.last[0] is not asked.networks:
+                self.last = (asked.networks, *self.stack_of(asked.networks))
+            _, shape, stack = self.last
+            return shape, _Waiting(taken, asked, identity, stack)
+        job, expand = shrunk_job(self.shrink, asked)
+        data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+        if as_examples(job.data).inputs is None:
+            data = data._replace(examples=data.examples._replace(inputs=None))
+        arguments = (job.params, job.mask, data, job.key, limit_of(job))
+        shape = shapes_of(arguments)
+        self.accept(shape)
+        return shape, _Waiting(taken, job, expand, None)
 
-    def finish_all(self, queue: Queue, ended: list[_Ended]) -> None:
-        """Hands over the results of networks that are done, and empties the list."""
-        while ended:
-            self.finish(queue, ended[-1])
-            ended.pop()  # after it is finished: what raises leaves it to start anew
+    def stack_of(self, networks: Networks) -> tuple[Any, Stack]:
+        """The shape of its networks, and the stack on the devices."""
+        stack, size = of_networks(networks, self.training.batch_size, self.inputs)
+        kind = (shapes_of(stack), size)
+        if kind not in self.shapes:
+            self.shapes[kind] = shape_of(stack, size)
+        self.accept(self.shapes[kind])
+        return self.shapes[kind], jax.device_put(stack, self.everywhere)
 
-    def finish(self, queue: Queue, ended: _Ended) -> None:
-        """Hands over the result of a network that is done."""
-        result = ended.fetch()
-        taken, job, expand = ended.waiting
-        with queue.lock:
-            queue.useful += steps_taken(self.training, job, result)
-        queue.finish(
-            taken,
-            lambda: as_asked(self.training, taken[1], result, expand)._replace(
-                seconds=ended.seconds
-            ),
-        )
+    def accept(self, shape: Any) -> None:
+        """Refuses networks that the training does not take."""
+        if shape not in self.shapes:
+            params, mask, data, key, limit = abstract(shape)
+            if data.examples.inputs is None:
+                data = data._replace(
+                    examples=data.examples._replace(inputs=self.inputs)
+                )
+            jax.eval_shape(self.training.init, params, mask, data, key, limit)
+            self.shapes[shape] = shape
 
     def look_for(self, queue: Queue, shape: Any, wanted: int, *, wait: bool) -> None:
-        """Takes jobs until enough of this shape wait.
+        """Takes networks until enough of this shape wait.
 
-        It stops earlier if the queue has no job now, or if as many jobs of other shapes
-        wait as there are lanes. With ``wait`` it waits for a job if none is at hand.
+        It stops earlier if the queue has none now, or if as many of other shapes wait
+        as there are lanes. With ``wait`` it waits for one if none is at hand.
         """
         place = self.waiting[shape]
         while len(place) < wanted:
@@ -188,6 +219,165 @@ class ManyLanes:
             wait = wait and not any(self.waiting.values())
             if not self.put_aside(queue, queue.take(wait=wait)):
                 return
+
+    # ---- Lanes
+
+    def programs(self, shape: Any, width: int) -> LanePrograms:
+        """The programs for lanes of a shape."""
+        shapes = shapes_of((abstract(shape), self.inputs, self.measured_on))
+        return lane_programs(
+            self.training, self.devices, shapes, width, self.room, self.summary
+        )
+
+    def work_on(self, queue: Queue, shape: Any) -> None:
+        """Trains the networks of one shape until there are none."""
+        place = self.waiting[shape]
+        running: dict[int, _Waiting] = {}
+        ended: list[_Ended] = []
+        try:
+            start = time.perf_counter()
+            lanes = Lanes(
+                functools.partial(self.programs, shape),
+                self.inputs,
+                self.measured_on,
+                self.width,
+            )
+            self.width = lanes.programs.width
+            queue.count(compiling=time.perf_counter() - start)
+            _LOG.info("%d lanes on %d devices", self.width, len(self.devices))
+            tail = _Tail(self, shape, lanes.programs)
+            self.look_for(queue, shape, self.width, wait=False)
+            while (running or place) and not queue.stopped:
+                running = tail.fit(lanes, running, len(place))
+                width = lanes.programs.width
+                free = [lane for lane in range(width) if lane not in running]
+                new = {lane: place.popleft() for lane in free[: len(place)]}
+                running |= new
+                self.fill(lanes, new)
+                begin = time.perf_counter()
+                turn = lanes.turn()
+                # While the device works, the host finishes what ended in the last turn
+                # and makes jobs for the lanes that will be free after this one.
+                self.finish_all(queue, ended)
+                self.look_for(queue, shape, self.width, wait=False)
+                done, epochs = jax.device_get(turn)
+                seconds = time.perf_counter() - begin
+                lanes.seconds[list(running)] += seconds / len(running)
+                with queue.lock:
+                    queue.training_time += seconds
+                    queue.lane_steps += width * int(epochs) * lanes.programs.steps
+                at_end = [lane for lane in running if done[lane]]
+                for start_at in range(0, len(at_end), READ_AT_ONCE):
+                    part = at_end[start_at : start_at + READ_AT_ONCE]
+                    seconds_of = lanes.seconds[part]
+                    result = lanes.read(part)
+                    ended.append(
+                        _Ended([running.pop(i) for i in part], result, seconds_of)
+                    )
+                if not running and not place:
+                    self.finish_all(queue, ended)
+                    self.look_for(queue, shape, self.width, wait=True)
+            del self.waiting[shape]
+        except Exception as error:
+            if _is_out_of_memory(error) and self.width > len(self.devices):
+                # The networks that were not finished start anew, with the same outcome.
+                begun = [*running.values(), *(one for e in ended for one in e.waiting)]
+                place.extendleft(reversed(begun))
+                self.width = self.width // len(self.devices) // 2 * len(self.devices)
+                _LOG.warning(
+                    "%s is out of memory: %d lanes", self.devices[0], self.width
+                )
+            elif running or ended or queue.on_error is None:
+                raise
+            else:  # it can't be compiled, so none of these networks can be trained
+                del self.waiting[shape]
+                for waiting in place:
+                    queue.finish([waiting.taken], functools.partial(_raise, error))
+
+    def fill(self, lanes: Lanes, new: dict[int, _Waiting]) -> None:
+        """Puts networks into lanes: those of one stack in one call."""
+        singles: dict[int, Job] = {}
+        stacks: dict[int, tuple[Stack, dict[int, int]]] = {}
+        for lane, waiting in new.items():
+            if isinstance(waiting.job, Job):
+                singles[lane] = waiting.job
+            elif waiting.stack is not None:
+                stack, rows = stacks.setdefault(id(waiting.stack), (waiting.stack, {}))
+                rows[lane] = waiting.job.row
+        for stack, rows in (*self.stacked(singles), *stacks.values()):
+            lanes.fill(stack, rows)
+
+    def stacked(self, jobs: dict[int, Job]) -> Iterator[tuple[Stack, dict[int, int]]]:
+        """Jobs by lane as stacks, each filled up, and the row for each lane."""
+        lanes = list(jobs)
+        for start in range(0, len(lanes), JOBS_AT_ONCE):
+            part = lanes[start : start + JOBS_AT_ONCE]
+            chosen = [jobs[lane] for lane in part]
+            chosen += [chosen[0]] * (JOBS_AT_ONCE - len(part))
+            stack = of_jobs(chosen, self.training.batch_size, self.inputs)
+            rows = dict(zip(part, range(len(part)), strict=True))
+            yield jax.device_put(stack, self.everywhere), rows
+
+    # ---- Results
+
+    def finish_all(self, queue: Queue, ended: list[_Ended]) -> None:
+        """Hands over the results of networks that are done, and empties the list."""
+        while ended:
+            self.finish(queue, ended[0])
+            ended.pop(0)  # after it is finished: what raises leaves it to start anew
+
+    def finish(self, queue: Queue, ended: _Ended) -> None:
+        """Hands over the results of networks that are done."""
+        together = Together(self.training, ended, weights=self.weights)
+        steps = np.asarray(together.measured.steps)
+        with queue.lock:
+            queue.useful += int(steps[: len(ended.waiting)].sum())
+        queue.finish([waiting.taken for waiting in ended.waiting], lambda: together)
+
+
+class _Tail:
+    """Fewer lanes where the queue has run dry, and as many as before where it fills.
+
+    The programs for fewer lanes are compiled beside the training that goes on.
+    """
+
+    def __init__(self, owner: ManyLanes, shape: Any, whole: LanePrograms) -> None:
+        self.owner, self.shape, self.whole = owner, shape, whole
+        self.turns = 0
+        self.coming: concurrent.futures.Future[LanePrograms] | None = None
+
+    def fit(
+        self, lanes: Lanes, running: dict[int, _Waiting], waiting: int
+    ) -> dict[int, _Waiting]:
+        """Changes the number of lanes where that pays; returns what runs in which."""
+        width, needed = lanes.programs.width, len(running) + waiting
+        if needed > width < self.whole.width:
+            return self.resized(lanes, self.whole, running)
+        devices = len(self.owner.devices)
+        narrow = width // devices // NARROWER * devices
+        if not running or needed > narrow:
+            self.coming, self.turns = None, 0
+            return running
+        self.turns += 1
+        if self.coming is None and self.turns >= PATIENCE:
+            make = functools.partial(self.owner.programs, self.shape)
+            self.coming = self.owner.compiler.submit(make, narrow)
+        if self.coming is None or not self.coming.done():
+            return running
+        return self.resized(lanes, self.coming.result(), running)
+
+    def resized(
+        self, lanes: Lanes, programs: LanePrograms, running: dict[int, _Waiting]
+    ) -> dict[int, _Waiting]:
+        """The same networks in the first lanes of other programs."""
+        self.coming, self.turns = None, 0
+        lanes.resize(programs, list(running))
+        return dict(enumerate(running.values()))
+
+
+def _raise(error: Exception) -> Together:
+    """Raises what a network raised before its training began."""
+    raise error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

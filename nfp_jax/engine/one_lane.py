@@ -2,15 +2,42 @@
 
 import functools
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from nfp_jax.engine.examples import is_same, pad
-from nfp_jax.engine.jobs import Job, ShrinkJob, as_asked, limit_of, shrunk_job
+from nfp_jax.engine.jobs import (
+    Job,
+    Row,
+    ShrinkJob,
+    as_asked,
+    identity,
+    limit_of,
+    shrunk_job,
+)
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
-from nfp_jax.engine.training import Training, TrainResult, run_training
+from nfp_jax.engine.stacks import network_at, of_networks
+from nfp_jax.engine.training import Summary, Training, TrainResult, run_training
+from nfp_jax.types import Params
+
+
+class Alone(NamedTuple):
+    """The result of a network that ended by itself, on the host."""
+
+    result: TrainResult
+
+    def at(self, i: int) -> TrainResult:
+        """Returns it."""
+        return self.result
+
+    def stacked(self) -> TrainResult:
+        """Returns it along a leading axis of one network."""
+        found: TrainResult = jax.tree.map(lambda x: np.asarray(x)[None], self.result)
+        return found
 
 
 class OneLane:
@@ -22,25 +49,26 @@ class OneLane:
         device: jax.Device,
         inputs: Any,
         shrink: ShrinkJob | None,
+        *,
+        summary: Summary | None = None,
+        measured_on: Any = None,
     ) -> None:
         self.training, self.device, self.shrink = training, device, shrink
         self.inputs = jax.device_put(inputs, device)
+        self.measured_on = jax.device_put(measured_on, device)
+        self.summary = None if summary is None else _jitted(summary)
         self.placed: tuple[Any, Any] = (None, None)
 
     def work(self, queue: Queue) -> None:
         """Trains job after job until there are none."""
         while (taken := queue.take()) is not None:
-            queue.finish(taken, functools.partial(self.train, queue, taken[1]))
+            queue.finish([taken], functools.partial(self.train, queue, taken[1]))
 
-    def train(self, queue: Queue, job: Job) -> TrainResult:
+    def train(self, queue: Queue, asked: Job | Row) -> Alone:
         """The trained network."""
-        asked = job
-        job, expand = shrunk_job(self.shrink, asked)
-        if not is_same(self.placed[0], job.data):
-            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
-            self.placed = (job.data, jax.device_put(data, self.device))
-        params, mask, key = jax.device_put((job.params, job.mask, job.key), self.device)
-        arguments = (params, mask, self.placed[1], key, limit_of(job))
+        network, data, restore = self.prepared(asked)
+        params, mask, key = jax.device_put(network, self.device)
+        arguments = (params, mask, data, key, limit_of(asked))
         start = time.perf_counter()
         program = _whole_program(self.training, self.device, shapes_of(arguments))
         compiled = time.perf_counter()
@@ -48,8 +76,55 @@ class OneLane:
         result = jax.device_get(program(*arguments))
         seconds = time.perf_counter() - compiled
         queue.count(compiling=compiled - start, training=seconds)
-        result = as_asked(self.training, asked, result, expand)
-        return result._replace(seconds=seconds)
+        result = restore(result)._replace(seconds=seconds)
+        if self.summary is not None:
+            found = self.summary(result, data, self.measured_on)
+            result = result._replace(summary=jax.device_get(found))
+        return Alone(result)
+
+    def prepared(
+        self, asked: Job | Row
+    ) -> tuple[tuple[Any, Any, Any], Any, Callable[[TrainResult], TrainResult]]:
+        """Weights, mask and key to train with; the data, on the device; and what gives
+        the result the shapes that were asked for.
+        """
+        if isinstance(asked, Row):
+            stack, size = of_networks(
+                asked.networks, self.training.batch_size, self.inputs
+            )
+            params, mask, data, key, _ = _network_at(stack, np.int32(asked.row), size)
+            if data.examples.inputs is None:
+                data = data._replace(
+                    examples=data.examples._replace(inputs=self.inputs)
+                )
+            whole = job = Job(params, mask, None, key)
+            expand: Callable[[Params], Params] = identity
+        else:
+            whole = asked
+            job, expand = shrunk_job(self.shrink, asked)
+            if not is_same(self.placed[0], job.data):
+                data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+                self.placed = (job.data, jax.device_put(data, self.device))
+            data = self.placed[1]
+        restore = functools.partial(_restored, self.training, whole, expand)
+        return (job.params, job.mask, job.key), data, restore
+
+
+def _restored(
+    training: Training,
+    job: Job,
+    expand: Callable[[Params], Params],
+    result: TrainResult,
+) -> TrainResult:
+    return as_asked(training, job, result, expand)
+
+
+_network_at = jax.jit(network_at, static_argnums=2)
+
+
+@functools.lru_cache(maxsize=64)
+def _jitted(summary: Summary) -> Any:
+    return jax.jit(summary)
 
 
 @functools.lru_cache(maxsize=256)

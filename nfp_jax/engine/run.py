@@ -10,25 +10,32 @@ import jax
 from tqdm import tqdm
 
 from nfp_jax.engine.devices import most_lanes
-from nfp_jax.engine.jobs import Job, ShrinkJob, Stats
+from nfp_jax.engine.jobs import Job, Networks, ShrinkJob, Stats
 from nfp_jax.engine.many_lanes import ManyLanes
 from nfp_jax.engine.one_lane import OneLane
 from nfp_jax.engine.queue import Queue
-from nfp_jax.engine.training import Training, TrainResult
+from nfp_jax.engine.training import Summary, Training, TrainResult
+
+# Networks that follow from others.
+Further = Iterable[Job | Networks] | None
 
 _LOG = logging.getLogger(__name__)
 
 
 def run(
     training: Training,
-    jobs: Iterable[Job],
+    jobs: Iterable[Job | Networks],
     *,
-    on_finish: Callable[[Job, TrainResult], Iterable[Job] | None] | None = None,
-    on_error: Callable[[Job, Exception], None] | None = None,
+    on_finish: Callable[[Any, TrainResult], Further] | None = None,
+    on_ended: Callable[[list[Any], TrainResult], Further] | None = None,
+    on_error: Callable[[Any, Exception], None] | None = None,
     lanes: int | None = None,
     shrink: ShrinkJob | None = None,
     inputs: Any = None,
     devices: Sequence[jax.Device] | None = None,
+    summary: Summary | None = None,
+    measured_on: Any = None,
+    weights: bool = True,
     collect: bool = True,
     total: int | None = None,
     progress: bool = False,
@@ -46,9 +53,16 @@ def run(
       jobs: of a sequence, the longest job comes first, by a guess from its examples and
         kept weights. Any other iterable is read lazily and in order, so a generator may
         make each job (score, mask) when a lane is free for it.
+        A stack of ``Networks`` counts as its networks, one after the other, and its
+        place among the jobs stays.
       on_finish: called with each job and its result, in the thread that trained it. It
-        may return further jobs, which go to the front of the queue in their order.
-      on_error: called with a job that raised, in training or in ``on_finish``, and the
+        may return further jobs, which go to the front of the queue in their order. Of
+        a stack it is given no job, but what has its ``tag``.
+      on_ended: in place of ``on_finish`` and of results: called with the tags of the
+        networks that ended together, and with their results along a leading axis, which
+        may be longer. What was measured is on the host, weights and masks are on the
+        device. It may return further jobs, too.
+      on_error: called with a job that raised, in training or in a callback, and the
         error; the run goes on. ``None``: the first error ends the run and is raised.
       lanes: networks trained at once on each device. ``None``: one on a CPU; else what
         ``MEMORY_SHARE`` of its memory holds, up to ``MOST_LANES`` and its share of the
@@ -56,10 +70,16 @@ def run(
       shrink: ``shrink(job)``: a smaller network to train in its place, whose result is
         then that of the job again, or ``None``; of the job alone. As in ``lambda job:
         small(job.params, job.mask)`` with ``small`` from ``compaction.make_shrink``,
-        and a ``training`` that takes smaller weights.
+        and a ``training`` that takes smaller weights. Stacks are trained as they are.
       inputs: arrays shared by all jobs whose data are ``Examples`` without inputs; kept
         once on each device.
       devices: ``None``: all local devices of JAX's default backend.
+      summary: ``summary(result, data, measured_on)``: what to measure of each network
+        at its end, on the device, of its ``TrainResult`` and its ``Padded`` data: a
+        pytree of small arrays, which the result then has.
+      measured_on: other arrays that ``summary`` is given; kept on the devices.
+      weights: whether results of stacks have weights and masks; with ``False`` they
+        stay on the device, and only what was measured comes to the host.
       collect: whether to keep the results; ``False`` bounds the memory where
         ``on_finish`` takes what it needs.
       total: number of networks expected, for the progress bar.
@@ -102,18 +122,23 @@ def run(
         dynamic_ncols=True,
     )
     with bar:
-        queue = Queue(jobs, on_finish, on_error, collect, bar)
-        queue.working = len(devices)
-        threads = []
-        for device in devices:
-            worker: OneLane | ManyLanes
-            if most == 1:
-                worker = OneLane(training, device, inputs, shrink)
-            else:
-                fit = lanes is None
-                worker = ManyLanes(training, device, inputs, shrink, most, fit)
-            thread = threading.Thread(target=_work, args=(queue, worker), daemon=True)
-            threads.append(thread)
+        queue = Queue(jobs, on_finish, on_ended, on_error, collect, bar)
+        shown = {"summary": summary, "measured_on": measured_on}
+        workers: list[OneLane] | list[ManyLanes]
+        if most == 1:
+            workers = [OneLane(training, x, inputs, shrink, **shown) for x in devices]
+        else:
+            width, fit = most * len(devices), lanes is None
+            many = ManyLanes(
+                training, devices, inputs, shrink, width, weights, fit=fit, **shown
+            )
+            workers = [many]
+        queue.working = len(workers)
+        threads = [
+            threading.Thread(target=_work, args=(queue, worker), daemon=True)
+            for worker in workers
+        ]
+        for thread in threads:
             thread.start()
         try:
             queue.wait()

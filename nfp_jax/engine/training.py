@@ -66,6 +66,9 @@ class TrainResult(NamedTuple):
       seconds: wall seconds of the training without compiling, where the caller
         measured them (``ensemble.run`` does); else NaN.
       mask: its mask at the end; that of the beginning, unless it moves.
+      steps: int32, optimizer steps taken.
+      summary: what the caller had measured of it, where it asked for that
+        (``ensemble.run`` takes a ``summary``).
     """
 
     params: Params
@@ -76,11 +79,18 @@ class TrainResult(NamedTuple):
     diverged: jax.Array
     seconds: float = float("nan")
     mask: Mask = None
+    steps: Any = None
+    summary: Any = None
 
     @property
     def out_of_budget(self) -> bool:
         """Whether the budget ended it, and neither the stopping rule nor a bad loss."""
         return not (self.converged or self.diverged)
+
+
+# What is measured of a network at its end: ``summary(result, data, measured_on)``, a
+# pytree of small arrays, of its ``TrainResult``, its ``Padded`` data, and other arrays.
+Summary = Callable[[TrainResult, Padded, Any], Any]
 
 
 class Training(NamedTuple):
@@ -333,6 +343,7 @@ def make_training(
             state.converged,
             state.diverged,
             mask=state.mask if mask_update is not None else None,
+            steps=state.step,
         )
 
     return Training(init, epoch, done, finish, batch_size, mask_update is not None)
