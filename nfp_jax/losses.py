@@ -6,14 +6,58 @@ and a flipped bit would read as information. Depends on jax and optax.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from nfp_jax.trees import named_leaves
-from nfp_jax.types import ApplyFn, Batch, Params
+from nfp_jax.types import ApplyFn, Batch, LossFn, Params
+
+
+class Counted(NamedTuple):
+    """A batch of which only some examples count: sets of many sizes share a program.
+
+    Attributes:
+      batch: examples, padded to any size.
+      counts: bool ``[size]``, which of them count.
+      n: how many do, in all chunks together.
+    """
+
+    batch: Batch
+    counts: Any
+    n: Any
+
+
+def first_of(batch: Batch, n: Any) -> Counted:
+    """Returns a batch of which the first ``n`` examples count; ``n`` may be traced.
+
+    >>> int(first_of(jnp.ones((4, 2)), 3).counts.sum())
+    3
+    """
+    return Counted(batch, jnp.arange(_examples(batch)) < n, n)
+
+
+def mean_loss(loss_fn: LossFn, params: Params, batch: Batch) -> jax.Array:
+    """Returns the mean loss over a batch, or over those of its examples that count.
+
+    ``loss_fn`` must be a mean over examples. Of a chunk of a ``Counted`` batch it is
+    the part that the chunk adds to the mean.
+
+    >>> square = lambda w, x: jnp.mean((w * x) ** 2)
+    >>> batch = first_of(jnp.array([1.0, 3.0, 9.0]), 2)
+    >>> float(mean_loss(square, 1.0, batch))
+    5.0
+    """
+    if not isinstance(batch, Counted):
+        return loss_fn(params, batch)
+
+    def alone(example: Any) -> jax.Array:
+        return loss_fn(params, jax.tree.map(lambda leaf: leaf[None], example))
+
+    losses = jax.vmap(alone)(batch.batch)
+    return jnp.sum(jnp.where(batch.counts, losses, 0)) / batch.n
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +120,8 @@ def mean_over_chunks(
     """The mean over all examples of a function that returns the mean over a batch."""
     if chunk_size is None:
         return fn(batch)
+    if isinstance(batch, Counted):
+        return _sum_over_chunks(fn, batch, chunk_size)
     size = _examples(batch)
     if size <= chunk_size:
         return fn(batch)
@@ -96,6 +142,26 @@ def mean_over_chunks(
         return total
     tail = fn(jax.tree.map(lambda leaf: leaf[whole:], batch))
     return jax.tree.map(lambda t, last: t + last * (rest / size), total, tail)
+
+
+def _sum_over_chunks(fn: Callable[[Batch], Any], batch: Counted, size: int) -> Any:
+    """The sum over chunks of what each adds to the mean; padding adds exact zeros."""
+    examples, counts, n = batch
+    if len(counts) <= size:
+        return fn(batch)
+
+    def chunked(leaf: Any) -> jax.Array:
+        more = [(0, -len(leaf) % size)] + [(0, 0)] * (jnp.ndim(leaf) - 1)
+        return jnp.pad(leaf, more).reshape(-1, size, *leaf.shape[1:])
+
+    def add(total: Any, chunk: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, fn(Counted(chunk[0], chunk[1], n))), None
+
+    chunks = jax.tree.map(chunked, (examples, counts))
+    one = jax.tree.map(lambda leaf: leaf[0], chunks)
+    first = Counted(one[0], one[1], n)
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(fn, first))
+    return jax.lax.scan(add, zeros, chunks)[0]
 
 
 def _examples(batch: Batch) -> int:

@@ -23,10 +23,16 @@ from nfp_jax import (
     scores,
     training,
 )
+from nfp_jax.engine.jobs import rows_of
+from nfp_jax.engine.stacks import job_of
 from nfp_jax.fields import SpecError
 from nfp_jax.lab import columns, draws, masking
 from nfp_jax.lab.draws import draw_of, first, inputs_of
-from nfp_jax.questions.memorization.run import count_networks, first_jobs, kept_epochs
+from nfp_jax.questions.memorization.run import (
+    Memorization,
+    count_networks,
+    kept_epochs,
+)
 from nfp_jax.results import row_key
 
 CONFIG = {
@@ -689,14 +695,21 @@ def test_lanes_and_scoring_at_once_change_rows_by_the_order_of_sums_alone(everyt
     assert_same_rows(rows, everything[0])
 
 
+def first_jobs(setup):
+    """The first networks of a run, as one lane takes them."""
+    for networks in Memorization(setup, print).networks():
+        for row in rows_of(networks):
+            yield job_of(row, setup.training.batch_size, setup.inputs)
+
+
 def test_training_without_dead_neurons_changes_rows_by_the_order_of_sums_alone():
     grid = {"pruner": ("random", "imp"), "sparsity": (0.9, 0.95)}
     spec = make_spec(grid=grid, engine={"shrink_from": 0.0})
     small = setup_of(spec)
-    assert any(small.shrink(job) for job in first_jobs(small, print))
+    assert any(small.shrink(job) for job in first_jobs(small))
     whole = make_spec(grid=grid)
     large = setup_of(whole)  # too little work
-    assert not any(large.shrink(job) for job in first_jobs(large, print))
+    assert not any(large.shrink(job) for job in first_jobs(large))
     assert_same_rows(run(spec)[0], run(whole)[0])
 
 
@@ -731,7 +744,7 @@ def test_images_are_shared_and_no_job_holds_any():
         data={"name": "digits"}, grid={"n": (30,), "pruner": ("dense", "snip")}
     )
     setup = setup_of(spec)
-    for job in first_jobs(setup, print):
+    for job in first_jobs(setup):
         assert job.data.inputs is None
         index = job.data.index
         assert index.shape == (30,) and index.dtype == np.int32

@@ -14,13 +14,12 @@ from nfp_jax.engine.jobs import (
     Row,
     ShrinkJob,
     as_asked,
-    identity,
     limit_of,
     shrunk_job,
 )
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
-from nfp_jax.engine.stacks import network_at, of_networks
+from nfp_jax.engine.stacks import job_of
 from nfp_jax.engine.training import Summary, Training, TrainResult, run_training
 from nfp_jax.types import Params
 
@@ -88,26 +87,14 @@ class OneLane:
         """Weights, mask and key to train with; the data, on the device; and what gives
         the result the shapes that were asked for.
         """
-        if isinstance(asked, Row):
-            stack, size = of_networks(
-                asked.networks, self.training.batch_size, self.inputs
-            )
-            params, mask, data, key, _ = _network_at(stack, np.int32(asked.row), size)
-            if data.examples.inputs is None:
-                data = data._replace(
-                    examples=data.examples._replace(inputs=self.inputs)
-                )
-            whole = job = Job(params, mask, None, key)
-            expand: Callable[[Params], Params] = identity
-        else:
-            whole = asked
-            job, expand = shrunk_job(self.shrink, asked)
-            if not is_same(self.placed[0], job.data):
-                data = pad(job.data, self.training.batch_size, inputs=self.inputs)
-                self.placed = (job.data, jax.device_put(data, self.device))
-            data = self.placed[1]
+        inputs, size = self.inputs, self.training.batch_size
+        whole = job_of(asked, size, inputs) if isinstance(asked, Row) else asked
+        job, expand = shrunk_job(self.shrink, whole)
+        if not is_same(self.placed[0], job.data):
+            data = pad(job.data, self.training.batch_size, inputs=self.inputs)
+            self.placed = (job.data, jax.device_put(data, self.device))
         restore = functools.partial(_restored, self.training, whole, expand)
-        return (job.params, job.mask, job.key), data, restore
+        return (job.params, job.mask, job.key), self.placed[1], restore
 
 
 def _restored(
@@ -117,9 +104,6 @@ def _restored(
     result: TrainResult,
 ) -> TrainResult:
     return as_asked(training, job, result, expand)
-
-
-_network_at = jax.jit(network_at, static_argnums=2)
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.engine.examples import Examples, Padded, as_examples, pad, padded_size
-from nfp_jax.engine.jobs import Job, Networks, limit_of
+from nfp_jax.engine.jobs import Job, Networks, Row, limit_of
 from nfp_jax.engine.shapes import stacked_on_host
 from nfp_jax.engine.training import NO_LIMIT
 
@@ -94,6 +94,24 @@ def network_at(stack: Stack, row: Any, size: int) -> tuple[Any, ...]:
     if own is not None and jax.tree.leaves(own)[0].shape[0] == room:
         own = jax.tree.map(fitted, own)  # a set of its size alone
     return params, mask, Padded(Examples(own, index, labels), n), key, limit
+
+
+def job_of(row: Row, batch_size: int, inputs: Any) -> Job:
+    """Returns a network of a stack as a job on the host, with the examples that count.
+
+    Arguments and errors are those of ``of_networks``.
+    """
+    stack, size = of_networks(row.networks, batch_size, inputs)
+    found = jax.device_get(_network_at(stack, np.int32(row.row), size))
+    params, mask, ((own, index, labels), n), key, _ = found
+    if own is not None and len(jax.tree.leaves(own)[0]) == len(index):
+        own = jax.tree.map(lambda leaf: leaf[:n], own)
+    index, labels = jax.tree.map(lambda leaf: leaf[:n], (index, labels))
+    examples = Examples(own, index, labels)
+    return Job(params, mask, examples, key, row.steps, row.tag)
+
+
+_network_at = jax.jit(network_at, static_argnums=2)
 
 
 def shape_of(stack: Stack, size: int) -> Any:

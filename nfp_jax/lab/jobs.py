@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from nfp_jax.engine.jobs import Job
+from nfp_jax.engine.jobs import Job, Networks
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell
 
@@ -24,6 +24,21 @@ class Task(NamedTuple):
 
     cells: list[Cell]
     then: Callable[[TrainResult], list[Job]]
+
+
+class Step(NamedTuple):
+    """What a network of a stack is for.
+
+    Attributes:
+      cells: that need it.
+      then: what to do with networks that ended together: ``then(steps, rows, results)``
+        with the row of each among the stacked results. It returns further networks.
+      of: what ``then`` must know of this one.
+    """
+
+    cells: list[Cell]
+    then: Callable[[list[Any], list[int], TrainResult], list[Networks]]
+    of: Any
 
 
 class Failures:

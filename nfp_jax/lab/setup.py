@@ -16,6 +16,7 @@ from nfp_jax.lab.jobs import Failures
 from nfp_jax.lab.names import cards_of, prunings_of
 from nfp_jax.lab.trainer import EVALUATED_AT_ONCE, Budget, training_of
 from nfp_jax.losses import classification_loss
+from nfp_jax.masks.prunable import prunable_leaves, prunable_paths
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import MaskUpdate, Network, ScoreFn, Trajectory, invert
 from nfp_jax.spec import Spec
@@ -48,6 +49,8 @@ class Setup:
         ``MaskUpdate``, and then of this one alone.
       inverted: those of them that are made of a score, inverted.
       sees: what each sees of the data, by name.
+      padded: the names of those that take padded batches.
+      layers: how many weights each prunable layer has, by its path.
       init: ``init(key) -> params``.
       make: ``make(key, n=n) -> Dataset``, where the set is synthetic.
       redraw: ``redraw(clean, key, rate) -> Labels``.
@@ -72,6 +75,8 @@ class Setup:
     pruners: Mapping[str, Any]
     inverted: Mapping[str, Any]
     sees: Mapping[str, str]
+    padded: frozenset[str]
+    layers: Mapping[str, int]
     init: Callable[[jax.Array], Params]
     make: Callable[..., data.Dataset] | None
     redraw: Callable[..., data.Labels]
@@ -143,6 +148,14 @@ def set_up(
         pruners=made,
         inverted={name: _inverted(pruner) for name, pruner in made.items()},
         sees={cell["pruner"]: cell["sees"] for cell in todo},
+        padded=frozenset(x.name for x in cards_of(spec).values() if x.padded),
+        layers=dict(
+            zip(
+                prunable_paths(shapes, prunable),
+                [leaf.size for leaf in prunable_leaves(shapes, prunable)],
+                strict=True,
+            )
+        ),
         # Small functions are jitted whole: op by op, each op would compile alone.
         init=jax.jit(initial),
         make=make and jax.jit(make, static_argnames="n"),

@@ -1,15 +1,16 @@
 """Trainings of cells: the last one under a mask, and the run of them all."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 
 from nfp_jax import masks, pruning
-from nfp_jax.engine.jobs import Job, Stats
-from nfp_jax.engine.training import TrainResult
+from nfp_jax.engine.jobs import Job, Networks, Stats
+from nfp_jax.engine.training import Summary, TrainResult
 from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import REINITIALIZE, SHUFFLE, Draw, key_of
-from nfp_jax.lab.jobs import Task
+from nfp_jax.lab.jobs import Step, Task
 from nfp_jax.lab.setup import Setup
 from nfp_jax.types import Mask, Params
 
@@ -41,6 +42,60 @@ def train_all(
         progress=progress,
     )
     found: Stats = stats
+    return found
+
+
+def train_stacks(
+    setup: Setup,
+    networks: Iterable[Networks],
+    total: int | None,
+    *,
+    summary: Summary,
+    measured_on: Any = None,
+    progress: bool,
+) -> Stats:
+    """Trains stacks of networks and those that follow; each one's tag is its ``Step``.
+
+    Args:
+      setup: of the run.
+      networks: made as the engine asks for them.
+      total: how many there will be with those that follow, where that is known.
+      summary: what is measured of each at its end, on the device.
+      measured_on: what it is measured on.
+      progress: whether to show a bar.
+    """
+
+    def ended(steps: list[Step], results: TrainResult) -> list[Networks]:
+        further: list[Networks] = []
+        for then, places in groupby_then(steps).items():
+            same = [steps[place] for place in places]
+            with setup.failures.reporting([cell for x in same for cell in x.cells]):
+                further += then(same, places, results)
+        return further
+
+    _, stats = setup.engine(
+        setup.training,
+        networks,
+        on_ended=ended,
+        on_error=lambda row, error: setup.failures.add(row.tag.cells, error),
+        lanes=setup.spec.engine.lanes or None,
+        shrink=setup.shrink,
+        inputs=setup.inputs,
+        summary=summary,
+        measured_on=measured_on,
+        collect=False,
+        total=total,
+        progress=progress,
+    )
+    found: Stats = stats
+    return found
+
+
+def groupby_then(steps: list[Step]) -> dict[Any, list[int]]:
+    """Returns the places of steps by what is to be done with them."""
+    found: dict[Any, list[int]] = {}
+    for place, step in enumerate(steps):
+        found.setdefault(step.then, []).append(place)
     return found
 
 

@@ -18,7 +18,8 @@ from nfp_jax.masks import (
     top_k,
 )
 from nfp_jax.pruners.contract import InitFn, ScoreFn
-from nfp_jax.pruners.rounds import SelectFn, exponential, linear, prune
+from nfp_jax.pruners.rounds import exponential, linear, prune
+from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.types import Batch
 
 SCHEDULES: dict[str, Schedule] = {"exponential": exponential, "linear": linear}

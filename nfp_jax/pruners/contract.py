@@ -199,6 +199,9 @@ class Pruner:
       when: which of these: ``"before"``, ``"through"`` or ``"during"`` training.
       version: to be changed whenever its masks change. A user's file also counts by
         its content.
+      padded: whether it may be given a batch that is padded, ``losses.Counted``, so
+        that sets of many sizes share a program. Its score must then hand the batch to
+        ``losses.mean_loss``, as SNIP's does.
 
     Raises:
       ValueError: an unknown ``sees`` or ``when``, or a setting without a default.
@@ -214,6 +217,7 @@ class Pruner:
     build: Callable[..., Any]
     when: str = "before"
     version: str = "1"
+    padded: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (

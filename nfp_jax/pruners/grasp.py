@@ -9,6 +9,7 @@ from nfp_jax.losses import (
     ClassificationLoss,
     check_chunk_size,
     classification_loss,
+    mean_loss,
     mean_over_chunks,
 )
 from nfp_jax.masks import Mask, Params, Prunable, Scores, prunable_kernels
@@ -64,7 +65,7 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
         weights = mask_params(params, mask)
 
         def gradient(weights: Params, part: Batch) -> Params:
-            return jax.grad(loss_fn)(weights, part)
+            return jax.grad(mean_loss, 1)(loss_fn, weights, part)
 
         with jax.default_matmul_precision("highest"):
             g = mean_over_chunks(
@@ -99,4 +100,4 @@ def _build(
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
-CARD = Pruner("grasp", label="GraSP", sees="labels", build=_build)
+CARD = Pruner("grasp", label="GraSP", sees="labels", build=_build, padded=True)

@@ -18,7 +18,7 @@ from nfp_jax.masks import (
 )
 from nfp_jax.pruners.contract import Network, Pruner, Round, ScoreFn, Trajectory
 from nfp_jax.pruners.magnitude import magnitude
-from nfp_jax.pruners.rounds import SelectFn
+from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.pruners.tickets import Ticket, TrainFn, tickets_of
 
 

@@ -9,7 +9,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from nfp_jax.masks import (
     Params,
     Prunable,
     Schedule,
-    Scores,
     apply_mask,
     check_mask,
     dense_mask,
@@ -35,18 +34,9 @@ from nfp_jax.masks import (
     top_k,
 )
 from nfp_jax.pruners.contract import InitFn, Score, ScoreFn
+from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.trees import in_a_line, same_structure
 from nfp_jax.types import Batch
-
-
-class SelectFn(Protocol):
-    """What every selection is: scores and a number to keep in, a mask out."""
-
-    def __call__(
-        self, scores: Scores, keep: Any, *, prunable: Prunable = None, mask: Mask = None
-    ) -> Mask:
-        """Returns the mask of the weights kept; within ``mask`` if it is given."""
-        ...
 
 
 def exponential(density: float, fraction: float) -> float:
@@ -244,6 +234,33 @@ def prune_many(
             nans.append(nan)
     _refuse_nans(one, np.concatenate(jax.device_get(nans), axis=1))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *masks)
+
+
+def prune_traced(
+    score_fn: ScoreFn,
+    params: Params,
+    batch: Batch,
+    key: jax.Array | None,
+    *,
+    keep: Any,
+    select: SelectFn,
+    prunable: Prunable,
+    mask: Mask = None,
+    nested: bool = True,
+    fresh_keys: bool = False,
+    init_fn: InitFn | None = None,
+) -> tuple[Mask, jax.Array]:
+    """Returns what ``prune`` does, and the number of NaN scores of each leaf.
+
+    For use in a program: nothing can be raised there, so NaN ranks lowest, and the
+    caller looks at the numbers, int ``[leaves]``.
+    Arguments are those of ``prune``, ``keep`` that of all rounds. A score that needs
+    64 bits must be called in JAX's 64-bit mode.
+    """
+    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
+    first = dense_mask(params) if mask is None else mask
+    found, nans = _rounds(plan, params, batch, key, keep, first)
+    return found, jnp.stack(nans)
 
 
 class NanScores(ValueError):

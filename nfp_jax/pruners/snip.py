@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.losses import check_chunk_size, mean_over_chunks
+from nfp_jax.losses import check_chunk_size, mean_loss, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores
 from nfp_jax.pruners.by_score import ByScore, by_score
 from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
@@ -49,7 +49,9 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
         weights = mask_params(params, mask)
         with jax.default_matmul_precision("highest"):
             gradient = mean_over_chunks(
-                lambda part: jax.grad(loss_fn)(weights, part), batch, chunk_size
+                lambda part: jax.grad(mean_loss, 1)(loss_fn, weights, part),
+                batch,
+                chunk_size,
             )
         return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
 
@@ -67,4 +69,4 @@ def _build(
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
-CARD = Pruner("snip", label="SNIP", sees="labels", build=_build)
+CARD = Pruner("snip", label="SNIP", sees="labels", build=_build, padded=True)

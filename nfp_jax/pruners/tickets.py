@@ -12,7 +12,8 @@ import jax
 from nfp_jax.masks import Mask, Params, Prunable, apply_mask, check_like, dense_mask
 from nfp_jax.pruners.contract import Round, ScoreFn
 from nfp_jax.pruners.magnitude import magnitude
-from nfp_jax.pruners.rounds import SelectFn, prune
+from nfp_jax.pruners.rounds import prune
+from nfp_jax.pruners.selects import SelectFn
 
 
 class TrainFn(Protocol):

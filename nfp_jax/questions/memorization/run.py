@@ -2,36 +2,32 @@
 
 Masks found at initialization or through training, retrained from where ``resume`` says,
 with their ablations; the rows have accuracy, points and bits memorized, and the
-correlation with the label noise. Jobs are made as lanes ask for them.
+correlation with the label noise. Networks are made in stacks, as lanes ask for them,
+and stay on the device; what was measured of those that ended becomes their rows.
 """
 
-import functools
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import capacity, ensemble, masks, pruning
-from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax import capacity, ensemble
+from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
-from nfp_jax.grid import DENSE, Cell, by_draw
-from nfp_jax.lab.columns import derived, kept_by_layer
-from nfp_jax.lab.draws import Draw, draw_of
-from nfp_jax.lab.jobs import AddRow, Failure, Row
-from nfp_jax.lab.masking import counts_of, make_mask, make_masks, parted, shown_to
+from nfp_jax.grid import DENSE, Cell, by_draw, grouped
+from nfp_jax.lab.chains import Chains
+from nfp_jax.lab.columns import derived_of, summary_of
+from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.training import last_job, train_all
-from nfp_jax.lab.trajectories import count_trainings, dense_job
+from nfp_jax.lab.stacked import Draws, Points, Stacks, parts
+from nfp_jax.lab.training import train_stacks
+from nfp_jax.lab.trajectories import count_trainings
 from nfp_jax.results import Results
 from nfp_jax.spec import Spec
 from nfp_jax.types import Mask, Params
 
-SCORED_AT_ONCE = 32  # networks, on an accelerator
-# Further columns of a row, of its draw and its trained network.
-More = Callable[[Draw, TrainResult], Row]
+# Further columns of a row, of its points and its trained network, on the host.
+More = Callable[[Points, Params], Row]
 
 
 def run(
@@ -51,13 +47,8 @@ def run(
     return train_rows(setup, add_row, progress=progress)
 
 
-def no_more(draw: Draw, result: TrainResult) -> Row:
-    """Returns no further columns."""
-    return {}
-
-
 def train_rows(
-    setup: Setup, add_row: AddRow, more: More = no_more, *, progress: bool = False
+    setup: Setup, add_row: AddRow, more: More | None = None, *, progress: bool = False
 ) -> tuple[list[Failure], Stats]:
     """Trains the networks of the cells and hands over a row for each.
 
@@ -67,8 +58,15 @@ def train_rows(
       more: returns further columns of a row.
       progress: whether to show a bar.
     """
-    total = count_networks(setup)
-    stats = train_all(setup, first_jobs(setup, add_row, more), total, progress=progress)
+    networks = Memorization(setup, add_row, more).networks()
+    stats = train_stacks(
+        setup,
+        networks,
+        count_networks(setup),
+        summary=summary_of(setup),
+        measured_on=test_set(setup),
+        progress=progress,
+    )
     return setup.failures.kept, stats
 
 
@@ -81,176 +79,172 @@ def count_networks(setup: Setup) -> int:
     return count
 
 
-def first_jobs(setup: Setup, add_row: AddRow, more: More = no_more) -> Iterator[Job]:
-    """Yields the first jobs of all draws, made as they are asked for; chains first."""
-    finish = functools.partial(_finish, setup, add_row, more)
+class Last(NamedTuple):
+    """What is known of a cell's last training when it begins.
 
-    def on_mask(draw: Draw, cell: Cell, mask: Mask, start: Params) -> list[Job]:
-        then = functools.partial(finish, draw, cell)
-        return [last_job(setup, draw, cell, mask, start, then)]
+    Attributes:
+      draws: the stack of draws, of which it has one.
+      row: which.
+      late: trainings on the way to its mask that used up their budget.
+    """
 
-    def on_dense(draw: Draw, cells: list[Cell], result: TrainResult) -> list[Job]:
-        for cell in cells:
-            if cell["pruner"] == DENSE:
-                finish(draw, cell, result)
+    draws: Draws
+    row: int
+    late: int = 0
+
+
+class Memorization:
+    """From cells to networks, and from networks that ended to rows."""
+
+    def __init__(self, setup: Setup, add_row: AddRow, more: More | None = None) -> None:
+        self.setup, self.add_row, self.more = setup, add_row, more
+        self.stacks = Stacks(setup)
+
+    def networks(self) -> Iterator[Networks]:
+        """Yields the first networks of all draws, as they are asked for; chains first.
+
+        Of cells that are pruned at initialization those of one pruner follow each
+        other, the sparsest first: they take longest.
+        """
+        setup, size = self.setup, self.stacks.size
+        chains = Chains(self.stacks, self.begun, self.dense_ended)
+        through = [cell for cell in setup.todo if is_through(setup, cell)]
+        for same_size in grouped(through, lambda cell: cell["n"]):
+            for part in parts(by_draw(same_size), size):
+                yield from chains.begin(part)
+        direct = [cell for cell in setup.todo if not is_through(setup, cell)]
+        direct.sort(key=lambda cell: (program(cell), -cell["sparsity"]))
+        for same_size in grouped(direct, lambda cell: cell["n"]):
+            for same in grouped(same_size, program):
+                for part in parts(same, size):
+                    yield from self.direct(part)
+
+    def direct(self, cells: list[Cell]) -> list[Networks]:
+        """The networks of cells that are pruned at initialization."""
+        if not cells:
+            return []
+        with self.setup.failures.reporting(cells):
+            draws = self.stacks.draws(cells)
+            mask, nans = self.stacks.masks(cells, draws)
+            if failed := self.stacks.refused([[cell] for cell in cells], nans):
+                # The others again: a mask does not depend on its neighbors.
+                return self.direct([cell for cell in cells if [cell] not in failed])
+            return self.begun(cells, draws, mask, draws.params, [0] * len(cells))
         return []
 
-    def chain(through: list[Cell]) -> list[Job]:
-        draw = draw_of(setup, through[0])
-        return dense_job(setup, draw, through, on_mask, on_dense)
-
-    groups = by_draw(setup.todo)
-    for group in groups:
-        through = [cell for cell in group if is_through(setup, cell)]
-        if through:
-            yield from setup.failures.guarded(through, chain, through)
-    sizes: dict[int, list[list[Cell]]] = {}
-    for group in groups:
-        direct = [cell for cell in group if not is_through(setup, cell)]
-        if direct:
-            sizes.setdefault(direct[0]["n"], []).append(direct)
-    for same_size in sizes.values():
-        for part in _parts(same_size, _at_once(setup)):
-            for item, mask in _direct_masks(setup, part):
-                yield from setup.failures.guarded(
-                    [item.cell],
-                    on_mask,
-                    item.draw,
-                    item.cell,
-                    mask,
-                    item.draw.params,
-                )
-
-
-# ---- Masks before training
-
-
-class _Item(NamedTuple):
-    """A cell to prune at initialization, and what its mask is made from."""
-
-    cell: Cell
-    draw: Draw
-    keep: Any
-
-
-def _at_once(setup: Setup) -> int:
-    """How many networks are pruned at once."""
-    least = 1 if jax.default_backend() == "cpu" else SCORED_AT_ONCE
-    return setup.spec.engine.score_at_once or least
-
-
-def _direct_masks(
-    setup: Setup, groups: list[list[Cell]]
-) -> Iterator[tuple[_Item, Mask]]:
-    """The masks of draws of one size, whose cells are pruned before training."""
-    items: list[_Item] = []
-    for group in groups:
-        with setup.failures.reporting(group):
-            draw = draw_of(setup, group[0])
-            items += [_Item(cell, draw, counts_of(setup, cell)) for cell in group]
-
-    def program(item: _Item) -> tuple[str, str, bool]:
-        cell = item.cell
-        return cell["pruner"], cell["select"], cell["ablation"] == "invert"
-
-    # The sparsest first: they take longest.
-    items.sort(key=lambda item: (program(item), -item.cell["sparsity"]))
-    for _, same in itertools.groupby(items, key=program):
-        for part in _parts(list(same), _at_once(setup)):
-            yield from _pruned(setup, part)
-
-
-def _pruned(setup: Setup, items: list[_Item]) -> list[tuple[_Item, Mask]]:
-    """The masks of items that share a program; those that raise are reported."""
-    if not items:
-        return []
-    first, at_once = items[0], _at_once(setup)
-    try:
-        if at_once == 1:
-            mask = make_mask(setup, first.draw, first.cell, keep=first.keep)
-            return [(first, mask)]
-        parts = [
-            (
-                item.draw.params,
-                shown_to(setup, item.draw, item.cell),
-                item.draw.score_key,
-                item.keep,
-            )
-            for item in items
+    def begun(
+        self,
+        cells: list[Cell],
+        draws: Draws,
+        mask: Mask,
+        start: Params,
+        late: list[int],
+    ) -> list[Networks]:
+        """The last trainings of cells, under masks that were found."""
+        mask, start = self.stacks.ablated(cells, mask, start)
+        steps = [
+            Step([cell], self.ended, Last(draws, row, late[row]))
+            for row, cell in enumerate(cells)
         ]
-        params, batch, key, keep = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-        found = make_masks(
-            setup,
-            first.cell,
-            params,
-            batch,
-            key,
-            in_axes=(0, 0, 0),
-            keep=keep,
-            at_once=at_once,
+        return [self.stacks.networks(cells, draws, mask, start, steps)]
+
+    def dense_ended(
+        self,
+        cells: list[list[Cell]],
+        draws: list[tuple[Draws, int]],
+        rows: list[int],
+        results: TrainResult,
+    ) -> None:
+        """Hands over the rows of dense networks, where the grid has them."""
+        found = [
+            (Step([cell], self.ended, Last(*draw)), row)
+            for group, draw, row in zip(cells, draws, rows, strict=True)
+            for cell in group
+            if cell["pruner"] == DENSE
+        ]
+        if found:
+            self.ended([step for step, _ in found], [row for _, row in found], results)
+
+    def ended(
+        self, steps: list[Step], rows: list[int], results: TrainResult
+    ) -> list[Networks]:
+        """Hands over the rows of networks that ended together."""
+        setup = self.setup
+        noise = [
+            self.noise(step, row, results)
+            for step, row in zip(steps, rows, strict=True)
+        ]
+        columns = derived_of(
+            setup, [step.cells[0]["n"] for step in steps], noise, rows, results
         )
-    except pruning.NanScores as error:
-        setup.failures.add([items[i].cell for i in error.networks], error)
-        # The others again: a mask does not depend on its neighbors.
-        rest = [item for i, item in enumerate(items) if i not in error.networks]
-        return _pruned(setup, rest)
-    except Exception as error:
-        setup.failures.add([item.cell for item in items], error)
+        for step, row, known in zip(steps, rows, columns, strict=True):
+            [cell] = step.cells
+            with setup.failures.reporting([cell]):
+                self.add_row(
+                    {
+                        **cell,
+                        **known,
+                        **_end(setup, step.of.late, row, results),
+                        **_speed(setup, row, results),
+                        "test_accuracy": _test_accuracy(setup, row, results),
+                        **_kept(setup, row, results),
+                        "seconds": float(np.asarray(results.seconds)[row]),
+                        **_history(row, results),
+                        **self.further(step, row, results),
+                    }
+                )
         return []
-    return list(zip(items, parted(found, len(items)), strict=True))
+
+    def noise(self, step: Step, row: int, results: TrainResult) -> tuple[float, int]:
+        """The power of the label noise, and how many labels it redrew."""
+        count = int(results.summary["redrawn"][row])
+        if self.stacks.size > 1:
+            return float(results.summary["power"][row]), count
+        z = self.stacks.points(step.cells[0], step.of.draws, step.of.row).z
+        return float(np.mean(np.sum(z**2, axis=-1))), count
+
+    def further(self, step: Step, row: int, results: TrainResult) -> Row:
+        """The columns that another question adds."""
+        if self.more is None:
+            return {}
+        points = self.stacks.points(step.cells[0], step.of.draws, step.of.row)
+        return self.more(points, self.stacks.weights(results, row))
 
 
-# ---- Rows
+def program(cell: Cell) -> tuple[str, bool]:
+    """Returns what cells share that are pruned by one program."""
+    return cell["pruner"], cell["ablation"] == "invert"
 
 
-def _finish(
-    setup: Setup,
-    add_row: AddRow,
-    more: More,
-    draw: Draw,
-    cell: Cell,
-    result: TrainResult,
-) -> list[Job]:
-    """Hands over the row of a trained network."""
-    layers = kept_by_layer(setup, result.mask)
-    shapes = dict(masks.named_leaves(result.mask))
-    add_row(
-        {
-            **cell,
-            **derived(setup, draw, result),
-            **_end(setup, draw, result),
-            **_speed(setup, result),
-            "test_accuracy": _test_accuracy(setup, result.params),
-            "kept": sum(layers.values()),
-            "seconds": result.seconds,
-            **_history(result),
-            "layers": list(layers),
-            "kept_by_layer": list(layers.values()),
-            "size_by_layer": [shapes[layer].size for layer in layers],
-            **more(draw, result),
-        }
-    )
-    return []
+def test_set(setup: Setup) -> Any:
+    """Returns the test points of an image set with their labels; or None."""
+    if setup.pool is None or setup.pool.x_test is None:
+        return None
+    return setup.pool.x_test, setup.pool.y_test
 
 
-def _end(setup: Setup, draw: Draw, result: TrainResult) -> Row:
+# ---- Columns
+
+
+def _end(setup: Setup, late: int, row: int, results: TrainResult) -> Row:
     """What the network is like at the end, and why its training ended."""
     rule = setup.spec.train.stop
+    converged, diverged = bool(results.converged[row]), bool(results.diverged[row])
     return {
-        "train_accuracy": float(result.metrics["accuracy"]),
-        "noise_correlation": float(result.metrics["noise_correlation"]),
-        "loss": float(result.metrics["loss"]),
-        "epochs": int(result.epochs),
-        "converged": bool(result.converged),
-        "settled": bool(result.converged) if rule == "settled" else None,
-        "out_of_budget": draw.late + result.out_of_budget,
-        "diverged": bool(result.diverged),
+        "train_accuracy": float(results.metrics["accuracy"][row]),
+        "noise_correlation": float(results.metrics["noise_correlation"][row]),
+        "loss": float(results.metrics["loss"][row]),
+        "epochs": int(results.epochs[row]),
+        "converged": converged,
+        "settled": converged if rule == "settled" else None,
+        "out_of_budget": late + (not (converged or diverged)),
+        "diverged": diverged,
     }
 
 
-def _speed(setup: Setup, result: TrainResult) -> Row:
+def _speed(setup: Setup, row: int, results: TrainResult) -> Row:
     """How fast it memorized."""
-    accuracy = result.history["accuracy"][: int(result.epochs)]
+    accuracy = results.history["accuracy"][row][: int(results.epochs[row])]
     budget = max(setup.spec.train.max_epochs, 2)  # the log of 1 epoch is 0
     times = {
         f"epochs_to_{percent}": capacity.epochs_to(accuracy, percent / 100)
@@ -259,11 +253,24 @@ def _speed(setup: Setup, result: TrainResult) -> Row:
     return {**times, "memorization_area": capacity.memorization_area(accuracy, budget)}
 
 
-def _history(result: TrainResult) -> Row:
+def _kept(setup: Setup, row: int, results: TrainResult) -> Row:
+    """How many weights its layers keep."""
+    layers = setup.layers
+    kept = [int(count) for count in results.summary["kept"][row]]
+    return {
+        "kept": sum(kept),
+        "layers": list(layers),
+        "kept_by_layer": kept,
+        "size_by_layer": list(layers.values()),
+    }
+
+
+def _history(row: int, results: TrainResult) -> Row:
     """The metrics by epoch, of the epochs that a row keeps."""
-    entries = kept_epochs(int(result.epochs))
+    entries = kept_epochs(int(results.epochs[row]))
     history = {
-        name: values[entries - 1].tolist() for name, values in result.history.items()
+        name: values[row][entries - 1].tolist()
+        for name, values in results.history.items()
     }
     return {
         "history_epochs": entries.tolist(),
@@ -273,12 +280,12 @@ def _history(result: TrainResult) -> Row:
     }
 
 
-def _test_accuracy(setup: Setup, params: Params) -> float | None:
+def _test_accuracy(setup: Setup, row: int, results: TrainResult) -> float | None:
     """The accuracy on the test points, where the set has some."""
-    if setup.pool is None or setup.pool.x_test is None:
+    if "test_correct" not in results.summary:
         return None
-    logits = setup.logits(params, setup.pool.x_test)
-    return float(np.mean(np.argmax(logits, axis=-1) == setup.pool.y_test))
+    _, y = test_set(setup)
+    return float(results.summary["test_correct"][row] / len(y))
 
 
 def kept_epochs(epochs: int) -> np.ndarray:
@@ -295,7 +302,3 @@ def kept_epochs(epochs: int) -> np.ndarray:
         every.append(np.arange(start + step, min(2 * start, epochs) + 1, step))
         start, step = 2 * start, 2 * step
     return np.unique(np.concatenate([*every, [epochs]]))
-
-
-def _parts(whole: list[Any], size: int) -> list[list[Any]]:
-    return [whole[i : i + size] for i in range(0, len(whole), size)]

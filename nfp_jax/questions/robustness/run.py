@@ -15,11 +15,11 @@ import numpy as np
 
 from nfp_jax import capacity, ensemble, masks, models, robustness
 from nfp_jax.engine.jobs import Stats
-from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell
-from nfp_jax.lab.draws import PROBE, Draw, inputs_of, key_of
+from nfp_jax.lab.draws import PROBE, key_of
 from nfp_jax.lab.jobs import AddRow, Failure, Row
 from nfp_jax.lab.setup import Engine, Setup, set_up
+from nfp_jax.lab.stacked import Points
 from nfp_jax.questions.memorization.run import More, train_rows
 from nfp_jax.results import Results
 from nfp_jax.spec import Spec
@@ -66,14 +66,14 @@ def slopes_of(setup: Setup) -> More:
     layers = bounded_layers(setup.model)
     key = key_of(setup, PROBE, 0)  # every network is probed at the same places
 
-    def columns(draw: Draw, result: TrainResult) -> Row:
-        x, y, z = inputs_of(setup, draw), draw.labels.y, draw.labels.z
+    def columns(points: Points, params: Params) -> Row:
+        x, y, z = (jnp.asarray(part) for part in points)
         scale = float(robustness.in_unit_norm(1.0, x))
-        upper, product = upper_ends(layers, result.params)
-        error = float(error_fn(result.params, x, y))
-        noise = float(capacity.noise_power(jnp.asarray(z)))
+        upper, product = upper_ends(layers, params)
+        error = float(error_fn(params, x, y))
+        noise = float(capacity.noise_power(z))
         return {
-            "lipschitz_lower": scale * float(lower_fn(result.params, x, key)),
+            "lipschitz_lower": scale * float(lower_fn(params, x, key)),
             "lipschitz_upper": scale * upper,
             "lipschitz_product": scale * product,
             "squared_error": error,

@@ -1,0 +1,431 @@
+"""Many cells at once: draws, masks and networks, stacked, each made by one program.
+
+A program takes seeds and counts, a few numbers a cell, and leaves what it makes on the
+device. On a CPU core a stack has one network, and the program is that of one network,
+whose sums keep their order; on an accelerator it has tens, under ``vmap``. Sets are
+padded to the largest of the run, so that no program knows n.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfp_jax import data, masks, pruning
+from nfp_jax.data import Labels
+from nfp_jax.engine.examples import Examples, padded_size
+from nfp_jax.engine.jobs import Networks
+from nfp_jax.engine.training import NO_LIMIT, TrainResult
+from nfp_jax.grid import Cell
+from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
+from nfp_jax.lab.jobs import Step
+from nfp_jax.lab.masking import counts_of, mask_fn_of
+from nfp_jax.lab.names import SELECTS
+from nfp_jax.lab.setup import Setup
+from nfp_jax.losses import first_of
+from nfp_jax.pruners.by_score import ByScore
+from nfp_jax.pruners.contract import ScoreFn
+from nfp_jax.pruners.rounds import Score, prune_traced
+from nfp_jax.pruners.selects import Among
+from nfp_jax.types import Mask, Params
+
+AT_ONCE = 32  # networks in a stack, where lanes are many
+
+
+class Draws(NamedTuple):
+    """Data sets, initial weights and keys of several cells, stacked, on the device.
+
+    Attributes:
+      params: initial weights, ``[k, ...]``.
+      dense: masks that keep all of them.
+      examples: sets padded to the room of the run, ``[k, room, ...]``; without inputs,
+        where all draws share those of the pool.
+      score_key: the randomness of scores, ``[k]``.
+      train_key: the order of batches, ``[k]``.
+    """
+
+    params: Params
+    dense: Mask
+    examples: Examples
+    score_key: jax.Array
+    train_key: jax.Array
+
+
+class Points(NamedTuple):
+    """The points of a data set, on the host: inputs, labels and label noise."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+
+class Stacks:
+    """The programs of a run that make networks, and what they make."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        cpu = jax.default_backend() == "cpu"
+        lanes = setup.spec.engine.lanes or (1 if cpu else 2)
+        self.size = setup.spec.engine.score_at_once or (1 if lanes == 1 else AT_ONCE)
+        room = padded_size(
+            max((cell["n"] for cell in setup.todo), default=1),
+            setup.spec.train.batch_size,
+        )
+        self.room = room if setup.pool is None else min(room, len(setup.pool.y))
+        self.selects = tuple(SELECTS)
+        chosen = {cell["select"] for cell in setup.todo} - {""}
+        self.selects = tuple(name for name in SELECTS if name in chosen) or ("global",)
+        self.among = Among(tuple(SELECTS[name] for name in self.selects))
+        self.programs: dict[Any, Any] = {}
+        self.fetched: tuple[Any, Any] = (None, None)
+
+    # ---- Programs
+
+    def program(self, name: Any, fn: Callable[..., Any]) -> Any:
+        """A function of one network, over the axis of a stack, compiled once."""
+        if name not in self.programs:
+            self.programs[name] = jax.jit(each(fn, self.size))
+        return self.programs[name]
+
+    def filled(self, values: Sequence[Any], dtype: Any = None) -> np.ndarray:
+        """Numbers of cells along an axis, filled up to the size of a stack."""
+        listed = [*values, *[values[0]] * (self.size - len(values))]
+        return np.asarray(listed, dtype)
+
+    def at(self, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
+        """What a draw is made from, of each cell."""
+        seeds = ("init_seed", "data_seed", "train_seed")
+        found = {
+            name: self.filled([cell[name] for cell in cells], np.uint32)
+            for name in seeds
+        }
+        return {
+            **found,
+            "noise": self.filled([cell["noise"] for cell in cells], np.float32),
+        }
+
+    def draws(self, cells: Sequence[Cell]) -> Draws:
+        """Returns the draws of up to as many cells as a stack has networks."""
+        pool = None if self.setup.pool is None else self.setup.pool.clean
+        draw = functools.partial(_draw, self.setup, self.room)
+        found: Draws = self.program("draw", draw)(self.at(cells), Shared(pool))
+        return found
+
+    # ---- Masks
+
+    def masks(self, cells: Sequence[Cell], draws: Draws) -> tuple[Mask, Any]:
+        """Returns masks at initialization, and of which a score was NaN.
+
+        The cells are of one pruner, and of one n if it takes no padded batch.
+        """
+        setup, first = self.setup, cells[0]
+        mask_fn: Any = mask_fn_of(setup, first)
+        n = None if first["pruner"] in setup.padded else first["n"]
+        shown = functools.partial(_shown, setup.sees[first["pruner"]], n)
+        sizes = self.filled([cell["n"] for cell in cells], np.int32)
+        counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
+        keep: Any = self.filled(counts, np.int32)
+        if isinstance(mask_fn, ByScore):
+            keep = (keep, np.repeat(self.codes(cells)[:, None], keep.shape[1], axis=1))
+            find = functools.partial(_scored, self.among, setup, mask_fn)
+        else:
+            find = functools.partial(_made, setup, mask_fn)
+        make = self.program((mask_fn, n), functools.partial(_on, find, shown))
+        inputs = Shared(setup.inputs)
+        wide = isinstance(mask_fn, ByScore) and _needs_x64(mask_fn.score_fn)
+        with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
+            found: tuple[Mask, Any] = make(draws, inputs, sizes, keep)
+        return found
+
+    def codes(self, cells: Sequence[Cell]) -> np.ndarray:
+        """Which of the run's selections each cell has."""
+        chosen = [cell["select"] or self.selects[0] for cell in cells]
+        return self.filled([self.selects.index(name) for name in chosen], np.int32)
+
+    def cut(
+        self,
+        score_fn: ScoreFn,
+        cells: Sequence[Cell],
+        keeps: Sequence[int],
+        trained: tuple[Params, Mask],
+        rows: Sequence[int],
+    ) -> tuple[Mask, Params, Any]:
+        """Returns masks cut from trained weights within their masks; these weights; and
+        of which a score was NaN.
+
+        Args:
+          score_fn: of trained weights.
+          cells: of which each mask's selection is.
+          keeps: how many weights each mask keeps.
+          trained: weights and masks of networks that ended together, stacked.
+          rows: which of them each mask is cut from.
+        """
+        keep = self.filled(keeps, np.int32)[:, None], self.codes(cells)[:, None]
+        cut = functools.partial(_cut, self.among, self.setup.prunable, score_fn)
+        name = ("cut", score_fn)
+        if name not in self.programs:
+            self.programs[name] = jax.jit(
+                lambda trained, rows, *rest: each(cut, self.size)(
+                    jax.tree.map(lambda leaf: leaf[rows], trained), *rest
+                )
+            )
+        found: tuple[Mask, Params, Any] = self.programs[name](
+            trained, self.filled(rows, np.int32), keep
+        )
+        return found
+
+    def refused(self, owners: Sequence[list[Cell]], nans: Any) -> list[list[Cell]]:
+        """The cells of masks of which a score is NaN, now among the run's failures."""
+        failed = []
+        for cells, counts in zip(owners, np.asarray(nans), strict=False):
+            if counts.any():
+                failed.append(cells)
+                with self.setup.failures.reporting(cells):
+                    self.refuse(counts)
+        return failed
+
+    def refuse(self, counts: np.ndarray) -> None:
+        """Raises for NaN scores, naming their layer."""
+        leaves = masks.named_leaves(self.setup.shapes)
+        for (path, leaf), count in zip(leaves, counts, strict=True):
+            masks.refuse_nan(path, int(count), leaf.size)
+
+    # ---- On the host
+
+    def points(self, cell: Cell, draws: Draws, row: int) -> Points:
+        """The points of a draw, on the host."""
+        n = cell["n"]
+        own, index, labels = draws.examples
+        assert labels is not None  # every draw has some
+        y, z = (np.asarray(leaf)[row, :n] for leaf in labels[:2])
+        if own is None:
+            assert self.setup.pool is not None  # the set is one or the other
+            pool = np.asarray(self.setup.pool.x)
+            return Points(pool[np.asarray(index)[row, :n]], y, z)
+        return Points(np.asarray(own)[row, :n], y, z)
+
+    def weights(self, results: TrainResult, row: int) -> Params:
+        """The weights of a network that ended, on the host."""
+        if self.fetched[0] is not results.params:
+            self.fetched = (results.params, jax.device_get(results.params))
+        return jax.tree.map(operator.itemgetter(row), self.fetched[1])
+
+    # ---- Networks
+
+    def taken(self, stacked: Any, rows: Sequence[int]) -> Any:
+        """Returns these networks' part of a stack, as a stack."""
+        if "taken" not in self.programs:
+            self.programs["taken"] = jax.jit(
+                lambda stacked, rows: jax.tree.map(lambda leaf: leaf[rows], stacked)
+            )
+        return self.programs["taken"](stacked, self.filled(rows, np.int32))
+
+    def networks(
+        self,
+        cells: Sequence[Cell],
+        draws: Draws,
+        mask: Mask,
+        start: Params,
+        steps: Sequence[Step],
+        *,
+        limits: Sequence[int | None] | None = None,
+    ) -> Networks:
+        """Returns networks to train: a step and a draw each, from these weights.
+
+        Args:
+          cells: with the n of each.
+          draws: of these cells.
+          mask: masks, stacked.
+          start: weights, stacked, masked or not.
+          steps: what each is for.
+          limits: after how many optimizer steps to end; ``None``: at convergence.
+        """
+        sizes = [cell["n"] for cell in cells]
+        known = [NO_LIMIT if x is None else x for x in limits or [None]]
+        return Networks(
+            start,
+            mask,
+            draws.examples,
+            draws.train_key,
+            None if limits is None else self.filled(known, np.int32),
+            self.filled(sizes, np.int32),
+            max(sizes),
+            steps,
+        )
+
+    def ablated(
+        self, cells: Sequence[Cell], mask: Mask, start: Params
+    ) -> tuple[Mask, Params]:
+        """Returns masks, and the weights to train from, after the cells' ablations."""
+        kinds = {cell["ablation"] for cell in self.setup.todo}
+        kinds &= {"shuffle", "reinitialize"}
+        if not kinds:
+            return mask, start  # the training masks them
+        ablate = functools.partial(_ablated, self.setup, frozenset(kinds))
+        which = {
+            kind: self.filled([cell["ablation"] == kind for cell in cells], bool)
+            for kind in kinds
+        }
+        found: tuple[Mask, Params] = self.program("ablate", ablate)(
+            self.at(cells), which, mask, start
+        )
+        return found
+
+
+def parts(whole: list[Any], size: int) -> list[list[Any]]:
+    """Returns a list in parts of a size; the last has what is left."""
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
+
+
+def each(fn: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """Returns a function over stacks, of a function of one network.
+
+    Arguments that are ``Shared`` have no axis. Of a stack of one, it is the function
+    itself: its sums keep their order.
+
+    >>> each(lambda x, y: x + y.of, 1)(jnp.ones((1, 2)), Shared(2.0)).tolist()
+    [[3.0, 3.0]]
+    """
+
+    def over(*arguments: Any) -> Any:
+        axes = tuple(None if isinstance(x, Shared) else 0 for x in arguments)
+        if size > 1:
+            return jax.vmap(fn, in_axes=axes)(*arguments)
+        alone = [
+            x if isinstance(x, Shared) else jax.tree.map(lambda leaf: leaf[0], x)
+            for x in arguments
+        ]
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(*alone))
+
+    return over
+
+
+class Shared(NamedTuple):
+    """What all networks of a stack share."""
+
+    of: Any
+
+
+def _key(setup: Setup, stream: int, seed: Any) -> jax.Array:
+    root = jax.random.key(setup.spec.seed)
+    return jax.random.fold_in(jax.random.fold_in(root, stream), seed)
+
+
+def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
+    """The draw of a cell; ``pool`` has the clean labels of an image set."""
+    params = setup.init(_key(setup, INIT, at["init_seed"]))
+    data_key = _key(setup, DATA, at["data_seed"])
+    inputs: Any = None
+    if setup.make is not None:
+        made = setup.make(data_key, n=room)
+        inputs, clean, index = made.x, made.clean, jnp.arange(room)
+    else:
+        index = jnp.asarray(data.subset_index(len(pool.of), room, data_key))
+        clean = jnp.asarray(pool.of)[index]
+    noise_key = _key(setup, NOISE, at["data_seed"])
+    labels: Labels = data.redraw(clean, noise_key, at["noise"], classes=setup.classes)
+    return Draws(
+        params,
+        masks.dense_mask(params),
+        Examples(inputs, index.astype(jnp.int32), labels),
+        _key(setup, SCORE, at["train_seed"]),
+        _key(setup, TRAIN, at["train_seed"]),
+    )
+
+
+def _shown(sees: str, n: int | None, x: Any, y: Any, size: Any) -> Any:
+    """What a pruner sees of a padded set: of a given n cut to it, or else counted."""
+    if sees == "nothing":
+        return None
+    y = None if sees == "inputs" else y
+    if n is not None:
+        return jax.tree.map(lambda leaf: leaf[:n], (x, y))
+    return first_of((x, y), size)
+
+
+def _on(
+    find: Callable[..., Any],
+    shown: Callable[..., Any],
+    draw: Draws,
+    inputs: Shared,
+    size: Any,
+    keep: Any,
+) -> tuple[Mask, Any]:
+    """The mask of one draw, and whether a score was NaN."""
+    own, index, labels = draw.examples
+    assert labels is not None  # every draw has some
+    x = inputs.of[index] if own is None else own
+    found: tuple[Mask, Any] = find(draw, shown(x, labels[0], size), keep)
+    return found
+
+
+def _scored(
+    among: Among, setup: Setup, by: ByScore, draw: Draws, batch: Any, keep: Any
+) -> tuple[Mask, Any]:
+    return prune_traced(
+        by.score_fn,
+        draw.params,
+        batch,
+        draw.score_key,
+        keep=keep,
+        select=among,
+        prunable=setup.prunable,
+        **by.options,
+    )
+
+
+def _made(
+    setup: Setup, mask_fn: Any, draw: Draws, batch: Any, keep: Any
+) -> tuple[Mask, Any]:
+    found = mask_fn(
+        draw.params, batch, draw.score_key, keep=keep[-1], prunable=setup.prunable
+    )
+    return found, jnp.zeros(len(jax.tree.leaves(found)), jnp.int32)
+
+
+def _cut(
+    among: Among, prunable: Any, score_fn: ScoreFn, trained: Any, keep: Any
+) -> tuple[Mask, Params, Any]:
+    params, mask = trained
+    found, nan = prune_traced(
+        score_fn,
+        params,
+        None,
+        None,
+        keep=keep,
+        select=among,
+        prunable=prunable,
+        mask=mask,
+    )
+    return found, params, nan
+
+
+def _ablated(
+    setup: Setup,
+    kinds: frozenset[str],
+    at: dict[str, Any],
+    which: dict[str, Any],
+    mask: Mask,
+    start: Params,
+) -> tuple[Mask, Params]:
+    def where(kind: str, changed: Any, same: Any) -> Any:
+        pick = functools.partial(jnp.where, which[kind])
+        return jax.tree.map(pick, changed, same)
+
+    if "shuffle" in kinds:
+        key = _key(setup, SHUFFLE, at["train_seed"])
+        moved = masks.shuffle_within_layers(mask, key, prunable=setup.prunable)
+        mask = where("shuffle", moved, mask)
+    if "reinitialize" in kinds:
+        key = _key(setup, REINITIALIZE, at["init_seed"])
+        fresh = pruning.reinitialize(setup.init, mask, key)
+        start = where("reinitialize", fresh, start)
+    return mask, start
+
+
+def _needs_x64(score_fn: ScoreFn) -> bool:
+    return isinstance(score_fn, Score) and score_fn.needs_x64
