@@ -48,18 +48,30 @@ def shrinker(model, *, dead_inputs=True, least_saving=1.0):
     )
 
 
+@functools.cache
+def params_and_scores(model, shape):
+    """Of a seed: initial params and random scores, compiled once."""
+
+    def drawn(seed):
+        params = models.initialize(model, jax.random.key(seed), shape)
+        return params, scores.random()(params, None, jax.random.key(seed + 1))
+
+    return jax.jit(drawn)
+
+
+top_k = jax.jit(masks.top_k)
+
+
 def random_start(model, shape, *, sparsity, seed, bias=0.0):
     """Initial params, with a random part of the biases at ``bias``; a random mask."""
-    params = models.initialize(model, jax.random.key(seed), shape)
-    mask = masks.top_k(
-        scores.random()(params, None, jax.random.key(seed + 1)),
-        masks.keep_count(masks.prunable_size(params), sparsity),
-    )
+    params, score = params_and_scores(model, shape)(seed)
+    keep = masks.keep_count(masks.prunable_size(params), sparsity)
+    mask = top_k(score, keep)
     rng = np.random.default_rng(seed)
     params = jax.tree.map(
         lambda p: p if p.ndim > 1 else bias * rng.integers(0, 2, p.shape), params
     )
-    return jax.tree.map(jnp.float32, params), mask
+    return jax.tree.map(np.float32, params), jax.device_get(mask)
 
 
 def is_removed(small):
@@ -293,9 +305,8 @@ def assert_trained_alike(full, less, small, start, *, tolerance=2e-5):
     )
     for trained in (full.params, expanded):
         jax.tree.map(
-            lambda t, p, r: np.testing.assert_array_equal(np.asarray(t)[r], p[r]),
-            trained,
-            start,
+            lambda t, p, r: np.testing.assert_array_equal(t[r], p[r]),
+            *jax.device_get((trained, start)),
             is_removed(small),
         )
     assert int(full.epochs) == int(less.epochs)
@@ -305,7 +316,8 @@ def assert_trained_alike(full, less, small, start, *, tolerance=2e-5):
 
 
 def all_layers_move(result, start):
-    moved = jax.tree.map(lambda u, v: bool(np.any(u != v)), result.params, start)
+    trained, start = jax.device_get((result.params, start))
+    moved = jax.tree.map(lambda u, v: bool(np.any(u != v)), trained, start)
     return all(layer["kernel"] for layer in moved["params"].values())
 
 
@@ -356,9 +368,8 @@ def test_a_tanh_network_trains_the_same_without_the_neurons_of_no_use():
     assert sizes[0] < sizes[1] < masks.prunable_size(params)
     x = jax.random.normal(jax.random.key(0), (16, 10))
     y = jax.random.randint(jax.random.key(1), (16,), 0, 3)
-    gradient = jax.grad(scores.classification_loss(model.apply))(
-        masks.apply_mask(params, mask), (x, y)
-    )
+    _, gradient_fn = forward_and_gradient(model)
+    gradient = gradient_fn(masks.apply_mask(params, mask), (x, y))
     gradient = masks.apply_mask(gradient, mask)
 
     def largest(shrunk):
