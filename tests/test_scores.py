@@ -1,5 +1,6 @@
 """Scores: known values, independent formulas, and what every score must do."""
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -279,11 +280,17 @@ def test_the_loss_is_the_mean_cross_entropy_of_softened_logits():
 # Chunks
 
 
+@functools.cache
+def of_the_whole_batch(build):
+    """A score, compiled once a size of batch."""
+    return jax.jit(build(LOSS))
+
+
 @pytest.mark.parametrize("chunk_size", [1, 3, 4, 6, 7, 100])
 @pytest.mark.parametrize("build", [scores.snip, scores.grasp])
 def test_chunks_give_what_the_whole_batch_gives(build, chunk_size):
     params, batch = init(3, 4, 2), data(n=12 if chunk_size != 7 else 14)
-    whole = jax.jit(build(LOSS))(params, batch)
+    whole = of_the_whole_batch(build)(params, batch)
     chunked = jax.jit(build(LOSS, chunk_size=chunk_size))(params, batch)
     close(chunked, whole, 2e-5)  # float32 sums in another order
 
