@@ -96,8 +96,9 @@ def _split(
 ) -> list[tuple[str, pd.DataFrame]]:
     parts = []
     for title, rows in panels:
-        for value in choose(sorted(set(pruned(rows)[axis]))):
-            shared = axis not in ("n", "noise") and rows["pruner"] == DENSE
+        dense = rows["pruner"] == DENSE
+        for value in choose(sorted(set(rows.loc[~dense, axis]))):
+            shared = axis not in ("n", "noise") and dense
             words = in_words(axis, value).replace(" ", "\N{NO-BREAK SPACE}")
             name = ", ".join(filter(None, (title, words)))
             parts.append((name, rows[(rows[axis] == value) | shared]))
@@ -116,8 +117,9 @@ def series_of(
     rows: pd.DataFrame, plan: Plan
 ) -> Iterator[tuple[Look, Any, pd.DataFrame]]:
     """A panel's lines in the legend's order: look, line style and rows."""
+    by_pruner = dict(iter(rows.groupby("pruner")))
     for pruner in pruners_of(rows):
-        mine = rows[rows["pruner"] == pruner]
+        mine = by_pruner[pruner]
         if pruner == DENSE or plan.lines is None:
             yield plan.looks[pruner], "--" if pruner == DENSE else "-", mine
         else:

@@ -65,7 +65,8 @@ def marked(cells: pd.DataFrame, marks: Marks) -> list[tuple[Mark, np.ndarray]]:
     """The marks, the worst last, each with the cells where no worse one is."""
     found, free = [], np.ones(len(cells), bool)
     for mark in marks:
-        where = (cells[list(mark.troubles)].sum(axis=1) > 0).to_numpy() & free
+        counts = [cells[trouble].to_numpy() for trouble in mark.troubles]
+        where = np.any([count > 0 for count in counts], axis=0) & free
         found.append((mark, where))
         free &= ~where
     return found[::-1]

@@ -28,9 +28,8 @@ def line_of(cell: Sequence[Any], group: pd.DataFrame) -> dict[str, Any]:
 
     That is the ``label``, and what it ``sees``, of the cell's rows.
     """
-    told = group.iloc[0]
-    coordinates = dict(zip(CELL, cell, strict=True))
-    return coordinates | {"label": told["label"], "sees": told["sees"]}
+    told = {name: group[name].iloc[0] for name in ("label", "sees")}
+    return dict(zip(CELL, cell, strict=True)) | told
 
 
 def in_order(cells: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +43,8 @@ def in_order(cells: pd.DataFrame) -> pd.DataFrame:
 
 def varying(rows: pd.DataFrame) -> list[str]:
     """Of n, noise, select, resume and ablation, those with more than one value."""
-    values = {axis: set(pruned(rows)[axis]) for axis in CELL[2:]}
+    sparse = pruned(rows[[*CELL]])
+    values = {axis: set(sparse[axis]) for axis in CELL[2:]}
     values["resume"] -= {""}  # pruning at initialization has nothing to resume
     return [axis for axis in values if len(values[axis]) > 1]
 
@@ -58,7 +58,8 @@ def numbers(rows: pd.DataFrame, name: str) -> np.ndarray:
 def truth(rows: pd.DataFrame, name: str, value: bool = True) -> np.ndarray:
     """Whether the column has the value; what is null, or not there, has neither."""
     column = rows.get(name, pd.Series(None, rows.index, dtype="boolean"))
-    return column.astype("boolean").eq(value).fillna(False).to_numpy(dtype=bool)
+    known = column.astype("boolean").fillna(not value).to_numpy(dtype=bool)
+    return known if value else ~known
 
 
 def values_of(rows: pd.DataFrame, name: str) -> list[Any]:

@@ -29,8 +29,9 @@ from nfp_jax.results import ResultsError, read_json, read_rows, write_file
 def failures(rows: pd.DataFrame) -> list[str]:
     """One sentence for each pruner and way to fail, with counts by sparsity."""
     kind, labels, lines = kind_of(rows), labels_of(rows), []
+    cells = kind.summary(rows)
     for trouble in kind.troubles:
-        for pruner, counts in _failed(rows, trouble):
+        for pruner, counts in _failed(cells, trouble):
             total = counts.sum()
             line = f"{total[trouble]} of {total['networks']} {kind.unit} of "
             words = kind.words(rows[rows["pruner"] == pruner], trouble)
@@ -46,9 +47,10 @@ def failures(rows: pd.DataFrame) -> list[str]:
 def warnings(rows: pd.DataFrame) -> list[str]:
     """One sentence for each way to fail, with counts by pruner: `failures` in short."""
     kind, lines = kind_of(rows), []
+    cells = kind.summary(rows)
     for trouble in kind.troubles:
         hit, where = [], set()
-        for pruner, counts in _failed(rows, trouble):
+        for pruner, counts in _failed(cells, trouble):
             total = counts.sum()
             hit.append(f"{pruner} {total[trouble]} of {total['networks']}")
             if pruner != DENSE:
@@ -60,11 +62,16 @@ def warnings(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _failed(rows: pd.DataFrame, trouble: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The pruners that failed so; by sparsity, the failures and the networks."""
-    for pruner, cells in kind_of(rows).summary(rows).groupby("pruner", sort=False):
-        if cells[trouble].any():
-            yield str(pruner), cells.groupby("sparsity")[[trouble, "networks"]].sum()
+def _failed(cells: pd.DataFrame, trouble: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The pruners that failed so; by sparsity, the failures and the networks.
+
+    ``cells`` are a kind's summary.
+    """
+    if not cells[trouble].any():
+        return
+    for pruner, mine in cells.groupby("pruner", sort=False):
+        if mine[trouble].any():
+            yield str(pruner), mine.groupby("sparsity")[[trouble, "networks"]].sum()
 
 
 def table(rows: pd.DataFrame, width: int = 110) -> str:

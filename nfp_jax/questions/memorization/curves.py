@@ -23,8 +23,8 @@ from nfp_jax.pages.common import (
     panels_of,
     series_of,
 )
-from nfp_jax.pages.points import entries_of, marked
-from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.points import entries_of
+from nfp_jax.pages.pruners import DENSE, pruned
 from nfp_jax.pages.words import numbers
 from nfp_jax.questions.memorization.networks import (
     MARKS,
@@ -152,7 +152,7 @@ def noise_correlation_by_loss(rows: pd.DataFrame, plan: Plan) -> Drawing:
     rows = rows[
         rows[names[0]].map(len) == rows[names[1]].map(len)
     ]  # of the same epochs
-    rows = rows.assign(factor=noise_factor(rows))
+    rows = flagged(rows).assign(factor=noise_factor(rows))
     rows = rows[np.isfinite(rows["factor"])]
     why = "No pruned network's losses and correlations with noise are on file."
     if pruned(rows).empty:
@@ -174,7 +174,7 @@ def noise_correlation_by_loss(rows: pd.DataFrame, plan: Plan) -> Drawing:
         log_x(axes, np.concatenate(losses), room=2)
         axes.set_xlim(*axes.get_xlim()[::-1])
     label = "correlation with the noise"
-    entries = entries_of(flagged(rows), label, MARKS)
+    entries = entries_of(rows, label, MARKS)
     finish(figure, rows, plan, "training loss", label, entries)
     caption = (
         "Mean over the training points of ⟨f(x), z⟩ divided by the mean of ‖z‖², "
@@ -216,6 +216,7 @@ def _at_loss(group: pd.DataFrame) -> Curve | None:
 def _by_epoch(
     rows: pd.DataFrame, plan: Plan, column: str, title: str, label: str, about: str
 ) -> Drawing:
+    rows = flagged(rows)
     panels = panels_of(rows, plan, by_sparsity=True)
     figure, grid = empty_grid(len(panels), sharey="noise" not in plan.panels)
     for axes, (name, panel) in zip(grid, panels, strict=True):
@@ -226,7 +227,7 @@ def _by_epoch(
             last = max(last, curve.x[-1])
         axes.set_title(name)
         log_x(axes, [1, last], room=1)
-    entries = entries_of(flagged(rows), column, MARKS)
+    entries = entries_of(rows, column, MARKS)
     finish(figure, rows, plan, "epoch", label, entries)
     caption = (
         f"{about} The scale of epochs is logarithmic. A network that has stopped holds "
@@ -238,17 +239,22 @@ def _by_epoch(
 
 
 def _draw(axes: Axes, curve: Curve, group: pd.DataFrame, style: dict[str, Any]) -> None:
-    """Draws a curve with its band; the mark of its networks is at its end."""
+    """Draws a curve with its band; the mark of its networks is at its end.
+
+    ``group`` are these networks, flagged, of one pruner; dense ones have no mark.
+    """
     x, mean, half_width = curve
     # A count: a share of the axis fails on a curve that is NaN throughout.
     axes.plot(x, mean, markevery=max(1, len(x) // 5), ms=4, **style)
     low, high = mean - half_width, mean + half_width
     axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
-    together = flagged(pruned(group))[[t for m in MARKS for t in m.troubles]]
-    for mark, where in marked(together.sum().to_frame().T, MARKS):
-        if where.any():
+    if group["pruner"].iloc[0] == DENSE:
+        return
+    for mark in MARKS:
+        if any(group[trouble].any() for trouble in mark.troubles):
             options = {**style, "ls": ""} | mark.style
             axes.plot(x[-1:], mean[-1:], ms=5, zorder=3, **options)
+            break  # the worst alone
 
 
 def _ends(rows: pd.DataFrame) -> str:

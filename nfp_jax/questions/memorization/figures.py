@@ -279,7 +279,7 @@ def grids(rows: pd.DataFrame, metric: str) -> Iterator[Grid]:
     if metric == speed.TIME:
         yield from speed.grids(rows)
         return
-    cells = summary(rows).dropna(subset=[metric])
+    cells = summary(rows, [metric]).dropna(subset=[metric])
     halves = [f" ± {x:.3f}" if x == x else "" for x in cells[f"{metric}_half_width"]]
     cells["text"] = cells[metric].map("{:.3f}".format) + halves
     yield from grids_of(rows, cells)

@@ -7,6 +7,9 @@ there is no interval, rather than one of width 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -62,32 +65,37 @@ def flagged(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a cell (`CELL`): every metric's mean and half-width over its networks.
+def summary(rows: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """One line a cell (`CELL`): a metric's mean and half-width over its networks.
 
     Columns: the cell, its pruner's label and what it sees, ``networks`` (how many), the
-    number of them in each of `FAILURES`, the mean of ``kept``, and for each of
-    `METRICS` its mean under its own name and ``<metric>_half_width``. Pruners come in
+    number of them in each of `FAILURES`, the mean of ``kept``, and for each of the
+    metrics its mean under its own name and ``<metric>_half_width``. Pruners come in
     the order of legends.
     """
+    rows = flagged(rows)
+    failed = {kind: rows[kind].to_numpy() for kind in FAILURES}
+    kept = numbers(rows, "kept")
+    values = {metric: numbers(rows, metric) for metric in metrics}
+    told = rows[["label", "sees"]]
     lines = []
-    for cell, group in flagged(rows).groupby(list(CELL), dropna=False):
-        line = line_of(cell, group)
-        line["networks"] = len(group)
-        line |= {kind: int(group[kind].sum()) for kind in FAILURES}
-        line["kept"], _ = mean_interval(numbers(group, "kept"))
-        for metric in METRICS:
-            values = group[metric].to_numpy(dtype=float, na_value=np.nan)
-            line[metric], line[f"{metric}_half_width"] = mean_interval(values)
+    cells: Any = rows.groupby(list(CELL), dropna=False).indices
+    for cell, where in cells.items():
+        line = line_of(cell, told.iloc[where])
+        line["networks"] = len(where)
+        line |= {kind: int(flags[where].sum()) for kind, flags in failed.items()}
+        line["kept"], _ = mean_interval(kept[where])
+        for metric, each in values.items():
+            line[metric], line[f"{metric}_half_width"] = mean_interval(each[where])
         lines.append(line)
-    extra = [name for metric in METRICS for name in (metric, f"{metric}_half_width")]
+    extra = [name for metric in metrics for name in (metric, f"{metric}_half_width")]
     columns = [*CELL, "label", "sees", "networks", *FAILURES, "kept", *extra]
     return in_order(pd.DataFrame(lines, columns=columns))
 
 
 def with_ends(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The cells, with the lower and upper end of a metric's interval."""
-    cells = summary(rows)
+    cells = summary(rows, [metric])
     mean, half_width = cells[metric], cells[f"{metric}_half_width"]
     ends = {f"{metric}_low": mean - half_width, f"{metric}_high": mean + half_width}
     return cells.assign(**ends)
