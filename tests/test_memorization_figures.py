@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from rows import SPARSITIES, make_noisy_rows, make_row, make_rows
+from rows import make_noisy_rows, make_row, make_rows
 
 from nfp_jax.pages import common, looks
 from nfp_jax.questions.memorization import networks
@@ -68,7 +68,7 @@ def test_a_network_that_stopped_holds_its_last_value():
 
 
 def test_a_collapsed_cell_is_hollow_and_the_caption_says_so():
-    rows = make_rows(pruners=("snip",))
+    rows = make_rows(("snip",), (0.5, 0.9))
     hollow = "Hollow: at least one of the networks collapsed"
     assert hollow not in kinds.draw(rows)["memorization"].caption
     rows.loc[0, "collapsed"] = True
@@ -84,7 +84,7 @@ def test_a_collapsed_cell_is_hollow_and_the_caption_says_so():
 def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
     rows = pd.concat(
         [
-            make_rows(n=n, noise=noise, select=select)
+            make_rows(("snip", "imp"), (0.5, 0.9), n=n, noise=noise, select=select)
             for n in (100, 1000)
             for noise in (0.5, 1.0)
             for select in ("global", "per_layer")
@@ -99,7 +99,7 @@ def test_axes_that_vary_have_panels_and_a_variant_has_a_line_style():
 
 
 def test_a_pruner_looks_the_same_whatever_else_is_in_a_figure():
-    rows = make_noisy_rows(pruners=("mine", "yours", "imp"))
+    rows = make_noisy_rows(pruners=("mine", "yours", "imp"), sparsities=(0.5, 0.9))
     looks = []
     for name, drawing in kinds.draw(rows).items():
         if name == "controls":  # pruners have their names beside their points
@@ -127,7 +127,8 @@ def test_of_many_panels_by_sparsity_the_caption_says_which_are_shown():
 
 
 def test_a_single_seed_has_no_interval_and_the_caption_says_so():
-    rows = [make_noisy_rows(seeds=1, ablation=x) for x in ("", "shuffle")]
+    few = {"pruners": ("snip", "imp"), "sparsities": (0.5, 0.9), "seeds": 1}
+    rows = [make_noisy_rows(**few, ablation=x) for x in ("", "shuffle")]
     drawings = kinds.draw(pd.concat(rows))
     for drawing in drawings.values():
         assert "there is no interval" in drawing.caption
@@ -189,12 +190,12 @@ def test_a_diverged_network_is_no_part_of_a_curve_and_the_caption_says_so():
 
 
 def test_where_all_diverged_the_caption_does_not_say_there_was_no_noise():
-    drawing = kinds.draw(make_rows(("imp",), **NAN))["noise_correlation"]
+    drawing = kinds.draw(make_rows(("imp",), (0.9,), **NAN))["noise_correlation"]
     assert drawing.figure is None and "finite correlation" in drawing.caption
 
 
 def test_a_cell_that_did_not_converge_is_half_filled_and_the_legend_says_so():
-    rows = make_rows(pruners=("snip",))
+    rows = make_rows(("snip",), (0.5, 0.8, 0.9))
     rows.loc[0, "converged"] = False
     rows.loc[3:4, ["converged", "diverged"]] = [[False, False], [False, True]]
     drawing = kinds.draw(rows)["memorization"]
@@ -238,7 +239,7 @@ def test_a_network_out_of_budget_is_told_apart_from_one_that_did_not_converge():
 
 
 def test_a_caption_says_how_many_networks_ran_out_of_budget():
-    rows = make_rows(pruners=("snip",)).assign(settled=True, out_of_budget=0)
+    rows = make_rows(("snip",), (0.5, 0.8, 0.9)).assign(settled=True, out_of_budget=0)
     assert "budget" not in kinds.draw(rows)["memorization"].caption
     rows.loc[[0, 1, 5], "out_of_budget"] = [1, 1, 7]
     drawing = kinds.draw(rows)["memorization"]
@@ -248,13 +249,13 @@ def test_a_caption_says_how_many_networks_ran_out_of_budget():
     assert "Half-filled: at least one of the networks ran out of budget." in (
         drawing.caption
     )
-    assert "Of 15 pruned networks 3 ran out of budget" in drawing.caption
+    assert "Of 9 pruned networks 3 ran out of budget" in drawing.caption
     [legend] = drawing.figure.legends
     assert legend.get_texts()[-1].get_text() == "ran out of budget"
 
 
 def test_the_axis_ends_at_n_where_an_interval_does_not():
-    rows = make_rows(pruners=("snip",))
+    rows = make_rows(("snip",), (0.5, 0.9))
     rows.loc[:2, "memorized_points"] = [1000.0, 1000.0, 400.0]
     axes = kinds.draw(rows)["memorization"].figure.axes[0]
     assert axes.get_ylim()[1] == pytest.approx(1040)
@@ -263,8 +264,8 @@ def test_the_axis_ends_at_n_where_an_interval_does_not():
 def test_panels_that_share_their_axis_show_what_is_lowest_in_the_last():
     rows = pd.concat(
         [
-            make_rows(("snip",), noise=0.5, memorized_points=990.0),
-            make_rows(("snip",), noise=1.0, memorized_points=500.0),
+            make_rows(("snip",), (0.5, 0.9), noise=0.5, memorized_points=990.0),
+            make_rows(("snip",), (0.5, 0.9), noise=1.0, memorized_points=500.0),
         ]
     )
     figure = kinds.draw(rows)["memorization"].figure
@@ -276,8 +277,9 @@ def test_panels_that_share_their_axis_show_what_is_lowest_in_the_last():
 
 def test_a_legend_that_is_longer_than_its_panels_makes_the_figure_taller():
     variants = [{"select": x} for x in ("global", "per_layer", "erk", "mine")]
+    few = {"sparsities": (0.5, 0.9)}
     rows = pd.concat(
-        [make_rows(n=n, **variant) for n in (100, 1000) for variant in variants]
+        [make_rows(n=n, **few, **variant) for n in (100, 1000) for variant in variants]
     )
     rows.loc[0, "converged"], rows.loc[3, "collapsed"] = False, True
     figure = kinds.draw(rows)["memorization"].figure
@@ -307,9 +309,10 @@ def test_by_the_noise_rate_each_pruner_has_the_means_of_its_networks():
 
 
 def test_without_noise_the_correlation_is_missing_and_the_caption_says_so():
-    rows = make_noisy_rows((0.0, 0.5, 1.0), pruners=("imp",))
+    sparsities = (0.5, 0.8, 0.9)
+    rows = make_noisy_rows((0.0, 0.5, 1.0), pruners=("imp",), sparsities=sparsities)
     drawing = kinds.draw(rows)["noise_correlation_by_noise"]
-    assert len(drawing.figure.axes) == len(SPARSITIES)
+    assert len(drawing.figure.axes) == len(sparsities)
     for axes in drawing.figure.axes:
         assert min(x for line in axes.lines for x in line.get_xdata()) > 0.4
     assert "Missing: noise = 0" in drawing.caption
@@ -320,6 +323,6 @@ def test_without_noise_the_correlation_is_missing_and_the_caption_says_so():
     [((1.0,), "just one noise rate"), ((0.0, 1.0), "just one"), ((0.0,), "no noise")],
 )
 def test_one_noise_rate_alone_has_no_figure_and_the_caption_says_so(noises, words):
-    rows = make_noisy_rows(noises, pruners=("imp",))
+    rows = make_noisy_rows(noises, pruners=("imp",), sparsities=(0.5, 0.9))
     drawing = kinds.draw(rows)["noise_correlation_by_noise"]
     assert drawing.figure is None and words in drawing.caption

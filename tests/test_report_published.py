@@ -4,6 +4,7 @@ import re
 
 import pytest
 from rows import make_rows
+from test_capacity_figures import make_search
 from test_report_collection import ROWS, make_collection, make_run
 
 from nfp_jax import results_page
@@ -168,13 +169,10 @@ def test_a_text_without_both_marks_in_their_order_is_refused(text):
 # The command
 
 
-@pytest.fixture
-def directory(tmp_path):
+def test_the_command_writes_the_page_and_says_where(tmp_path, capsys):
     rows = make_rows(("snip", "imp"), (0.9,), seeds=2).to_dict("records")
-    return make_collection(tmp_path, {"one": make_run(tmp_path, "memorization", rows)})
-
-
-def test_the_command_writes_the_page_and_says_where(directory, tmp_path, capsys):
+    run = make_run(tmp_path, "memorization", rows)
+    directory = make_collection(tmp_path, {"one": run})
     (tmp_path / "README.md").write_text(README)
     page = tmp_path / "new" / "page.md"
     given = [str(directory), "--write", str(page)]
@@ -188,9 +186,9 @@ def test_the_command_writes_the_page_and_says_where(directory, tmp_path, capsys)
     ("readme", "words"),
     [("no marks", "has no lines '<!-- results: begin -->'"), (None, "No such file")],
 )
-def test_the_command_refuses_a_readme_without_marks(
-    directory, tmp_path, capsys, readme, words
-):
+def test_the_command_refuses_a_readme_without_marks(tmp_path, capsys, readme, words):
+    run = make_run(tmp_path, "capacity", [make_search()])
+    directory = make_collection(tmp_path, {"one": run})
     file = tmp_path / "README.md"
     if readme is not None:
         file.write_text(readme)
