@@ -40,15 +40,16 @@ def timed_run(
         short = [job._replace(steps=1) for job in jobs]
         ensemble.run(training, short, devices=devices, **options)
     results, stats = ensemble.run(training, jobs, devices=devices, **options)
-    return results, _facts(stats, results, devices)
+    at_once = len(ensemble.workers(devices))
+    return results, _facts(stats, results, devices, at_once)
 
 
 def _facts(
-    stats: Any, results: Sequence[Any], devices: Sequence[Any]
+    stats: Any, results: Sequence[Any], devices: Sequence[Any], at_once: int
 ) -> dict[str, Any]:
     return {
         "seconds": stats.seconds,
-        "devices": len(devices),
+        "devices": at_once,
         "device_kind": devices[0].device_kind,
         # Of the networks alone, summed over devices; the warm-up is not among them.
         "train_seconds": sum(result.seconds for result in results),

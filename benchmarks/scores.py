@@ -143,7 +143,7 @@ def ours(setting: Setting, part: Part) -> Callable[[], Answer]:
     count = setting["sets"] // chunk * chunk
     inputs = [_inputs(setting, i) for i in range(count)]
     keeps = _keeps(setting, inputs[0][0])
-    program, devices = _program(setting, chunk), jax.local_devices()
+    program, devices = _program(setting, chunk), ensemble.workers(jax.local_devices())
     save = {**setting, "save": f"{setting['save']}/ours_{part.options['chunk']}"}
     layers = range(len(problem.WIDTHS) + 1)
 

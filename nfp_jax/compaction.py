@@ -156,9 +156,14 @@ def is_dead_at_zero(activation: Callable[[jax.Array], jax.Array]) -> bool:
     >>> is_dead_at_zero(jax.nn.relu), is_dead_at_zero(jnp.tanh)
     (True, False)
     """
-    value, pullback = jax.vjp(activation, jnp.array([0.0, -0.0]))
-    derivative = pullback(jnp.ones_like(value))[0]
-    return not bool(jnp.any(value != 0) | jnp.any(derivative != 0))
+
+    @jax.jit
+    def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, pullback = jax.vjp(activation, x)
+        return value, pullback(jnp.ones_like(value))[0]
+
+    zeros = np.array([0.0, -0.0], np.float32)
+    return not any(np.any(found != 0) for found in jax.device_get(at(zeros)))
 
 
 def keeps_dead_weights(optimizer: optax.GradientTransformation) -> bool:
@@ -197,11 +202,11 @@ def keeps_dead_weights(optimizer: optax.GradientTransformation) -> bool:
         live(alone)[...] = live(leaf)
         return alone
 
+    @jax.jit  # op by op, each would compile alone
     def run(params: Params, gradients: list[Params]) -> list[Params]:
         state, every = optimizer.init(params), []
-        update = jax.jit(optimizer.update)
         for gradient in gradients:
-            updates, state = update(gradient, state, params)
+            updates, state = optimizer.update(gradient, state, params)
             params = optax.apply_updates(params, updates)
             every.append(updates)
         return every

@@ -3,7 +3,8 @@
 The face of ``engine``'s ``run``, ``jobs`` and ``devices``.
 """
 
-from nfp_jax.engine.devices import use_all_cores, use_compilation_cache
+from nfp_jax.cores import use_all_cores, workers
+from nfp_jax.engine.devices import use_compilation_cache
 from nfp_jax.engine.jobs import Job, Networks, ShrinkJob, Stats
 from nfp_jax.engine.run import run
 
@@ -15,4 +16,5 @@ __all__ = [
     "run",
     "use_all_cores",
     "use_compilation_cache",
+    "workers",
 ]

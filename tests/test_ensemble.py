@@ -160,10 +160,10 @@ def test_seconds_are_measured_without_compiling():
     assert 0 < results[0].seconds < stats.compile_seconds < stats.seconds
 
 
-def test_use_all_cores_makes_a_device_of_every_core_and_respects_flags():
+def test_use_all_cores_trains_a_network_a_core_and_respects_flags():
     code = (
         "import jax; from nfp_jax import ensemble; ensemble.use_all_cores({});"
-        "print(jax.device_count())"
+        "print(len(ensemble.workers(jax.devices())))"
     )
     for given, flags, expected in [
         ("3", "", "3"),

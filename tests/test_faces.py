@@ -20,7 +20,7 @@ EXPORTED = {
         stop_as_paper stop_when_fitted stop_when_settled stop_when_still train
     """,
     "ensemble": """
-        Job ShrinkJob Stats run use_all_cores use_compilation_cache
+        Job ShrinkJob Stats run use_all_cores use_compilation_cache workers Networks
     """,
     "scores": """
         Batch LossFn ScoreFn classification_loss grasp invert magnitude random

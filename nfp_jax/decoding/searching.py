@@ -14,6 +14,7 @@ import optax
 from scipy import optimize, special
 from scipy.sparse import linalg as sparse
 
+from nfp_jax.cores import workers
 from nfp_jax.decoding.contract import Decoder, Last, Stack
 from nfp_jax.masks import Mask, Prunable, Scores, prunable_kernels, ravel_mask
 
@@ -102,8 +103,8 @@ class _Finder:
         self.overlaps = _overlaps(mask_fn)
 
     def find(self, wanted: Sequence[int], mean: Any) -> list[_Found]:
-        """The labels found for the wanted masks; the devices share the work."""
-        devices = jax.local_devices()
+        """The labels found for the wanted masks; cores or devices share the work."""
+        devices = workers(jax.local_devices())
         missing = [k for k in wanted if k not in self.known]
 
         def part(i: int) -> None:

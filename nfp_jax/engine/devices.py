@@ -1,4 +1,4 @@
-"""Devices: CPU cores as devices, compiled programs on disk, lanes and memory."""
+"""Devices: compiled programs on disk, lanes and memory."""
 
 import logging
 import math
@@ -16,28 +16,6 @@ MOST_LANES = 512
 
 # Share of a device's memory that lanes may take.
 MEMORY_SHARE = 0.8
-
-
-def use_all_cores(count: int | None = None) -> None:
-    """Makes one single-threaded CPU device of every core, for ``run`` to fill.
-
-    It sets ``XLA_FLAGS``, so call it before JAX is first used; importing JAX before is
-    fine. Flags that are already set are left as they are. Accelerators are not
-    affected.
-
-    Args:
-      count: number of devices; ``None``: the cores that this process may run on.
-    """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" in flags:
-        return
-    if count is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    os.environ["XLA_FLAGS"] = (
-        f"{flags} --xla_cpu_multi_thread_eigen=false "
-        f"--xla_force_host_platform_device_count={count}"
-    ).strip()
 
 
 def use_compilation_cache() -> None:

@@ -1,6 +1,7 @@
 """One network at a time on a device: its whole training is one program."""
 
 import functools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,8 +112,19 @@ def _jitted(summary: Summary) -> Any:
     return jax.jit(summary)
 
 
-@functools.lru_cache(maxsize=256)
 def _whole_program(training: Training, device: jax.Device, shapes: Any) -> Any:
-    """``run_training``, compiled for these arguments on this device."""
+    """``run_training``, compiled once for these arguments on this device."""
+    with _locks_lock:
+        lock = _locks.setdefault((training, device, shapes), threading.Lock())
+    with lock:  # of those who want the same program one compiles it
+        return _compiled(training, device, shapes)
+
+
+_locks_lock = threading.Lock()
+_locks: dict[Any, threading.Lock] = {}
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(training: Training, device: jax.Device, shapes: Any) -> Any:
     with jax.default_device(device):
         return run_training.lower(training, *abstract(shapes)).compile()

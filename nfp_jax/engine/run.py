@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from nfp_jax import cores
 from nfp_jax.engine.devices import most_lanes
 from nfp_jax.engine.jobs import Job, Networks, ShrinkJob, Stats
 from nfp_jax.engine.many_lanes import ManyLanes
@@ -126,7 +127,8 @@ def run(
         shown = {"summary": summary, "measured_on": measured_on}
         workers: list[OneLane] | list[ManyLanes]
         if most == 1:
-            workers = [OneLane(training, x, inputs, shrink, **shown) for x in devices]
+            places = cores.workers(devices)
+            workers = [OneLane(training, x, inputs, shrink, **shown) for x in places]
         else:
             width, fit = most * len(devices), lanes is None
             many = ManyLanes(

@@ -117,7 +117,7 @@ def set_up(
         return models.initialize(model, key, input_shape)
 
     try:
-        shapes = jax.eval_shape(initial, jax.random.key(0))
+        shapes = jax.eval_shape(lambda: initial(jax.random.key(0)))
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
     loss_fn = classification_loss(model.apply)

@@ -291,6 +291,7 @@ def each(fn: Callable[..., Any], size: int) -> Callable[..., Any]:
     [[3.0, 3.0]]
     """
 
+    @functools.wraps(getattr(fn, "func", fn))  # its name is that of the program
     def over(*arguments: Any) -> Any:
         axes = tuple(None if isinstance(x, Shared) else 0 for x in arguments)
         if size > 1:

@@ -1,0 +1,44 @@
+"""The cores of a CPU: how many networks it trains, or searches, at once."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+
+# Networks that a CPU device trains at once, a thread each; ``use_all_cores`` sets it.
+_at_once = 1
+
+
+def use_all_cores(count: int | None = None) -> None:
+    """Makes ``run`` train one network on every core of the CPU, each by one thread.
+
+    All share one device, and so the programs that are compiled for it. It sets
+    ``XLA_FLAGS``, so call it before JAX is first used; importing JAX before is fine.
+    Where the flags make several devices already, they are left as they are, and each
+    device trains one network. Accelerators are not affected.
+
+    Args:
+      count: number of networks; ``None``: the cores that this process may run on.
+    """
+    global _at_once
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" in flags:
+        return
+    if count is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        flags = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    os.environ["XLA_FLAGS"], _at_once = flags, count
+
+
+def workers(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Returns the device of each network that is trained at once.
+
+    One a device, or several on a CPU device that is alone, as ``use_all_cores`` says.
+
+    >>> len(workers(jax.devices())) >= len(jax.devices())
+    True
+    """
+    alone = len(devices) == 1 and devices[0].platform == "cpu"
+    return list(devices) * (_at_once if alone else 1)
