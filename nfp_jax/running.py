@@ -195,6 +195,7 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
     import jax
 
     from nfp_jax import experiments, report
+    from nfp_jax.engine import programs
 
     cells = experiments.all_cells(spec)
     store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
@@ -210,12 +211,17 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
     )
     failures: list[Any] = []
     if todo:
-        facts = _facts(spec, place, jax.local_devices())
+        facts, before = _facts(spec, place, jax.local_devices()), programs.so_far()
         store.write_run(facts)
         with results.RowWriter(store) as writer:
             failures, stats = experiments.run(
                 spec, todo, writer.add, progress=progress, store=store
             )
+        made = programs.so_far().since(before)
+        logging.info(
+            "%d programs compiled in %.1f s, %d of them from the cache on disk", *made
+        )
+        facts |= {"programs": made.programs, "programs_from_cache": made.from_cache}
         store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
     store.drop_networks()
     missing = len(_missing(cells, store)) if place.processes > 1 else 0

@@ -2,6 +2,8 @@
 
 import collections
 
+import jax
+
 from nfp_jax import ensemble
 
 
@@ -29,14 +31,37 @@ def watched_engine():
     """The engine that trains; and the list of its jobs with their results."""
     seen = []
 
-    def engine(training, jobs, *, on_finish, **options):
+    def engine(training, jobs, *, on_finish=None, on_ended=None, **options):
+        begun = {}
+
+        def noted(stacks):
+            for networks in stacks:
+                for row, tag in enumerate(networks.tags):
+                    begun[id(tag)] = at(networks, row)._replace(tag=tag)
+                yield networks
+
         def finish(job, result):
             seen.append((job, result))
             return on_finish(job, result)
 
-        return ensemble.run(training, jobs, on_finish=finish, **options)
+        def ended(tags, results):
+            for row, tag in enumerate(tags):
+                seen.append((begun[id(tag)], at(results, row)))
+            return list(noted(on_ended(tags, results)))
+
+        if on_finish:
+            return ensemble.run(training, jobs, on_finish=finish, **options)
+        return ensemble.run(training, noted(jobs), on_ended=ended, **options)
 
     return engine, seen
+
+
+def at(stacked, row):
+    """A network of a stack as a job, or a result among those of several."""
+    if isinstance(stacked, ensemble.Networks):
+        parts = stacked[:4]
+        return ensemble.Job(*jax.tree.map(lambda leaf: leaf[row], parts))
+    return jax.tree.map(lambda leaf: leaf[row], stacked)
 
 
 def parts_of(job):

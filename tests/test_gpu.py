@@ -60,17 +60,61 @@ def networks(count, model=MODEL):
     return jobs
 
 
+def felt(job):
+    """Which weights the loss feels at the start: gradients above all rounding.
+
+    Adam divides a gradient by its own size. One that is nothing but the rounding of a
+    sum moves its weight by the full rate, one way on one device and the other way on
+    another. 1e-4 of the layer's largest is a thousand times the rounding of float32.
+    """
+    loss_fn = nfp.classification_loss(MODEL.apply)
+    gradient = jax.device_get(jax.grad(loss_fn)(job.params, job.data))
+    return jax.tree.map(lambda g: np.abs(g) > 1e-4 * np.abs(g).max(), gradient)
+
+
 def test_lanes_are_chosen_and_end_as_on_a_cpu():
-    """1e-3: sums in another order, over up to 60 steps of Adam at rate 1e-3."""
+    """Of the weights that the loss feels 99 in 100 are equal to 1e-3, a step of Adam,
+    after up to 60 of them; gradients may fade on the way, so not all are. Losses are
+    means over all examples, and equal to 1e-4; a label may lie on the boundary.
+    """
     jobs = networks(40)
     results, stats = ensemble.run(TRAINING, jobs)
     assert stats.networks == 40 and 0 < stats.wasted < 1
     for job, result in list(zip(jobs, results, strict=True))[::8]:
         one = jax.device_put(job[:4], jax.devices("cpu")[0])
         alone = train(TRAINING, *one)
-        pairs = zip(*map(jax.tree.leaves, (result.params, alone.params)), strict=True)
-        for leaf, expected in pairs:
-            np.testing.assert_allclose(leaf, expected, atol=1e-3)
+        for name, atol in (("loss", 1e-4), ("accuracy", 1.01 / len(job.data[1]))):
+            np.testing.assert_allclose(
+                result.metrics[name], alone.metrics[name], atol=atol
+            )
+        for leaf, expected, where, keep in zip(
+            *map(jax.tree.leaves, (result.params, alone.params, felt(job), job.mask)),
+            strict=True,
+        ):
+            assert np.all(leaf[~np.asarray(keep)] == 0)
+            off = np.abs(leaf - expected)[where & np.asarray(keep)]
+            assert off.size == 0 or np.mean(off < 1e-3) >= 0.99
+
+
+def test_a_stack_stays_on_the_device_and_equals_its_jobs_bit_by_bit():
+    jobs = [networks(1)[0]._replace(key=jax.random.key(i)) for i in range(6)]
+    parts = [job[:4] for job in jobs]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    seen = []
+
+    def ended(tags, results):
+        leaves = jax.tree.leaves((results.params, results.mask))
+        assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+        weights = jax.device_get(results.params)
+        for i, tag in enumerate(tags):
+            seen.append((tag, jax.tree.map(lambda leaf, i=i: leaf[i], weights)))
+
+    networks_of = ensemble.Networks(*stacked, tags=range(6))
+    ensemble.run(TRAINING, [networks_of], lanes=3, on_ended=ended)
+    results, _ = ensemble.run(TRAINING, jobs, lanes=3)
+    assert sorted(tag for tag, _ in seen) == list(range(6))
+    for tag, params in seen:
+        jax.tree.map(np.testing.assert_array_equal, params, results[tag].params)
 
 
 def test_a_result_depends_bit_by_bit_on_its_job_alone():

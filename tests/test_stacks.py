@@ -193,6 +193,9 @@ class AtOnce(concurrent.futures.Executor):
         future.set_result(fn(*args, **kwargs))
         return future
 
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        pass
+
 
 def test_lanes_grow_fewer_in_the_tail_and_as_many_again(monkeypatch):
     """Two networks are trained long; when one of them ends, seven more follow."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nfp_jax.engine.devices import bytes_of, footprint
 from nfp_jax.engine.examples import Padded
-from nfp_jax.engine.shapes import abstract
+from nfp_jax.engine.shapes import abstract, shapes_of
 from nfp_jax.engine.stacks import Stack, network_at
 from nfp_jax.engine.training import Summary, Training, TrainResult, TrainState
 
@@ -36,7 +36,7 @@ class LanePrograms(NamedTuple):
       turns: epochs of a chunk, at most: fewer where all lanes are done.
       blank: makes the lanes, none of which has anything to do.
       turn: trains all lanes for a chunk, and says which are done.
-      fill: puts networks of a stack into lanes; compiled when it is first called.
+      fill: returns what puts networks of stacks of these shapes into lanes.
       read: returns the results of lanes.
       take: returns the lanes at these places, fewer or more; compiled when called.
     """
@@ -46,7 +46,7 @@ class LanePrograms(NamedTuple):
     turns: int
     blank: Callable[..., Any]
     turn: Callable[..., Any]
-    fill: Callable[..., Any]
+    fill: Callable[[Any], Callable[..., Any]]
     read: Callable[..., Any]
     take: Callable[..., Any]
 
@@ -163,6 +163,13 @@ def lane_programs(
         in_shardings=(apart, everywhere, everywhere, everywhere),
         out_shardings=everywhere,
     )
+    filling = jax.jit(
+        fill,
+        donate_argnums=0,
+        in_shardings=(apart, apart, everywhere, everywhere),
+        out_shardings=apart,
+    )
+    lanes = jax.ShapeDtypeStruct((width,), jnp.int32)
     lane = jax.ShapeDtypeStruct((READ_AT_ONCE,), jnp.int32)
     return LanePrograms(
         width=width,
@@ -170,11 +177,8 @@ def lane_programs(
         turns=turns,
         blank=jax.jit(blank, out_shardings=apart).lower().compile(),
         turn=turning,
-        fill=jax.jit(
-            fill,
-            donate_argnums=0,
-            in_shardings=(apart, apart, everywhere, everywhere),
-            out_shardings=apart,
+        fill=functools.cache(
+            lambda stack: filling.lower(held, lanes, abstract(stack), inputs).compile()
         ),
         read=reading.lower(held, lane, inputs, measured_on).compile(),
         take=jax.jit(take, out_shardings=apart),
@@ -191,13 +195,11 @@ class Lanes:
 
     def __init__(
         self,
-        make: Callable[[int], LanePrograms],
+        programs: LanePrograms,
         inputs: Any,
         measured_on: Any,
-        width: int,
     ) -> None:
-        self.make, self.inputs, self.measured_on = make, inputs, measured_on
-        self.programs = make(width)
+        self.programs, self.inputs, self.measured_on = programs, inputs, measured_on
         self.seconds = np.zeros(self.programs.width)
         self.held = self.programs.blank()
 
@@ -205,7 +207,8 @@ class Lanes:
         """Puts networks of a stack into lanes: ``rows`` has the row for each lane."""
         source = np.full(self.programs.width, -1, np.int32)
         source[list(rows)] = list(rows.values())
-        self.held = self.programs.fill(self.held, source, stack, self.inputs)
+        fill = self.programs.fill(shapes_of(stack))
+        self.held = fill(self.held, source, stack, self.inputs)
         self.seconds[list(rows)] = 0.0  # each lane's share of the time of every turn
 
     def turn(self) -> tuple[Any, Any]:

@@ -2,8 +2,10 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 
 # Jobs that are stacked on the host at a time: one program serves any number of them.
 JOBS_AT_ONCE = 16
+# Threads that compile, beside the training that goes on.
+COMPILED_AT_ONCE = 4
 # Lanes are taken together where this many times fewer would do.
 NARROWER = 4
 # After so many turns with lanes that nobody needs: a short tail is not worth compiling.
@@ -137,19 +141,27 @@ class ManyLanes:
         self.everywhere = NamedSharding(mesh, PartitionSpec())
         self.inputs = jax.device_put(inputs, self.everywhere)
         self.measured_on = jax.device_put(measured_on, self.everywhere)
+        self.lock = threading.Lock()
         self.waiting: dict[Any, collections.deque[_Waiting]] = {}  # by shape
         self.shapes: dict[Any, Any] = {}  # of stacks, by theirs; None: was refused
         self.last: tuple[Any, Any, Any] = (None, None, None)  # networks put aside
-        self.compiler = concurrent.futures.ThreadPoolExecutor(1)
+        self.compiler = concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE)
+        self.coming: dict[Any, concurrent.futures.Future[LanePrograms]] = {}
 
     def work(self, queue: Queue) -> None:
         """Trains network after network until there are none."""
-        while self.waiting or self.put_aside(queue, queue.take()):
-            if queue.stopped:
-                return
-            if self.waiting:
-                shape = max(self.waiting, key=lambda shape: len(self.waiting[shape]))
-                self.work_on(queue, shape)
+        try:
+            while self.waiting or self.put_aside(queue, queue.take()):
+                if queue.stopped:
+                    return
+                if self.waiting:
+                    self.work_on(queue, max(self.waiting, key=self.how_many))
+        finally:
+            self.compiler.shutdown(wait=False, cancel_futures=True)
+
+    def how_many(self, shape: Any) -> int:
+        """How many networks of a shape wait."""
+        return len(self.waiting[shape])
 
     # ---- From the queue to the networks that wait
 
@@ -190,8 +202,11 @@ class ManyLanes:
         stack, size = of_networks(networks, self.training.batch_size, self.inputs)
         kind = (shapes_of(stack), size)
         if kind not in self.shapes:
-            self.shapes[kind] = shape_of(stack, size)
-        self.accept(self.shapes[kind])
+            self.shapes[kind] = shape = shape_of(stack, size)
+            self.accept(shape)
+            # Compiled while networks of other shapes are trained.
+            fill = functools.partial(_compile_fill, shapes_of(stack))
+            self.programs(shape, self.width).add_done_callback(fill)
         return self.shapes[kind], jax.device_put(stack, self.everywhere)
 
     def accept(self, shape: Any) -> None:
@@ -222,77 +237,93 @@ class ManyLanes:
 
     # ---- Lanes
 
-    def programs(self, shape: Any, width: int) -> LanePrograms:
-        """The programs for lanes of a shape."""
-        shapes = shapes_of((abstract(shape), self.inputs, self.measured_on))
-        return lane_programs(
-            self.training, self.devices, shapes, width, self.room, self.summary
-        )
+    def programs(
+        self, shape: Any, width: int
+    ) -> concurrent.futures.Future[LanePrograms]:
+        """The programs for lanes of a shape, when they are compiled."""
+        with self.lock:
+            if (shape, width) not in self.coming:
+                shapes = shapes_of((abstract(shape), self.inputs, self.measured_on))
+                self.coming[shape, width] = self.compiler.submit(
+                    lane_programs,
+                    self.training,
+                    self.devices,
+                    shapes,
+                    width,
+                    self.room,
+                    self.summary,
+                )
+            return self.coming[shape, width]
 
     def work_on(self, queue: Queue, shape: Any) -> None:
         """Trains the networks of one shape until there are none."""
-        place = self.waiting[shape]
         running: dict[int, _Waiting] = {}
         ended: list[_Ended] = []
         try:
             start = time.perf_counter()
-            lanes = Lanes(
-                functools.partial(self.programs, shape),
-                self.inputs,
-                self.measured_on,
-                self.width,
-            )
-            self.width = lanes.programs.width
+            programs = self.programs(shape, self.width).result()
+            lanes = Lanes(programs, self.inputs, self.measured_on)
+            self.width = programs.width
             queue.count(compiling=time.perf_counter() - start)
             _LOG.info("%d lanes on %d devices", self.width, len(self.devices))
-            tail = _Tail(self, shape, lanes.programs)
-            self.look_for(queue, shape, self.width, wait=False)
-            while (running or place) and not queue.stopped:
-                running = tail.fit(lanes, running, len(place))
-                width = lanes.programs.width
-                free = [lane for lane in range(width) if lane not in running]
-                new = {lane: place.popleft() for lane in free[: len(place)]}
-                running |= new
-                self.fill(lanes, new)
-                begin = time.perf_counter()
-                turn = lanes.turn()
-                # While the device works, the host finishes what ended in the last turn
-                # and makes jobs for the lanes that will be free after this one.
-                self.finish_all(queue, ended)
-                self.look_for(queue, shape, self.width, wait=False)
-                done, epochs = jax.device_get(turn)
-                seconds = time.perf_counter() - begin
-                lanes.seconds[list(running)] += seconds / len(running)
-                with queue.lock:
-                    queue.training_time += seconds
-                    queue.lane_steps += width * int(epochs) * lanes.programs.steps
-                at_end = [lane for lane in running if done[lane]]
-                for start_at in range(0, len(at_end), READ_AT_ONCE):
-                    part = at_end[start_at : start_at + READ_AT_ONCE]
-                    seconds_of = lanes.seconds[part]
-                    result = lanes.read(part)
-                    ended.append(
-                        _Ended([running.pop(i) for i in part], result, seconds_of)
-                    )
-                if not running and not place:
-                    self.finish_all(queue, ended)
-                    self.look_for(queue, shape, self.width, wait=True)
-            del self.waiting[shape]
+            self.train(queue, shape, lanes, running, ended)
         except Exception as error:
+            place = self.waiting[shape]
             if _is_out_of_memory(error) and self.width > len(self.devices):
                 # The networks that were not finished start anew, with the same outcome.
                 begun = [*running.values(), *(one for e in ended for one in e.waiting)]
                 place.extendleft(reversed(begun))
                 self.width = self.width // len(self.devices) // 2 * len(self.devices)
-                _LOG.warning(
-                    "%s is out of memory: %d lanes", self.devices[0], self.width
-                )
-            elif running or ended or queue.on_error is None:
+                name = self.devices[0]
+                _LOG.warning("%s is out of memory: %d lanes", name, self.width)
+                return
+            if running or ended or queue.on_error is None:
                 raise
-            else:  # it can't be compiled, so none of these networks can be trained
-                del self.waiting[shape]
-                for waiting in place:
-                    queue.finish([waiting.taken], functools.partial(_raise, error))
+            # It can't be compiled, so none of these networks can be trained.
+            for waiting in place:
+                queue.finish([waiting.taken], functools.partial(_raise, error))
+        del self.waiting[shape]
+
+    def train(
+        self,
+        queue: Queue,
+        shape: Any,
+        lanes: Lanes,
+        running: dict[int, _Waiting],
+        ended: list[_Ended],
+    ) -> None:
+        """Trains in these lanes until no network of their shape is left.
+
+        ``running`` and ``ended`` always say which networks are not finished yet.
+        """
+        place, tail = self.waiting[shape], _Tail(self, shape, lanes.programs)
+        self.look_for(queue, shape, self.width, wait=False)
+        while (running or place) and not queue.stopped:
+            tail.fit(lanes, running, len(place))
+            free = [i for i in range(lanes.programs.width) if i not in running]
+            new = {lane: place.popleft() for lane in free[: len(place)]}
+            running |= new
+            self.fill(lanes, new)
+            begin = time.perf_counter()
+            turn = lanes.turn()
+            # While the device works, the host finishes what ended in the last turn and
+            # makes networks for the lanes that will be free after this one.
+            self.finish_all(queue, ended)
+            self.look_for(queue, shape, self.width, wait=False)
+            done, epochs = jax.device_get(turn)
+            seconds = time.perf_counter() - begin
+            lanes.seconds[list(running)] += seconds / len(running)
+            with queue.lock:
+                queue.training_time += seconds
+                queue.lane_steps += len(done) * int(epochs) * lanes.programs.steps
+            at_end = [lane for lane in running if done[lane]]
+            for start in range(0, len(at_end), READ_AT_ONCE):
+                part = at_end[start : start + READ_AT_ONCE]
+                read = lanes.read(part), lanes.seconds[part]
+                ended.append(_Ended([running.pop(lane) for lane in part], *read))
+            if not running and not place:
+                self.finish_all(queue, ended)
+                self.look_for(queue, shape, self.width, wait=True)
 
     def fill(self, lanes: Lanes, new: dict[int, _Waiting]) -> None:
         """Puts networks into lanes: those of one stack in one call."""
@@ -346,33 +377,38 @@ class _Tail:
         self.turns = 0
         self.coming: concurrent.futures.Future[LanePrograms] | None = None
 
-    def fit(
-        self, lanes: Lanes, running: dict[int, _Waiting], waiting: int
-    ) -> dict[int, _Waiting]:
-        """Changes the number of lanes where that pays; returns what runs in which."""
+    def fit(self, lanes: Lanes, running: dict[int, _Waiting], waiting: int) -> None:
+        """Changes the number of lanes where that pays, and what runs in which."""
         width, needed = lanes.programs.width, len(running) + waiting
         if needed > width < self.whole.width:
-            return self.resized(lanes, self.whole, running)
+            self.resize(lanes, self.whole, running)
+            return
         devices = len(self.owner.devices)
         narrow = width // devices // NARROWER * devices
         if not running or needed > narrow:
             self.coming, self.turns = None, 0
-            return running
+            return
         self.turns += 1
         if self.coming is None and self.turns >= PATIENCE:
-            make = functools.partial(self.owner.programs, self.shape)
-            self.coming = self.owner.compiler.submit(make, narrow)
-        if self.coming is None or not self.coming.done():
-            return running
-        return self.resized(lanes, self.coming.result(), running)
+            self.coming = self.owner.programs(self.shape, narrow)
+        if self.coming is not None and self.coming.done():
+            self.resize(lanes, self.coming.result(), running)
 
-    def resized(
+    def resize(
         self, lanes: Lanes, programs: LanePrograms, running: dict[int, _Waiting]
-    ) -> dict[int, _Waiting]:
-        """The same networks in the first lanes of other programs."""
+    ) -> None:
+        """Moves the networks to the first lanes of other programs."""
         self.coming, self.turns = None, 0
         lanes.resize(programs, list(running))
-        return dict(enumerate(running.values()))
+        moved = dict(enumerate(running.values()))
+        running.clear()
+        running |= moved
+
+
+def _compile_fill(stack: Any, coming: concurrent.futures.Future[LanePrograms]) -> None:
+    """Compiles what networks need that come in such stacks; errors are for later."""
+    with contextlib.suppress(Exception):
+        coming.result().fill(stack)
 
 
 def _raise(error: Exception) -> Together:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell
+from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import Step
-from nfp_jax.lab.stacked import Draws, Stacks, parts
+from nfp_jax.lab.stacked import Draws, Stacks
 from nfp_jax.lab.trajectories import branches, rounds_of
 from nfp_jax.pruners.contract import Round, ScoreFn
 from nfp_jax.types import Mask, Params

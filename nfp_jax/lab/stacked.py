@@ -8,6 +8,7 @@ padded to the largest of the run, so that no program knows n.
 
 import functools
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import NO_LIMIT, TrainResult
 from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
+from nfp_jax.lab.each import Once, Shared, each
 from nfp_jax.lab.jobs import Step
 from nfp_jax.lab.masking import counts_of, mask_fn_of
 from nfp_jax.lab.names import SELECTS
@@ -80,16 +82,22 @@ class Stacks:
         chosen = {cell["select"] for cell in setup.todo} - {""}
         self.selects = tuple(name for name in SELECTS if name in chosen) or ("global",)
         self.among = Among(tuple(SELECTS[name] for name in self.selects))
-        self.programs: dict[Any, Any] = {}
+        self.programs: dict[Any, Once] = {}
+        self.lock = threading.Lock()
         self.fetched: tuple[Any, Any] = (None, None)
 
     # ---- Programs
 
     def program(self, name: Any, fn: Callable[..., Any]) -> Any:
         """A function of one network, over the axis of a stack, compiled once."""
-        if name not in self.programs:
-            self.programs[name] = jax.jit(each(fn, self.size))
-        return self.programs[name]
+        return self.compiled(name, each(fn, self.size))
+
+    def compiled(self, name: Any, fn: Callable[..., Any]) -> Any:
+        """A function of stacks, jitted; of threads that call it the first compiles."""
+        with self.lock:
+            if name not in self.programs:
+                self.programs[name] = Once(jax.jit(fn))
+            return self.programs[name]
 
     def filled(self, values: Sequence[Any], dtype: Any = None) -> np.ndarray:
         """Numbers of cells along an axis, filled up to the size of a stack."""
@@ -124,8 +132,10 @@ class Stacks:
         """
         setup, first = self.setup, cells[0]
         mask_fn: Any = mask_fn_of(setup, first)
-        n = None if first["pruner"] in setup.padded else first["n"]
-        shown = functools.partial(_shown, setup.sees[first["pruner"]], n)
+        sees = setup.sees[first["pruner"]]
+        any_size = sees == "nothing" or first["pruner"] in setup.padded
+        n = None if any_size else first["n"]
+        shown = functools.partial(_shown, sees, n)
         sizes = self.filled([cell["n"] for cell in cells], np.int32)
         counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
         keep: Any = self.filled(counts, np.int32)
@@ -166,14 +176,11 @@ class Stacks:
         """
         keep = self.filled(keeps, np.int32)[:, None], self.codes(cells)[:, None]
         cut = functools.partial(_cut, self.among, self.setup.prunable, score_fn)
-        name = ("cut", score_fn)
-        if name not in self.programs:
-            self.programs[name] = jax.jit(
-                lambda trained, rows, *rest: each(cut, self.size)(
-                    jax.tree.map(lambda leaf: leaf[rows], trained), *rest
-                )
-            )
-        found: tuple[Mask, Params, Any] = self.programs[name](
+
+        def cut_rows(trained: Any, rows: Any, keep: Any) -> Any:
+            return each(cut, self.size)(_rows(trained, rows), keep)
+
+        found: tuple[Mask, Params, Any] = self.compiled(("cut", score_fn), cut_rows)(
             trained, self.filled(rows, np.int32), keep
         )
         return found
@@ -218,11 +225,7 @@ class Stacks:
 
     def taken(self, stacked: Any, rows: Sequence[int]) -> Any:
         """Returns these networks' part of a stack, as a stack."""
-        if "taken" not in self.programs:
-            self.programs["taken"] = jax.jit(
-                lambda stacked, rows: jax.tree.map(lambda leaf: leaf[rows], stacked)
-            )
-        return self.programs["taken"](stacked, self.filled(rows, np.int32))
+        return self.compiled("taken", _rows)(stacked, self.filled(rows, np.int32))
 
     def networks(
         self,
@@ -276,39 +279,8 @@ class Stacks:
         return found
 
 
-def parts(whole: list[Any], size: int) -> list[list[Any]]:
-    """Returns a list in parts of a size; the last has what is left."""
-    return [whole[i : i + size] for i in range(0, len(whole), size)]
-
-
-def each(fn: Callable[..., Any], size: int) -> Callable[..., Any]:
-    """Returns a function over stacks, of a function of one network.
-
-    Arguments that are ``Shared`` have no axis. Of a stack of one, it is the function
-    itself: its sums keep their order.
-
-    >>> each(lambda x, y: x + y.of, 1)(jnp.ones((1, 2)), Shared(2.0)).tolist()
-    [[3.0, 3.0]]
-    """
-
-    @functools.wraps(getattr(fn, "func", fn))  # its name is that of the program
-    def over(*arguments: Any) -> Any:
-        axes = tuple(None if isinstance(x, Shared) else 0 for x in arguments)
-        if size > 1:
-            return jax.vmap(fn, in_axes=axes)(*arguments)
-        alone = [
-            x if isinstance(x, Shared) else jax.tree.map(lambda leaf: leaf[0], x)
-            for x in arguments
-        ]
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(*alone))
-
-    return over
-
-
-class Shared(NamedTuple):
-    """What all networks of a stack share."""
-
-    of: Any
+def _rows(stacked: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], stacked)
 
 
 def _key(setup: Setup, stream: int, seed: Any) -> jax.Array:

@@ -6,6 +6,7 @@ correlation with the label noise. Networks are made in stacks, as lanes ask for 
 and stay on the device; what was measured of those that ended becomes their rows.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import DENSE, Cell, by_draw, grouped
 from nfp_jax.lab.chains import Chains
 from nfp_jax.lab.columns import derived_of, summary_of
+from nfp_jax.lab.each import AHEAD, ahead, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.stacked import Draws, Points, Stacks, parts
+from nfp_jax.lab.stacked import Draws, Points, Stacks
 from nfp_jax.lab.training import train_stacks
 from nfp_jax.lab.trajectories import count_trainings
 from nfp_jax.results import Results
@@ -106,18 +108,22 @@ class Memorization:
         Of cells that are pruned at initialization those of one pruner follow each
         other, the sparsest first: they take longest.
         """
+        yield from ahead(self.makers(), AHEAD if self.stacks.size > 1 else 1)
+
+    def makers(self) -> Iterator[Callable[[], list[Networks]]]:
+        """What makes each of these stacks."""
         setup, size = self.setup, self.stacks.size
         chains = Chains(self.stacks, self.begun, self.dense_ended)
         through = [cell for cell in setup.todo if is_through(setup, cell)]
         for same_size in grouped(through, lambda cell: cell["n"]):
             for part in parts(by_draw(same_size), size):
-                yield from chains.begin(part)
+                yield functools.partial(chains.begin, part)
         direct = [cell for cell in setup.todo if not is_through(setup, cell)]
         direct.sort(key=lambda cell: (program(cell), -cell["sparsity"]))
         for same_size in grouped(direct, lambda cell: cell["n"]):
             for same in grouped(same_size, program):
                 for part in parts(same, size):
-                    yield from self.direct(part)
+                    yield functools.partial(self.direct, part)
 
     def direct(self, cells: list[Cell]) -> list[Networks]:
         """The networks of cells that are pruned at initialization."""

@@ -1,0 +1,196 @@
+"""Draws, masks and networks of many cells at once, against those of one cell."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from running import pruner_entry, run, setup_of, spec_of
+
+import nfp_jax as nfp
+from nfp_jax.lab import training
+from nfp_jax.lab.draws import draw_of, inputs_of
+from nfp_jax.lab.masking import make_mask
+from nfp_jax.lab.stacked import Stacks
+from nfp_jax.losses import first_of, mean_loss
+from nfp_jax.trees import named_leaves
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+BASE = {
+    "data": {"name": "gaussian", "dim": 6},
+    "model": {"widths": (12, 8)},
+    "train": {"max_epochs": 8, "settle_from": 4, "settle_steps": 0, "batch_size": 16},
+    "prune": {},
+    "grid": {
+        "pruner": ("random", "magnitude_init", "snip", "grasp", "synflow"),
+        "sparsity": (0.5, 0.8),
+        "n": (17, 40, 64),
+        "select": ("global", "per_layer"),
+    },
+    "pruners": {"synflow": {"rounds": 4}},
+    "engine": {},
+}
+
+
+def make_spec(**changes):
+    return spec_of(BASE, **changes)
+
+
+def stacks_of(spec, size):
+    return Stacks(setup_of(spec_of(vars_of(spec), engine={"score_at_once": size})))
+
+
+def vars_of(changes):
+    return {group: {**BASE[group], **changes.get(group, {})} for group in BASE}
+
+
+def same(found, expected):
+    for (path, a), (_, b) in zip(
+        named_leaves(found), named_leaves(expected), strict=True
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=path)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("name", ["gaussian", "digits"])
+def test_a_stack_of_draws_is_each_draw_padded_to_the_largest(name, size):
+    stacks = stacks_of({"data": {"name": name}, "grid": {"noise": (0.3,)}}, size)
+    setup = stacks.setup
+    cells = [cell for cell in setup.todo if cell["pruner"] == "random"][::4][:size]
+    draws = stacks.draws(cells)
+    for row, cell in enumerate(cells):
+        draw = draw_of(setup, cell)
+        params, dense, keys = jax.tree.map(
+            lambda leaf, row=row: leaf[row],
+            (draws.params, draws.dense, (draws.score_key, draws.train_key)),
+        )
+        same(params, draw.params)
+        assert all(leaf.all() for leaf in jax.tree.leaves(dense))
+        same(
+            [jax.random.key_data(key) for key in keys],
+            [jax.random.key_data(key) for key in (draw.score_key, draw.train_key)],
+        )
+        points = stacks.points(cell, draws, row)
+        np.testing.assert_array_equal(points.x, inputs_of(setup, draw))
+        np.testing.assert_array_equal(points.y, draw.labels.y)
+        np.testing.assert_array_equal(points.z, draw.labels.z)
+
+
+@pytest.mark.parametrize("size", [1, 6])
+@pytest.mark.parametrize("pruner", BASE["grid"]["pruner"])
+def test_one_program_makes_the_masks_of_every_n_and_selection_bit_by_bit(pruner, size):
+    stacks = stacks_of({"grid": {"pruner": (pruner,)}}, size)
+    todo = stacks.setup.todo
+    assert len(todo) == 12
+    for start in range(0, 12, size):
+        cells = todo[start : start + size]
+        found, nans = stacks.masks(cells, stacks.draws(cells))
+        assert not np.any(nans)
+        for row, cell in enumerate(cells):
+            one = jax.tree.map(lambda leaf, row=row: leaf[row], found)
+            same(one, make_mask(stacks.setup, draw_of(stacks.setup, cell), cell))
+    assert len(stacks.programs) == 2  # of draws and of masks
+    assert all(program.fn._cache_size() == 1 for program in stacks.programs.values())
+
+
+def test_a_pruner_that_takes_no_padded_batch_gets_its_own_points(monkeypatch):
+    """A card says whether it does; a program for each n, then."""
+    seen = []
+
+    def score(params, batch=None, key=None, *, mask=None, prunable=None):
+        x, y = batch
+        seen.append((x.shape, y.shape))
+        return jax.tree.map(lambda w: w * jnp.mean(x), params)
+
+    entry = pruner_entry(monkeypatch, "own", score)
+    stacks = stacks_of({"grid": {"pruner": (entry,), "n": (17, 40)}}, 2)
+    for n in (17, 40):
+        cells = [cell for cell in stacks.setup.todo if cell["n"] == n][:2]
+        found, _ = stacks.masks(cells, stacks.draws(cells))
+        one = jax.tree.map(lambda leaf: leaf[1], found)
+        same(one, make_mask(stacks.setup, draw_of(stacks.setup, cells[1]), cells[1]))
+    assert {shapes for shapes in seen} == {((n, 6), (n,)) for n in (17, 40)}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_ablations_of_a_stack_are_those_of_each_cell(size):
+    grid = {
+        "pruner": ("snip",),
+        "ablation": ("", "shuffle", "reinitialize"),
+        "n": (40,),
+    }
+    stacks = stacks_of({"grid": grid}, size)
+    setup = stacks.setup
+    for ablation in ("", "shuffle", "reinitialize"):
+        cells = [cell for cell in setup.todo if cell["ablation"] == ablation][:size]
+        draws = stacks.draws(cells)
+        mask, _ = stacks.masks(cells, draws)
+        found = stacks.ablated(cells, mask, draws.params)
+        for row, cell in enumerate(cells):
+            draw = draw_of(setup, cell)
+            expected = training.ablated(
+                setup, draw, cell, make_mask(setup, draw, cell), draw.params
+            )
+            one, start = jax.tree.map(lambda leaf, row=row: leaf[row], found)
+            same(one, expected[0])
+            same(nfp.apply_mask(start, one), expected[1])
+
+
+def test_examples_that_do_not_count_add_nothing_whatever_the_chunks():
+    loss = nfp.classification_loss(lambda w, x: x @ w)
+    key = jax.random.key(0)
+    w, x = jax.random.normal(key, (3, 2)), jax.random.normal(key, (24, 3))
+    y = jnp.arange(24) % 2
+    counted = first_of((x, y), 11)
+    alone = loss(w, (x[:11], y[:11]))
+    np.testing.assert_allclose(mean_loss(loss, w, counted), alone, rtol=1e-6)
+    for make in (nfp.snip, lambda loss, **x: nfp.grasp(loss, **x)):
+        soft = nfp.classification_loss(lambda w, x: x @ w, temperature=200)
+        expected = make(soft)(w, (x[:11], y[:11]))
+        for chunk in (None, 24, 8, 5):
+            found = make(soft, chunk_size=chunk)(w, counted)
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-12)
+
+
+ALL_OF_IT = {
+    "prune": {"rewind_step": 3},
+    "grid": {
+        "pruner": ("dense", "imp", "magnitude_trained", "snip"),
+        "n": (17, 40),
+        "select": ("global",),
+        "resume": ("rewind", "finetune"),
+        "ablation": ("", "shuffle"),
+        "init_seed": (0, 1),
+    },
+}
+
+
+def test_lanes_make_the_rows_of_one_lane():
+    """Rewound and fine-tuned, as found and shuffled, of two sizes; losses to sums in
+    another order.
+    """
+    one, failures, _ = run(make_spec(**ALL_OF_IT))
+    assert failures == []
+    lanes = {"lanes": 4, "score_at_once": 3}
+    many, failures, stats = run(make_spec(**ALL_OF_IT, engine=lanes))
+    assert failures == [] and set(many) == set(one) and stats.networks > len(one)
+    for name, row in one.items():
+        other = many[name]
+        assert row["kept_by_layer"] == other["kept_by_layer"]
+        assert row["epochs"] == other["epochs"]
+        for column in ("loss", "noise_correlation_normalized", "memorized_bits"):
+            np.testing.assert_allclose(row[column], other[column], atol=1e-4)
+        assert row["out_of_budget"] == other["out_of_budget"]
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_a_dense_network_that_diverges_fails_what_is_cut_from_it_alone(lanes):
+    train = {"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 8}
+    grid = {"pruner": ("dense", "random", "imp"), "n": (17,), "select": ("global",)}
+    spec = make_spec(train=train, grid=grid, engine={"lanes": lanes})
+    rows, failures, _ = run(spec)
+    assert {row["pruner"] for row in rows.values()} == {"dense", "random"}
+    assert all(row["diverged"] for row in rows.values() if row["pruner"] == "dense")
+    assert {failure.cell["pruner"] for failure in failures} == {"imp"}
+    assert len(failures) == 2
+    assert all("scores at 'params/Dense_0" in failure.error for failure in failures)
