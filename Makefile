@@ -1,5 +1,5 @@
 # make run: the main job. make test: what CI runs; make test-fast: its part that
-# compiles nothing. All set up .venv first.
+# compiles nothing and makes no page. All set up .venv first.
 PYTHON ?= python3
 CONFIG ?= configs/gaussian.py
 BIN := .venv/bin

@@ -27,6 +27,8 @@ COORDINATES = (
     "ablation",
     *SEEDS,
 )
+# What networks share that differ in their seeds alone.
+BUT_SEEDS = tuple(name for name in COORDINATES if name not in SEEDS)
 # Cells that agree on these share one data set and one initialization.
 DRAW = ("n", "noise", *SEEDS)
 

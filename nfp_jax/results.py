@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from nfp_jax import questions
 from nfp_jax.files import ResultsError, read_json, unique_name, write_file
-from nfp_jax.grid import COORDINATES, SEEDS
+from nfp_jax.grid import BUT_SEEDS, COORDINATES, SEEDS
 
 # Types are fixed for the columns that this package writes, those of questions as their
 # cards say, so that a shard where one is empty agrees with the others. A row may lack
@@ -217,6 +217,15 @@ class Results:
         """The `row_key` of every row on file: what a resumed run skips."""
         rows = _read(self.directory, COORDINATES)
         return set(rows.itertuples(index=False, name=None))
+
+    def epochs(self) -> dict[tuple[Any, ...], float]:
+        """Returns the mean epochs of networks on file, by coordinates but for seeds.
+
+        What others of a cell will take, about.
+        """
+        rows = _read(self.directory, (*COORDINATES, "epochs"))
+        means = rows.groupby(list(BUT_SEEDS), dropna=False)["epochs"].mean().dropna()
+        return dict(zip(means.index.tolist(), means.astype(float), strict=True))
 
     def write_masks(self, cell: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Writes the arrays of a cell to ``masks/``, in place of earlier ones.

@@ -32,17 +32,22 @@ hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("seeded")
 
 
-COMPILES = re.compile(r"^(import|from) (jax|running)\b|one_device|launch\.py", re.M)
+SLOW = re.compile(
+    r"^(import|from) (jax|running)\b|one_device|launch\.py|write_(report|page|results)",
+    re.M,
+)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fast", action="store_true", help="no file that compiles")
+    parser.addoption(
+        "--fast", action="store_true", help="no file that compiles or makes pages"
+    )
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Under ``--fast``: files that use JAX, or start what does."""
+    """Under ``--fast``: files that use JAX, or start what does, or make whole pages."""
     if config.getoption("fast") and collection_path.match("test_*.py"):
-        return bool(COMPILES.search(collection_path.read_text("utf-8"))) or None
+        return bool(SLOW.search(collection_path.read_text("utf-8"))) or None
     return None
 
 

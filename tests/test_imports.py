@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nfp_jax"
 # Faces of folders: ``scores``, ``pruning``, ``training``, ``ensemble``, ``capacity``
 # and ``robustness``.
+ROLES = {"card": "card", "run": "run", "family": "run"}  # of a question's files
 CORE = {"types", "trees", "losses", "freeze", "masks", "pruners", "scores", "pruning"}
 ALLOWED = {
     "types": set(),
@@ -102,7 +103,7 @@ def test_a_module_imports_only_what_is_below_it(file):
     name = file.parts[0].removesuffix(".py")
     itself = {name} if len(file.parts) > 1 else set()
     if len(file.parts) == 3 and file.stem != "__init__":
-        role = file.stem if file.stem in ("card", "run") else "page"
+        role = ROLES.get(file.stem, "page")
         name = f"questions/{role}"
     assert ours(PACKAGE / file) - itself <= ALLOWED[name]
 

@@ -12,6 +12,8 @@ from nfp_jax.lab.draws import draw_of, inputs_of
 from nfp_jax.lab.masking import make_mask
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.losses import first_of, mean_loss
+from nfp_jax.questions.memorization.run import Memorization
+from nfp_jax.results import open_results
 from nfp_jax.trees import named_leaves
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -181,6 +183,22 @@ def test_lanes_make_the_rows_of_one_lane():
         for column in ("loss", "noise_correlation_normalized", "memorized_bits"):
             np.testing.assert_allclose(row[column], other[column], atol=1e-4)
         assert row["out_of_budget"] == other["out_of_budget"]
+
+
+def test_networks_that_took_long_with_other_seeds_come_first(tmp_path):
+    """Those of which nothing is known before them, the sparsest first."""
+    grid = {"pruner": ("random",), "sparsity": (0.5, 0.7, 0.8, 0.9), "n": (17,)}
+    spec = make_spec(grid={**grid, "select": ("global",)})
+    rows = {row["sparsity"]: row for row in run(spec)[0].values()}
+    store = open_results(tmp_path, "run", "ab12", {})
+    known = {0.5: 7, 0.8: 3}
+    store.write([{**rows[x], "epochs": epochs} for x, epochs in known.items()])
+    others = setup_of(
+        make_spec(grid={**grid, "select": ("global",), "init_seed": (1,)})
+    )
+    networks = Memorization(others, print, store=store).networks()
+    order = [stack.tags[0].cells[0]["sparsity"] for stack in networks]
+    assert order == [0.9, 0.7, 0.5, 0.8]
 
 
 @pytest.mark.parametrize("lanes", [1, 4])

@@ -18,6 +18,7 @@ from nfp_jax.lab.draws import DATA, NOISE, draw_of, inputs_of, key_of
 from nfp_jax.lab.masking import batch_of, make_mask
 from nfp_jax.pruners.by_score import by_score
 from nfp_jax.pruners.contract import MaskUpdate
+from nfp_jax.questions.information import family
 from nfp_jax.questions.information import run as question
 from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec, SpecError
@@ -285,12 +286,12 @@ def test_all_labelings_give_the_exact_information(monkeypatch, calls, tmp_path):
 def test_labelings_are_tried_only_where_they_are_few_and_uniform():
     asked = make_spec(information={"exact": True}).settings
     resampled = make_spec(information={"exact": True, "conditioning": "data"})
-    assert question.tries_all(asked, 16, 1.0, 2)
-    assert not question.tries_all(asked, 17, 1.0, 2)
-    assert not question.tries_all(asked, 11, 1.0, 3)
-    assert not question.tries_all(asked, 16, 0.5, 2)
-    assert not question.tries_all(resampled.settings, 16, 1.0, 2)
-    assert not question.tries_all(make_spec().settings, 16, 1.0, 2)
+    assert family.tries_all(asked, 16, 1.0, 2)
+    assert not family.tries_all(asked, 17, 1.0, 2)
+    assert not family.tries_all(asked, 11, 1.0, 3)
+    assert not family.tries_all(asked, 16, 0.5, 2)
+    assert not family.tries_all(resampled.settings, 16, 1.0, 2)
+    assert not family.tries_all(make_spec().settings, 16, 1.0, 2)
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
@@ -452,7 +453,7 @@ def test_the_configurations_are_of_this_question(name, preset):
     assert spec.question == "information"
     exact = name == "mask_information_exact"
     tried = (
-        question.tries_all(spec.settings, n, noise, spec.data.settings["classes"])
+        family.tries_all(spec.settings, n, noise, spec.data.settings["classes"])
         for n in spec.grid.n
         for noise in spec.grid.noise
     )

@@ -20,10 +20,29 @@ from nfp_jax.lab.trajectories import branches, rounds_of
 from nfp_jax.pruners.contract import Round, ScoreFn
 from nfp_jax.types import Mask, Params
 
-# What is done with the masks of cells: the cells, their draws, masks and the weights
-# that training goes on from, all stacked, and how many trainings on the way to each
-# used up their budget. It returns further networks.
-OnMasks = Callable[[list[Cell], Draws, Mask, Params, list[int]], list[Networks]]
+
+class Found(NamedTuple):
+    """Masks of cells that were found through training.
+
+    Attributes:
+      cells: of each mask its cell.
+      wheres: its draw, as the caller names it.
+      draws: these draws, stacked.
+      mask: the masks, stacked.
+      start: the weights that training goes on from, stacked, masked or not.
+      late: how many trainings on the way to each used up their budget.
+    """
+
+    cells: list[Cell]
+    wheres: list[Any]
+    draws: Draws
+    mask: Mask
+    start: Params
+    late: list[int]
+
+
+# What is done with masks that were found; it returns further networks.
+OnMasks = Callable[[Found], list[Networks]]
 # What is done with dense networks that ended: the cells that come from each, its draw,
 # its row among the results, and these.
 OnDense = Callable[
@@ -35,6 +54,7 @@ class Link(NamedTuple):
     """What is known of a training on the way to masks when it begins.
 
     Attributes:
+      where: its draw, as the caller names it.
       draws: the stack of draws, of which it has one.
       row: which.
       branch: the cells that share its trajectory; of a dense one all of the draw.
@@ -44,6 +64,7 @@ class Link(NamedTuple):
       rewound: the weights to rewind to, stacked, and which; ``None``: the initial ones.
     """
 
+    where: Any
     draws: Draws
     row: int
     branch: list[Cell]
@@ -77,24 +98,32 @@ class Order(NamedTuple):
 
 
 class Chains:
-    """The trainings on the way to masks, of all draws of a run."""
+    """The trainings on the way to masks, of all draws of a run.
+
+    ``draws_of(wheres)`` makes draws of what the caller names them by: of cells, if it
+    is ``Stacks.draws``.
+    """
 
     def __init__(
-        self, stacks: Stacks, on_masks: OnMasks, on_dense: OnDense | None = None
+        self,
+        stacks: Stacks,
+        draws_of: Callable[[list[Any]], Draws],
+        on_masks: OnMasks,
+        on_dense: OnDense | None = None,
     ) -> None:
-        self.stacks, self.setup = stacks, stacks.setup
+        self.stacks, self.setup, self.draws_of = stacks, stacks.setup, draws_of
         self.on_masks, self.on_dense = on_masks, on_dense
 
-    def begin(self, groups: list[list[Cell]]) -> list[Networks]:
+    def begin(self, groups: list[list[Cell]], wheres: list[Any]) -> list[Networks]:
         """Returns the first trainings of draws: each one's cells, all of one n."""
         with self.setup.failures.reporting([x for group in groups for x in group]):
             first = [group[0] for group in groups]
-            draws, steps = self.stacks.draws(first), self.setup.spec.prune.rewind_step
+            draws, steps = self.draws_of(wheres), self.setup.spec.prune.rewind_step
             free = not (steps or self.setup.spec.prune.round_epochs)
             then = self.early_ended if steps else self.dense_ended
             links = [
-                Step(group, then, Link(draws, row, group, [], 0, free, None))
-                for row, group in enumerate(groups)
+                Step(group, then, Link(where, draws, row, group, [], 0, free, None))
+                for row, (group, where) in enumerate(zip(groups, wheres, strict=True))
             ]
             limits = [steps or self.limit(cell) for cell in first]
             return [
@@ -115,14 +144,16 @@ class Chains:
     ) -> list[Networks]:
         """Begins dense trainings whose weights to rewind to are known now."""
         first = [step.cells[0] for step in steps]
-        draws = self.stacks.draws(first)
+        draws = self.draws_of([step.of.where for step in steps])
         rewound = self.stacks.taken(results.params, rows)
         free = not self.setup.spec.prune.round_epochs
         links = [
             Step(
                 step.cells,
                 self.dense_ended,
-                Link(draws, row, step.cells, [], 0, free, (rewound, row)),
+                step.of._replace(
+                    draws=draws, row=row, free=free, rewound=(rewound, row)
+                ),
             )
             for row, step in enumerate(steps)
         ]
@@ -227,20 +258,23 @@ class Chains:
                 ]
                 return self.cut(left, results)
         cells = [order.cell for order in orders]
-        draws = stacks.draws(cells)
+        wheres = [order.link.where for order in orders]
+        draws = self.draws_of(wheres)
         late = [order.link.late for order in orders]
         start = trained if first.tuned else draws.params
         if first.link.rewound and not first.tuned:
             places = [order.link.rewound[1] for order in orders if order.link.rewound]
             start = stacks.taken(first.link.rewound[0], places)
         if first.then is None:
-            return self.on_masks(cells, draws, mask, start, late)
+            return self.on_masks(Found(cells, wheres, draws, mask, start, late))
         free = not self.setup.spec.prune.round_epochs
         steps = []
         for row, order in enumerate(orders):
             assert order.then is not None  # all of one kind
             rewound = order.link.rewound and (start, row)
-            link = Link(draws, row, *order.then, order.link.late, free, rewound)
+            rest, later = order.then
+            link = order.link._replace(draws=draws, row=row, branch=rest, rounds=later)
+            link = link._replace(free=free, rewound=rewound)
             steps.append(Step(order.then[0], self.round_ended, link))
         limits = [self.limit(cell) for cell in cells]
         return [stacks.networks(cells, draws, mask, start, steps, limits=limits)]

@@ -9,7 +9,7 @@ padded to the largest of the run, so that no program knows n.
 import functools
 import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -116,11 +116,31 @@ class Stacks:
             "noise": self.filled([cell["noise"] for cell in cells], np.float32),
         }
 
-    def draws(self, cells: Sequence[Cell]) -> Draws:
-        """Returns the draws of up to as many cells as a stack has networks."""
+    def draws(
+        self,
+        cells: Sequence[Cell],
+        folds: Mapping[int, Sequence[int]] | None = None,
+        labels: Sequence[np.ndarray] | None = None,
+    ) -> Draws:
+        """Returns the draws of up to as many cells as a stack has networks.
+
+        Args:
+          cells: with seeds, n and noise.
+          folds: by stream of randomness, what the key of each draw is folded with;
+            ``None``: with nothing.
+          labels: uniform labels ``[n]`` of each, in place of those of its noise.
+        """
+        at: dict[str, Any] = self.at(cells)
+        for stream, numbers in (folds or {}).items():
+            at[f"fold {stream}"] = self.filled(numbers, np.uint32)
+        if labels is not None:
+            more = self.room - len(labels[0])
+            padded = [np.pad(np.asarray(y, np.int32), (0, more)) for y in labels]
+            at["labels"] = self.filled(padded)
         pool = None if self.setup.pool is None else self.setup.pool.clean
         draw = functools.partial(_draw, self.setup, self.room)
-        found: Draws = self.program("draw", draw)(self.at(cells), Shared(pool))
+        name = ("draw", *sorted(at))
+        found: Draws = self.program(name, draw)(at, Shared(pool))
         return found
 
     # ---- Masks
@@ -290,8 +310,13 @@ def _key(setup: Setup, stream: int, seed: Any) -> jax.Array:
 
 def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
     """The draw of a cell; ``pool`` has the clean labels of an image set."""
-    params = setup.init(_key(setup, INIT, at["init_seed"]))
-    data_key = _key(setup, DATA, at["data_seed"])
+
+    def key_of(stream: int, name: str) -> jax.Array:
+        key, fold = _key(setup, stream, at[name]), at.get(f"fold {stream}")
+        return key if fold is None else jax.random.fold_in(key, fold)
+
+    params = setup.init(key_of(INIT, "init_seed"))
+    data_key = key_of(DATA, "data_seed")
     inputs: Any = None
     if setup.make is not None:
         made = setup.make(data_key, n=room)
@@ -299,14 +324,18 @@ def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
     else:
         index = jnp.asarray(data.subset_index(len(pool.of), room, data_key))
         clean = jnp.asarray(pool.of)[index]
-    noise_key = _key(setup, NOISE, at["data_seed"])
-    labels: Labels = data.redraw(clean, noise_key, at["noise"], classes=setup.classes)
+    if "labels" in at:
+        z = jax.nn.one_hot(at["labels"], setup.classes) - np.float32(1 / setup.classes)
+        labels = Labels(at["labels"], z, jnp.ones(room, bool))
+    else:
+        noise_key = key_of(NOISE, "data_seed")
+        labels = data.redraw(clean, noise_key, at["noise"], classes=setup.classes)
     return Draws(
         params,
         masks.dense_mask(params),
         Examples(inputs, index.astype(jnp.int32), labels),
-        _key(setup, SCORE, at["train_seed"]),
-        _key(setup, TRAIN, at["train_seed"]),
+        key_of(SCORE, "train_seed"),
+        key_of(TRAIN, "train_seed"),
     )
 
 

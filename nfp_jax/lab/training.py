@@ -50,7 +50,7 @@ def train_stacks(
     networks: Iterable[Networks],
     total: int | None,
     *,
-    summary: Summary,
+    summary: Summary | None = None,
     measured_on: Any = None,
     progress: bool,
 ) -> Stats:
@@ -60,7 +60,7 @@ def train_stacks(
       setup: of the run.
       networks: made as the engine asks for them.
       total: how many there will be with those that follow, where that is known.
-      summary: what is measured of each at its end, on the device.
+      summary: what is measured of each at its end, on the device; ``None``: nothing.
       measured_on: what it is measured on.
       progress: whether to show a bar.
     """

@@ -10,7 +10,7 @@ All trainings of a draw end at about the same time, and its rows come then.
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,37 +19,30 @@ import numpy as np
 from tqdm import tqdm
 
 from nfp_jax import decoding, ensemble, information, masks
-from nfp_jax.data import Labels
-from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax.engine.jobs import Networks, Stats
+from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell, by_draw
+from nfp_jax.lab.chains import Chains, Found
 from nfp_jax.lab.columns import is_collapsed
 from nfp_jax.lab.draws import (
-    DATA,
-    NOISE,
     Draw,
-    Points,
-    draw_labels,
-    draw_of,
-    draw_points,
-    inputs_of,
-    key_of,
 )
-from nfp_jax.lab.jobs import AddRow, Failure
+from nfp_jax.lab.each import AHEAD, ahead, parts
+from nfp_jax.lab.jobs import AddRow, Failure, Step
 from nfp_jax.lab.masking import counts_of, make_masks, mask_on
 from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
-from nfp_jax.lab.training import train_all
-from nfp_jax.lab.trajectories import count_trainings, mask_jobs
-from nfp_jax.questions.information.card import Settings
+from nfp_jax.lab.stacked import Stacks
+from nfp_jax.lab.training import train_stacks
+from nfp_jax.lab.trajectories import count_trainings
+from nfp_jax.questions.information.family import Family, label_probabilities
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
-from nfp_jax.types import Batch, Mask, Params, Scores
+from nfp_jax.types import Batch, Mask, Scores
 
 # Data sets scored in one call, always: another number sums in another order, and a tie
 # that falls the other way would read as information. 8 keep a core's cache, 32 a GPU.
 AT_ONCE_CPU, AT_ONCE = 8, 32
-# Data sets whose masks are made twice, to see whether they come out the same.
-AGAIN = 16
 
 
 class Made(NamedTuple):
@@ -93,76 +86,6 @@ def run(
     return setup.failures.kept, summed(trained, time.perf_counter() - start)
 
 
-def tries_all(settings: Settings, n: int, noise: float, classes: int) -> bool:
-    """Returns whether all labelings are tried: asked for, uniform, and not too many."""
-    uniform = settings.conditioning == "labels" and noise == 1.0
-    return settings.exact and uniform and classes**n <= information.MOST_LABELINGS
-
-
-class Family:
-    """The data sets of a draw; all labelings, where those are to be tried.
-
-    Attributes:
-      labels: ``[sets, n]``, of all sets.
-      order: the sets that masks are made of: all, and ``again`` the first ones.
-      draw: the draw whose initial weights and keys all sets share.
-      resampled: whether each set has inputs of its own.
-      enumerated: whether the sets are all labelings.
-    """
-
-    def __init__(self, setup: Setup, cell: Cell) -> None:
-        self.setup, self.cell, self.draw = setup, cell, draw_of(setup, cell)
-        settings, n = setup.spec.settings, cell["n"]
-        self.resampled = settings.conditioning == "data"
-        self.enumerated = tries_all(settings, n, cell["noise"], setup.classes)
-        small = np.min_scalar_type(setup.classes - 1)
-        self.drawn = np.stack(
-            [np.asarray(self.sampled(k)[1].y, small) for k in range(settings.datasets)]
-        )
-        self.labels = self.drawn
-        if self.enumerated:  # [C^n, n], in the order of the numbers that they spell
-            digits = np.indices((setup.classes,) * n, small)
-            self.labels = digits.reshape(n, -1).T
-        again = list(range(len(self.labels)))[:AGAIN][::-1]
-        # Each in another place and beside other neighbors.
-        self.again = [k for first in range(4) for k in again[first::4]]
-        self.order = [*range(len(self.labels)), *self.again]
-
-    def sampled(self, k: int) -> tuple[Points, Labels]:
-        """Data set ``k`` of those drawn."""
-        seed, points = self.cell["data_seed"], self.draw.points
-        if self.resampled:
-            key = jax.random.fold_in(key_of(self.setup, DATA, seed), k)
-            points = draw_points(self.setup, self.cell["n"], key)
-        noise_key = jax.random.fold_in(key_of(self.setup, NOISE, seed), k)
-        return points, draw_labels(self.setup, points, self.cell, noise_key)
-
-    def on(self, k: int) -> Draw:
-        """The draw on set ``k``."""
-        if not self.enumerated:
-            points, labels = self.sampled(k)
-            return self.draw._replace(points=points, labels=labels)
-        y, classes = self.labels[k].astype(np.int32), self.setup.classes
-        z = np.eye(classes, dtype=np.float32)[y] - np.float32(1 / classes)
-        redrawn = np.ones(len(y), bool)
-        labels = Labels(jnp.asarray(y), jnp.asarray(z), jnp.asarray(redrawn))
-        return self.draw._replace(labels=labels)
-
-    def batch(self, sets: list[int]) -> tuple[jax.Array, jax.Array]:
-        """Labels ``[sets, n]``, and inputs: ``[n, ...]`` of all, or of each set."""
-        x = inputs_of(self.setup, self.draw)
-        if self.resampled:
-            x = jnp.stack([inputs_of(self.setup, self.on(k)) for k in sets])
-        return x, jnp.asarray(self.labels[sets], jnp.int32)
-
-    def of_drawn(self) -> np.ndarray:
-        """The sets that were drawn, ``int[K]``."""
-        if not self.enumerated:
-            return np.arange(len(self.drawn))
-        places = self.setup.classes ** np.arange(self.drawn.shape[1])[::-1]
-        return self.drawn @ places
-
-
 class Information:
     """From cells to masks, found on file or made, and from these to rows."""
 
@@ -172,8 +95,7 @@ class Information:
         usual = AT_ONCE_CPU if cpu else AT_ONCE
         self.at_once = setup.spec.engine.score_at_once or usual
         ravel = functools.partial(masks.ravel_mask, prunable=setup.prunable)
-        self.ravel = jax.jit(ravel)
-        self.ravel_many = jax.jit(jax.vmap(ravel))
+        self.pack = jax.jit(lambda mask: jnp.packbits(jax.vmap(ravel)(mask), axis=1))
         self.collapsed = jax.jit(self.row_collapsed)
 
     def do(self, group: list[Cell], *, progress: bool) -> list[Stats]:
@@ -230,7 +152,7 @@ class Information:
 
     def make_direct(self, family: Family, cell: Cell) -> Made:
         """Makes the masks of a cell that is pruned at initialization."""
-        start, parts = time.perf_counter(), []
+        start, made = time.perf_counter(), []
         draw, x_axis = family.draw, 0 if family.resampled else None
         for first in range(0, len(family.order), self.at_once):
             found = make_masks(
@@ -243,9 +165,9 @@ class Information:
                 keep=counts_of(self.setup, cell),
                 at_once=self.at_once,
             )
-            parts.append(np.packbits(np.asarray(self.ravel_many(found)), axis=1))
+            made.append(self.packed(found))
         seconds = time.perf_counter() - start
-        return self.made(family, cell, np.concatenate(parts), seconds, 0)
+        return self.made(family, cell, np.concatenate(made), seconds, 0)
 
     def shown(self, cell: Cell, family: Family, sets: list[int]) -> Batch:
         """The sets as a pruner is shown them: zeros for labels that it does not see."""
@@ -263,27 +185,58 @@ class Information:
         packed = {row_key(cell): np.zeros(shape, np.uint8) for cell in through}
         late = {row_key(cell): np.zeros(shape[0], int) for cell in through}
 
-        def keep(
-            place: int, draw: Draw, cell: Cell, mask: Mask, start: Params
-        ) -> list[Job]:
-            packed[row_key(cell)][place] = np.packbits(np.asarray(self.ravel(mask)))
-            late[row_key(cell)][place] = draw.late
+        def keep(found: Found) -> list[Networks]:
+            for i, bits in enumerate(self.packed(found.mask)[: len(found.cells)]):
+                key, place = row_key(found.cells[i]), found.wheres[i]
+                packed[key][place], late[key][place] = bits, found.late[i]
             return []
 
-        def jobs() -> Iterator[Job]:
-            for place, k in enumerate(family.order):
-                if left := self.without_failures(through):
-                    on_mask = functools.partial(keep, place)
-                    find = functools.partial(mask_jobs, self.setup)
-                    yield from self.setup.failures.guarded(
-                        left, find, family.on(k), left, on_mask
-                    )
+        def moved(
+            steps: list[Step], rows: list[int], results: TrainResult
+        ) -> list[Networks]:
+            bits = self.packed(results.mask)
+            for step, row in zip(steps, rows, strict=True):
+                key, place = row_key(step.cells[0]), step.of
+                packed[key][place] = bits[row]
+                late[key][place] = not (results.converged[row] or results.diverged[row])
+            return []
 
-        moving = sum(is_moving(self.setup, cell) for cell in through)
-        rest = [cell for cell in through if not is_moving(self.setup, cell)]
-        each = moving + count_trainings(self.setup, rest)
+        stacks = Stacks(self.setup)
+        draws_of = functools.partial(family.draws, stacks)
+        chains = Chains(stacks, draws_of, keep)
+        moving = [cell for cell in through if is_moving(self.setup, cell)]
+
+        def makers() -> Iterator[Callable[[], list[Networks]]]:
+            for places in parts(list(range(len(family.order))), stacks.size):
+                left = self.without_failures(through)
+                for cell in (cell for cell in left if cell in moving):
+                    yield functools.partial(move, cell, places)
+                if rest := [cell for cell in left if cell not in moving]:
+                    yield functools.partial(chains.begin, [rest] * len(places), places)
+
+        def move(cell: Cell, places: list[int]) -> list[Networks]:
+            """The trainings that move the masks of a cell."""
+            with self.setup.failures.reporting([cell]):
+                cells, draws = [cell] * len(places), draws_of(places)
+                mask, _ = stacks.masks(cells, draws)
+                steps = [Step([cell], moved, place) for place in places]
+                return [stacks.networks(cells, draws, mask, draws.params, steps)]
+            return []
+
+        rest = [cell for cell in through if cell not in moving]
+        each = len(moving) + count_trainings(self.setup, rest)
+        networks = ahead(makers(), AHEAD if stacks.size > 1 else 1)
         total = len(family.order) * each
-        return packed, late, train_all(self.setup, jobs(), total, progress=progress)
+        return (
+            packed,
+            late,
+            train_stacks(self.setup, networks, total, progress=progress),
+        )
+
+    def packed(self, mask: Mask) -> np.ndarray:
+        """Stacked masks as bits of prunable weights, ``uint8[k, ceil(P / 8)]``."""
+        found: np.ndarray = jax.device_get(self.pack(mask))
+        return found
 
     def without_failures(self, cells: list[Cell]) -> list[Cell]:
         """The cells of which no mask has failed."""
@@ -419,15 +372,3 @@ def search(setup: Setup, draw: Draw, cell: Cell) -> decoding.Decoder:
 
     most = setup.spec.settings.decoded
     return decoding.search(scores, mask, most=most, prunable=prunable)
-
-
-def label_probabilities(setup: Setup, draw: Draw, cell: Cell) -> np.ndarray | None:
-    """Returns the distribution of each label, ``[n, C]``; None where labels depend."""
-    if setup.spec.settings.conditioning == "labels":
-        return information.noisy_label_probabilities(
-            draw.points.clean, cell["noise"], setup.classes
-        )
-    uniform = setup.card is not None and setup.card.uniform_labels
-    if uniform or cell["noise"] == 1.0:
-        return np.full((cell["n"], setup.classes), 1 / setup.classes)
-    return None  # images are drawn without replacement

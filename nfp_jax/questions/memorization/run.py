@@ -7,6 +7,8 @@ and stay on the device; what was measured of those that ended becomes their rows
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,8 +17,8 @@ import numpy as np
 from nfp_jax import capacity, ensemble
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
-from nfp_jax.grid import DENSE, Cell, by_draw, grouped
-from nfp_jax.lab.chains import Chains
+from nfp_jax.grid import BUT_SEEDS, DENSE, Cell, by_draw, grouped
+from nfp_jax.lab.chains import Chains, Found
 from nfp_jax.lab.columns import derived_of, summary_of
 from nfp_jax.lab.each import AHEAD, ahead, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
@@ -26,7 +28,7 @@ from nfp_jax.lab.training import train_stacks
 from nfp_jax.lab.trajectories import count_trainings
 from nfp_jax.results import Results
 from nfp_jax.spec import Spec
-from nfp_jax.types import Mask, Params
+from nfp_jax.types import Params
 
 # Further columns of a row, of its points and its trained network, on the host.
 More = Callable[[Points, Params], Row]
@@ -43,14 +45,20 @@ def run(
 ) -> tuple[list[Failure], Stats]:
     """Trains the networks of the cells and hands over a row for each.
 
-    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    Arguments and errors are those of ``experiments.run``; rows in ``store`` tell which
+    networks take long.
     """
     setup = set_up(spec, todo, engine=engine)
-    return train_rows(setup, add_row, progress=progress)
+    return train_rows(setup, add_row, store=store, progress=progress)
 
 
 def train_rows(
-    setup: Setup, add_row: AddRow, more: More | None = None, *, progress: bool = False
+    setup: Setup,
+    add_row: AddRow,
+    more: More | None = None,
+    *,
+    store: Results | None = None,
+    progress: bool = False,
 ) -> tuple[list[Failure], Stats]:
     """Trains the networks of the cells and hands over a row for each.
 
@@ -58,9 +66,10 @@ def train_rows(
       setup: of the run.
       add_row: called once a cell.
       more: returns further columns of a row.
+      store: rows on file of other seeds, which tell what takes long.
       progress: whether to show a bar.
     """
-    networks = Memorization(setup, add_row, more).networks()
+    networks = Memorization(setup, add_row, more, store).networks()
     stats = train_stacks(
         setup,
         networks,
@@ -98,32 +107,50 @@ class Last(NamedTuple):
 class Memorization:
     """From cells to networks, and from networks that ended to rows."""
 
-    def __init__(self, setup: Setup, add_row: AddRow, more: More | None = None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        add_row: AddRow,
+        more: More | None = None,
+        store: Results | None = None,
+    ) -> None:
         self.setup, self.add_row, self.more = setup, add_row, more
+        self.epochs = store.epochs() if store else {}
         self.stacks = Stacks(setup)
 
     def networks(self) -> Iterator[Networks]:
-        """Yields the first networks of all draws, as they are asked for; chains first.
+        """Yields the first networks of all draws, as they are asked for.
 
-        Of cells that are pruned at initialization those of one pruner follow each
-        other, the sparsest first: they take longest.
+        Chains of trainings come first, and of the other networks those that will take
+        longest: as rows on file say, or else the sparsest.
         """
         yield from ahead(self.makers(), AHEAD if self.stacks.size > 1 else 1)
 
     def makers(self) -> Iterator[Callable[[], list[Networks]]]:
         """What makes each of these stacks."""
         setup, size = self.setup, self.stacks.size
-        chains = Chains(self.stacks, self.begun, self.dense_ended)
+        chains = Chains(self.stacks, self.stacks.draws, self.begun, self.dense_ended)
         through = [cell for cell in setup.todo if is_through(setup, cell)]
         for same_size in grouped(through, lambda cell: cell["n"]):
             for part in parts(by_draw(same_size), size):
-                yield functools.partial(chains.begin, part)
+                first = [group[0] for group in part]
+                yield functools.partial(chains.begin, part, first)
         direct = [cell for cell in setup.todo if not is_through(setup, cell)]
-        direct.sort(key=lambda cell: (program(cell), -cell["sparsity"]))
+        direct.sort(key=self.length, reverse=True)
         for same_size in grouped(direct, lambda cell: cell["n"]):
-            for same in grouped(same_size, program):
-                for part in parts(same, size):
-                    yield functools.partial(self.direct, part)
+            several = [parts(same, size) for same in grouped(same_size, program)]
+            longest_first = sorted(
+                itertools.chain(*several),
+                key=lambda part: self.length(part[0]),
+                reverse=True,
+            )
+            for part in longest_first:
+                yield functools.partial(self.direct, part)
+
+    def length(self, cell: Cell) -> tuple[float, float]:
+        """What orders cells by how long their networks will take."""
+        key = tuple(cell[name] for name in BUT_SEEDS)
+        return self.epochs.get(key, math.inf), cell["sparsity"]
 
     def direct(self, cells: list[Cell]) -> list[Networks]:
         """The networks of cells that are pruned at initialization."""
@@ -135,18 +162,13 @@ class Memorization:
             if failed := self.stacks.refused([[cell] for cell in cells], nans):
                 # The others again: a mask does not depend on its neighbors.
                 return self.direct([cell for cell in cells if [cell] not in failed])
-            return self.begun(cells, draws, mask, draws.params, [0] * len(cells))
+            late = [0] * len(cells)
+            return self.begun(Found(cells, cells, draws, mask, draws.params, late))
         return []
 
-    def begun(
-        self,
-        cells: list[Cell],
-        draws: Draws,
-        mask: Mask,
-        start: Params,
-        late: list[int],
-    ) -> list[Networks]:
+    def begun(self, found: Found) -> list[Networks]:
         """The last trainings of cells, under masks that were found."""
+        cells, _, draws, mask, start, late = found
         mask, start = self.stacks.ablated(cells, mask, start)
         steps = [
             Step([cell], self.ended, Last(draws, row, late[row]))

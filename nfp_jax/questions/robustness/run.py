@@ -40,10 +40,12 @@ def run(
 ) -> tuple[list[Failure], Stats]:
     """Trains the networks of the cells, bounds their slopes, and hands over the rows.
 
-    Arguments and errors are those of ``experiments.run``; ``store`` is not looked at.
+    Arguments and errors are those of ``experiments.run``; rows in ``store`` tell which
+    networks take long.
     """
     setup = set_up(spec, todo, engine=engine)
-    return train_rows(setup, add_row, slopes_of(setup), progress=progress)
+    more = slopes_of(setup)
+    return train_rows(setup, add_row, more, store=store, progress=progress)
 
 
 def slopes_of(setup: Setup) -> More:
