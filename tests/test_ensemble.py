@@ -133,13 +133,20 @@ def test_without_on_error_the_first_error_is_raised():
         ensemble.run(TRAINING, [job(0), job(1, data=jnp.ones((5, 4))), job(2)])
 
 
-def test_an_error_in_making_a_job_is_raised_and_hangs_nothing():
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_an_error_in_making_a_job_is_raised_and_hangs_nothing(lanes):
+    """It is the error of no job."""
+
     def jobs():
         yield job(0)
         raise RuntimeError("no more")
 
+    failed = []
     with pytest.raises(RuntimeError, match="no more"):
-        ensemble.run(TRAINING, jobs())
+        ensemble.run(
+            TRAINING, jobs(), lanes=lanes, on_error=lambda *both: failed.append(both)
+        )
+    assert failed == []
 
 
 def test_no_jobs_is_no_work():

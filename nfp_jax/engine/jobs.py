@@ -44,7 +44,8 @@ class Networks(NamedTuple):
       params: initial weights, ``[k, ...]``.
       mask: bool pytree like ``params``.
       data: as of a ``Job``, stacked; ``inputs`` of ``Examples`` stay ``None`` where the
-        run has them for all.
+        run has them for all. Inputs of its own that are as many as ``index`` must lie
+        in its order: only the first ones are kept.
       key: keys ``[k]``, each of which decides an order of batches.
       steps: as of a ``Job``, or int32 ``[k]`` with ``NO_LIMIT`` for convergence.
       n: int32 ``[k]``: the first so many examples of each count; ``None``: all.
@@ -135,14 +136,11 @@ def size_of(job: Job) -> int:
     )
 
 
-def length_of(job: Job | Networks) -> float:
+def length_of(job: Job) -> float:
     """Returns how long a job may take, up to a factor: points, by points a kept weight.
 
-    Networks with few weights for their points climb slowly and use up their budget. Of
-    a stack nothing is known without looking at it, so its place stays.
+    Networks with few weights for their points climb slowly and use up their budget.
     """
-    if isinstance(job, Networks):
-        return 0.0
     n = size_of(job)
     kept = sum(int(np.sum(leaf)) for leaf in jax.tree.leaves(job.mask))
     return float(n) ** 2 / max(kept, 1)

@@ -6,6 +6,7 @@ that ended.
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from nfp_jax.engine import programs
 from nfp_jax.engine.devices import bytes_of, footprint
 from nfp_jax.engine.examples import Padded
 from nfp_jax.engine.shapes import abstract, shapes_of
@@ -169,7 +171,16 @@ def lane_programs(
         in_shardings=(apart, apart, everywhere, everywhere),
         out_shardings=apart,
     )
-    lanes = jax.ShapeDtypeStruct((width,), jnp.int32)
+    lanes, lock = jax.ShapeDtypeStruct((width,), jnp.int32), threading.Lock()
+    fills: dict[Any, Callable[..., Any]] = {}
+
+    def fill_for(stack: Any) -> Callable[..., Any]:
+        with lock:  # of threads that want it one compiles it
+            if stack not in fills:
+                shapes = abstract(stack)
+                fills[stack] = filling.lower(held, lanes, shapes, inputs).compile()
+            return fills[stack]
+
     lane = jax.ShapeDtypeStruct((READ_AT_ONCE,), jnp.int32)
     return LanePrograms(
         width=width,
@@ -177,12 +188,13 @@ def lane_programs(
         turns=turns,
         blank=jax.jit(blank, out_shardings=apart).lower().compile(),
         turn=turning,
-        fill=functools.cache(
-            lambda stack: filling.lower(held, lanes, abstract(stack), inputs).compile()
-        ),
+        fill=fill_for,
         read=reading.lower(held, lane, inputs, measured_on).compile(),
         take=jax.jit(take, out_shardings=apart),
     )
+
+
+programs.also_free(lane_programs.cache_clear)
 
 
 def _halved(width: int, least: int) -> int:

@@ -259,6 +259,7 @@ class ManyLanes:
         """Trains the networks of one shape until there are none."""
         running: dict[int, _Waiting] = {}
         ended: list[_Ended] = []
+        lanes: Lanes | None = None
         try:
             start = time.perf_counter()
             programs = self.programs(shape, self.width).result()
@@ -277,7 +278,7 @@ class ManyLanes:
                 name = self.devices[0]
                 _LOG.warning("%s is out of memory: %d lanes", name, self.width)
                 return
-            if running or ended or queue.on_error is None:
+            if lanes is not None or queue.on_error is None:
                 raise
             # It can't be compiled, so none of these networks can be trained.
             for waiting in place:
@@ -392,7 +393,8 @@ class _Tail:
         if self.coming is None and self.turns >= PATIENCE:
             self.coming = self.owner.programs(self.shape, narrow)
         if self.coming is not None and self.coming.done():
-            self.resize(lanes, self.coming.result(), running)
+            if self.coming.exception() is None:  # else it goes on as it is
+                self.resize(lanes, self.coming.result(), running)
 
     def resize(
         self, lanes: Lanes, programs: LanePrograms, running: dict[int, _Waiting]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nfp_jax.engine import programs
 from nfp_jax.engine.examples import is_same, pad
 from nfp_jax.engine.jobs import (
     Job,
@@ -128,3 +129,7 @@ _locks: dict[Any, threading.Lock] = {}
 def _compiled(training: Training, device: jax.Device, shapes: Any) -> Any:
     with jax.default_device(device):
         return run_training.lower(training, *abstract(shapes)).compile()
+
+
+for _clear in (_compiled.cache_clear, _jitted.cache_clear, _locks.clear):
+    programs.also_free(_clear)

@@ -6,6 +6,7 @@ LLVM ends the process. Depends on jax.
 
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -43,8 +44,18 @@ def so_far() -> Compiled:
     return _so_far
 
 
+_also: list[Callable[[], None]] = []
+
+
+def also_free(clear: Callable[[], None]) -> None:
+    """Makes ``free`` call this, too: it clears programs that a module keeps."""
+    _also.append(clear)
+
+
 def free() -> None:
-    """Frees the programs that JAX keeps; those still needed are compiled again."""
+    """Frees the programs that are kept; those still needed are compiled again."""
+    for clear in _also:
+        clear()
     jax.clear_caches()
     gc.collect()  # what cycles hold, too
 

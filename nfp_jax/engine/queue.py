@@ -42,8 +42,8 @@ class Queue:
         self.lock = threading.Condition()
         self.making = threading.Lock()  # one worker makes a job while the others train
         source = _numbered(jobs)
-        if isinstance(jobs, Sequence):
-            source = iter(sorted(source, key=lambda place: -length_of(place[1])))
+        if isinstance(jobs, Sequence) and all(isinstance(x, Job) for x in jobs):
+            source = iter(sorted(source, key=lambda place: -_length(place[1])))
         self.source = source
         self.exhausted = False
         # Networks that follow from others, and those of a stack that was begun.
@@ -90,8 +90,15 @@ class Queue:
                     self.lock.wait()  # a running job may bring further ones
                     continue
                 self.running += 1  # making a job counts: it may bring further ones
-            with self.making:
-                following = next(self.source, None)
+            try:
+                with self.making:
+                    following = next(self.source, None)
+            except BaseException:
+                with self.lock:  # nobody is to wait for what could not be made
+                    self.running -= 1
+                    self.exhausted = True
+                    self.lock.notify_all()
+                raise
             rows = _rows(*following) if following is not None else []
             if rows:
                 with self.lock:
@@ -162,6 +169,10 @@ def _numbered(jobs: Iterable[Job | Networks]) -> Iterator[tuple[int, Job | Netwo
     for job in jobs:
         yield place, job
         place += 1 if isinstance(job, Job) else len(rows_of(job))
+
+
+def _length(what: Job | Networks) -> float:
+    return length_of(what) if isinstance(what, Job) else 0.0
 
 
 def _rows(place: int, what: Job | Networks) -> list[Taken]:

@@ -54,8 +54,8 @@ def run(
       jobs: of a sequence, the longest job comes first, by a guess from its examples and
         kept weights. Any other iterable is read lazily and in order, so a generator may
         make each job (score, mask) when a lane is free for it.
-        A stack of ``Networks`` counts as its networks, one after the other, and its
-        place among the jobs stays.
+        A stack of ``Networks`` counts as its networks, one after the other; where there
+        are some, the order stays.
       on_finish: called with each job and its result, in the thread that trained it. It
         may return further jobs, which go to the front of the queue in their order. Of
         a stack it is given no job, but what has its ``tag``.
@@ -71,7 +71,8 @@ def run(
       shrink: ``shrink(job)``: a smaller network to train in its place, whose result is
         then that of the job again, or ``None``; of the job alone. As in ``lambda job:
         small(job.params, job.mask)`` with ``small`` from ``compaction.make_shrink``,
-        and a ``training`` that takes smaller weights. Stacks are trained as they are.
+        and a ``training`` that takes smaller weights. With one lane also of a stack's
+        networks; in lanes these are trained as they are.
       inputs: arrays shared by all jobs whose data are ``Examples`` without inputs; kept
         once on each device.
       devices: ``None``: all local devices of JAX's default backend.

@@ -122,7 +122,11 @@ class Chains:
             free = not (steps or self.setup.spec.prune.round_epochs)
             then = self.early_ended if steps else self.dense_ended
             links = [
-                Step(group, then, Link(where, draws, row, group, [], 0, free, None))
+                Step(
+                    group,
+                    then,
+                    Link(where, draws.data(), row, group, [], 0, free, None),
+                )
                 for row, (group, where) in enumerate(zip(groups, wheres, strict=True))
             ]
             limits = [steps or self.limit(cell) for cell in first]
@@ -152,7 +156,7 @@ class Chains:
                 step.cells,
                 self.dense_ended,
                 step.of._replace(
-                    draws=draws, row=row, free=free, rewound=(rewound, row)
+                    draws=draws.data(), row=row, free=free, rewound=(rewound, row)
                 ),
             )
             for row, step in enumerate(steps)
@@ -249,14 +253,13 @@ class Chains:
             (results.params, results.mask),
             rows,
         )
-        if any(results.diverged[row] for row in rows):  # else no weight is NaN
-            if failed := stacks.refused(owners, nans):
-                left = [
-                    order
-                    for order, cells in zip(orders, owners, strict=True)
-                    if cells not in failed
-                ]
-                return self.cut(left, results)
+        if failed := stacks.refused(owners, nans):
+            left = [
+                order
+                for order, cells in zip(orders, owners, strict=True)
+                if cells not in failed
+            ]
+            return self.cut(left, results)
         cells = [order.cell for order in orders]
         wheres = [order.link.where for order in orders]
         draws = self.draws_of(wheres)
@@ -273,8 +276,8 @@ class Chains:
             assert order.then is not None  # all of one kind
             rewound = order.link.rewound and (start, row)
             rest, later = order.then
-            link = order.link._replace(draws=draws, row=row, branch=rest, rounds=later)
-            link = link._replace(free=free, rewound=rewound)
+            link = order.link._replace(row=row, branch=rest, rounds=later)
+            link = link._replace(draws=draws.data(), free=free, rewound=rewound)
             steps.append(Step(order.then[0], self.round_ended, link))
         limits = [self.limit(cell) for cell in cells]
         return [stacks.networks(cells, draws, mask, start, steps, limits=limits)]

@@ -54,9 +54,10 @@ class Once:
         """Returns what the function does."""
         if not self.ready:
             with self.lock:
-                found = self.fn(*arguments)
-                self.ready = True
-                return found
+                if not self.ready:
+                    found = self.fn(*arguments)
+                    self.ready = True
+                    return found
         return self.fn(*arguments)
 
 
@@ -75,13 +76,16 @@ def ahead(
             yield from make()
         return
     pending: collections.deque[Any] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    try:
         for make in makers:
             pending.append(pool.submit(make))
             if len(pending) > threads:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
+    finally:  # what nobody waits for any more is not made
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Shared(NamedTuple):

@@ -3,7 +3,8 @@
 A program takes seeds and counts, a few numbers a cell, and leaves what it makes on the
 device. On a CPU core a stack has one network, and the program is that of one network,
 whose sums keep their order; on an accelerator it has tens, under ``vmap``. Sets are
-padded to the largest of the run, so that no program knows n.
+padded to the largest n of the grid, so that no program knows n. Alone, a network is
+scored on its set padded to its own size: its mask depends on nothing else in the grid.
 """
 
 import functools
@@ -56,6 +57,10 @@ class Draws(NamedTuple):
     score_key: jax.Array
     train_key: jax.Array
 
+    def data(self) -> "Draws":
+        """Returns them without weights and masks: what is kept until networks end."""
+        return self._replace(params=None, dense=None)
+
 
 class Points(NamedTuple):
     """The points of a data set, on the host: inputs, labels and label noise."""
@@ -73,12 +78,9 @@ class Stacks:
         cpu = jax.default_backend() == "cpu"
         lanes = setup.spec.engine.lanes or (1 if cpu else 2)
         self.size = setup.spec.engine.score_at_once or (1 if lanes == 1 else AT_ONCE)
-        room = padded_size(
-            max((cell["n"] for cell in setup.todo), default=1),
-            setup.spec.train.batch_size,
-        )
+        # Of the grid, and not of what is left of it: sums keep their order.
+        room = padded_size(max(setup.spec.grid.n), setup.spec.train.batch_size)
         self.room = room if setup.pool is None else min(room, len(setup.pool.y))
-        self.selects = tuple(SELECTS)
         chosen = {cell["select"] for cell in setup.todo} - {""}
         self.selects = tuple(name for name in SELECTS if name in chosen) or ("global",)
         self.among = Among(tuple(SELECTS[name] for name in self.selects))
@@ -153,9 +155,14 @@ class Stacks:
         setup, first = self.setup, cells[0]
         mask_fn: Any = mask_fn_of(setup, first)
         sees = setup.sees[first["pruner"]]
-        any_size = sees == "nothing" or first["pruner"] in setup.padded
-        n = None if any_size else first["n"]
-        shown = functools.partial(_shown, sees, n)
+        n, size = first["n"], None
+        if sees == "nothing":
+            n = None
+        elif first["pruner"] in setup.padded:
+            # Alone, a mask does not depend on the largest n of the grid.
+            size = padded_size(n, setup.spec.train.batch_size)
+            n, size = None, min(size, self.room) if self.size == 1 else self.room
+        shown = functools.partial(_shown, sees, n, size)
         sizes = self.filled([cell["n"] for cell in cells], np.int32)
         counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
         keep: Any = self.filled(counts, np.int32)
@@ -164,7 +171,8 @@ class Stacks:
             find = functools.partial(_scored, self.among, setup, mask_fn)
         else:
             find = functools.partial(_made, setup, mask_fn)
-        make = self.program((mask_fn, n), functools.partial(_on, find, shown))
+        name = (mask_fn, n, size)
+        make = self.program(name, functools.partial(_on, find, shown))
         inputs = Shared(setup.inputs)
         wide = isinstance(mask_fn, ByScore) and _needs_x64(mask_fn.score_fn)
         with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
@@ -200,9 +208,11 @@ class Stacks:
         def cut_rows(trained: Any, rows: Any, keep: Any) -> Any:
             return each(cut, self.size)(_rows(trained, rows), keep)
 
-        found: tuple[Mask, Params, Any] = self.compiled(("cut", score_fn), cut_rows)(
-            trained, self.filled(rows, np.int32), keep
-        )
+        wide = _needs_x64(score_fn)
+        with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
+            found: tuple[Mask, Params, Any] = self.compiled(
+                ("cut", score_fn), cut_rows
+            )(trained, self.filled(rows, np.int32), keep)
         return found
 
     def refused(self, owners: Sequence[list[Cell]], nans: Any) -> list[list[Cell]]:
@@ -237,9 +247,11 @@ class Stacks:
 
     def weights(self, results: TrainResult, row: int) -> Params:
         """The weights of a network that ended, on the host."""
-        if self.fetched[0] is not results.params:
-            self.fetched = (results.params, jax.device_get(results.params))
-        return jax.tree.map(operator.itemgetter(row), self.fetched[1])
+        fetched = self.fetched  # once: other threads set it, too
+        if fetched[0] is not results.params:
+            fetched = (results.params, jax.device_get(results.params))
+            self.fetched = fetched
+        return jax.tree.map(operator.itemgetter(row), fetched[1])
 
     # ---- Networks
 
@@ -339,14 +351,15 @@ def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
     )
 
 
-def _shown(sees: str, n: int | None, x: Any, y: Any, size: Any) -> Any:
-    """What a pruner sees of a padded set: of a given n cut to it, or else counted."""
+def _shown(
+    sees: str, n: int | None, size: int | None, x: Any, y: Any, counts: Any
+) -> Any:
+    """What a pruner sees of a padded set: cut to ``n``; or to ``size``, and counted."""
     if sees == "nothing":
         return None
-    y = None if sees == "inputs" else y
-    if n is not None:
-        return jax.tree.map(lambda leaf: leaf[:n], (x, y))
-    return first_of((x, y), size)
+    batch = x, None if sees == "inputs" else y
+    batch = jax.tree.map(lambda leaf: leaf[: size if n is None else n], batch)
+    return first_of(batch, counts) if n is None else batch
 
 
 def _on(

@@ -94,6 +94,7 @@ class Information:
         cpu = jax.default_backend() == "cpu"
         usual = AT_ONCE_CPU if cpu else AT_ONCE
         self.at_once = setup.spec.engine.score_at_once or usual
+        self.stacks = Stacks(setup)
         ravel = functools.partial(masks.ravel_mask, prunable=setup.prunable)
         self.pack = jax.jit(lambda mask: jnp.packbits(jax.vmap(ravel)(mask), axis=1))
         self.collapsed = jax.jit(self.row_collapsed)
@@ -201,7 +202,7 @@ class Information:
                 late[key][place] = not (results.converged[row] or results.diverged[row])
             return []
 
-        stacks = Stacks(self.setup)
+        stacks = self.stacks
         draws_of = functools.partial(family.draws, stacks)
         chains = Chains(stacks, draws_of, keep)
         moving = [cell for cell in through if is_moving(self.setup, cell)]
@@ -218,7 +219,9 @@ class Information:
             """The trainings that move the masks of a cell."""
             with self.setup.failures.reporting([cell]):
                 cells, draws = [cell] * len(places), draws_of(places)
-                mask, _ = stacks.masks(cells, draws)
+                mask, nans = stacks.masks(cells, draws)
+                if stacks.refused([[cell]] * len(places), nans):
+                    return []
                 steps = [Step([cell], moved, place) for place in places]
                 return [stacks.networks(cells, draws, mask, draws.params, steps)]
             return []

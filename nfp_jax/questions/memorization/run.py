@@ -171,7 +171,7 @@ class Memorization:
         cells, _, draws, mask, start, late = found
         mask, start = self.stacks.ablated(cells, mask, start)
         steps = [
-            Step([cell], self.ended, Last(draws, row, late[row]))
+            Step([cell], self.ended, Last(draws.data(), row, late[row]))
             for row, cell in enumerate(cells)
         ]
         return [self.stacks.networks(cells, draws, mask, start, steps)]
