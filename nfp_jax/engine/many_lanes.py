@@ -143,7 +143,7 @@ class ManyLanes:
         self.measured_on = jax.device_put(measured_on, self.everywhere)
         self.lock = threading.Lock()
         self.waiting: dict[Any, collections.deque[_Waiting]] = {}  # by shape
-        self.shapes: dict[Any, Any] = {}  # of stacks, by theirs; None: was refused
+        self.shapes: dict[Any, Any] = {}  # of stacks, by theirs
         self.last: tuple[Any, Any, Any] = (None, None, None)  # networks put aside
         self.compiler = concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE)
         self.coming: dict[Any, concurrent.futures.Future[LanePrograms]] = {}

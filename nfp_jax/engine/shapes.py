@@ -25,13 +25,6 @@ def abstract(shapes: Any) -> Any:
     return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
 
-def repeated(single: Any, count: int) -> Any:
-    """Returns the shapes with a leading axis of ``count`` in place of one of size 1."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), single
-    )
-
-
 def stacked_on_host(leaves: Sequence[Any]) -> Any:
     """Returns the leaves stacked, by numpy, or by JAX if they are keys."""
     if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):

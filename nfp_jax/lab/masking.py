@@ -1,7 +1,6 @@
 """The masks of cells that are pruned before training, one by one or many at once."""
 
 import functools
-import operator
 from typing import Any
 
 import jax
@@ -125,11 +124,6 @@ def make_masks(
     axes = (*in_axes, 0 if jnp.ndim(last) else None)
     one = functools.partial(_one, mask_fn, leaves)
     return jax.vmap(one, in_axes=axes)(params, batch, key, last)
-
-
-def parted(found: Mask, count: int) -> list[Mask]:
-    """Returns the first so many of stacked masks."""
-    return [jax.tree.map(operator.itemgetter(i), found) for i in range(count)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -29,20 +29,13 @@ def train_all(
       total: how many there will be with those that follow, where that is known.
       progress: whether to show a bar.
     """
-    _, stats = setup.engine(
-        setup.training,
+    return _train(
+        setup,
         jobs,
         on_finish=lambda job, result: job.tag.then(result),
-        on_error=lambda job, error: setup.failures.add(job.tag.cells, error),
-        lanes=setup.spec.engine.lanes or None,
-        shrink=setup.shrink,
-        inputs=setup.inputs,
-        collect=False,
         total=total,
         progress=progress,
     )
-    found: Stats = stats
-    return found
 
 
 def train_stacks(
@@ -73,19 +66,30 @@ def train_stacks(
                 further += then(same, places, results)
         return further
 
-    _, stats = setup.engine(
-        setup.training,
+    return _train(
+        setup,
         networks,
         on_ended=ended,
-        on_error=lambda row, error: setup.failures.add(row.tag.cells, error),
+        summary=summary,
+        measured_on=measured_on,
+        total=total,
+        progress=progress,
+    )
+
+
+def _train(
+    setup: Setup, jobs: Iterable[Job] | Iterable[Networks], **options: Any
+) -> Stats:
+    """Hands networks to the engine as the specification says; errors fail cells."""
+    _, stats = setup.engine(
+        setup.training,
+        jobs,
+        on_error=lambda job, error: setup.failures.add(job.tag.cells, error),
         lanes=setup.spec.engine.lanes or None,
         shrink=setup.shrink,
         inputs=setup.inputs,
-        summary=summary,
-        measured_on=measured_on,
         collect=False,
-        total=total,
-        progress=progress,
+        **options,
     )
     found: Stats = stats
     return found

@@ -15,9 +15,8 @@ from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.jobs import Task
-from nfp_jax.lab.masking import make_mask
 from nfp_jax.lab.names import SELECTS
-from nfp_jax.lab.setup import Setup, is_moving
+from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.contract import Round
 from nfp_jax.types import Mask, Params
 
@@ -33,32 +32,6 @@ def count_trainings(setup: Setup, through: list[Cell]) -> int:
     count = bool(through) + bool(through and setup.spec.prune.rewind_step)
     rounds = [rounds_of(setup, branch) for branch in branches(through)]
     return count + sum(len(found) - 1 for found in rounds)
-
-
-def mask_jobs(
-    setup: Setup, draw: Draw, through: list[Cell], on_mask: OnMask
-) -> list[Job]:
-    """Returns the jobs that find the masks of a draw's cells, and no more.
-
-    Of cells that come through training, and of those whose mask moves during it.
-    """
-    moving = [cell for cell in through if is_moving(setup, cell)]
-    rest = [cell for cell in through if not is_moving(setup, cell)]
-    jobs = [moving_job(setup, draw, cell, on_mask) for cell in moving]
-    return jobs + (dense_job(setup, draw, rest, on_mask) if rest else [])
-
-
-def moving_job(setup: Setup, draw: Draw, cell: Cell, on_mask: OnMask) -> Job:
-    """Returns the training that moves the mask of a cell."""
-    mask = make_mask(setup, draw, cell)
-
-    def then(result: TrainResult) -> list[Job]:
-        return on_mask(draw.after(job, result), cell, result.mask, result.params)
-
-    task = Task([cell], then)
-    start = masks.apply_mask(draw.params, mask)
-    job = Job(start, mask, draw.examples, draw.train_key, tag=task)
-    return job
 
 
 def dense_job(
