@@ -7,9 +7,10 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 Cell = dict[str, Any]
+T = TypeVar("T")
 
 # The network of which nothing is removed: no pruner, and named beside them.
 DENSE = "dense"
@@ -187,11 +188,11 @@ def by_draw(whole: list[Cell]) -> list[list[Cell]]:
     return grouped(whole, lambda cell: tuple(cell[name] for name in DRAW))
 
 
-def grouped(whole: list[Cell], key: Callable[[Cell], Any]) -> list[list[Cell]]:
-    """Returns the cells, grouped by what the key says of them, in their order."""
-    groups: dict[Any, list[Cell]] = {}
-    for cell in whole:
-        groups.setdefault(key(cell), []).append(cell)
+def grouped(whole: list[T], key: Callable[[T], Any]) -> list[list[T]]:
+    """Returns the members, grouped by what the key says of them, in their order."""
+    groups: dict[Any, list[T]] = {}
+    for one in whole:
+        groups.setdefault(key(one), []).append(one)
     return list(groups.values())
 
 

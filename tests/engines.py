@@ -1,27 +1,39 @@
 """What stands in the place of the engine: known results, or a look at its own."""
 
 import collections
+import itertools
 
 import jax
+import numpy as np
 
 from nfp_jax import ensemble
+from nfp_jax.engine.examples import Padded, pad
+from nfp_jax.engine.jobs import rows_of
+from nfp_jax.engine.stacks import job_of
 
 
 def known_engine(result_of):
-    """An engine that answers jobs with ``result_of(job)``; and the list of its jobs."""
+    """An engine that answers networks with ``result_of(job)``; and these as jobs."""
     done = []
 
-    def engine(training, jobs, *, on_finish, on_error, **_):
-        before = len(done)
-        source, waiting = iter(jobs), collections.deque()
-        while job := waiting.popleft() if waiting else next(source, None):
+    def engine(training, jobs, *, on_ended, on_error, inputs, summary, **_):
+        before, waiting = len(done), collections.deque()
+        source = itertools.chain.from_iterable(map(rows_of, jobs))
+        while row := waiting.popleft() if waiting else next(source, None):
+            job = job_of(row, training.batch_size, inputs)
             done.append(job)
             try:
-                further = on_finish(job, result_of(job))
+                result = result_of(job)
+                examples, n = pad(job.data, training.batch_size, inputs=inputs)
+                measured = summary(result, Padded(examples, n), None)
+                result = result._replace(summary=measured)
+                stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
+                further = on_ended([job.tag], stacked)
             except Exception as error:
                 on_error(job, error)
             else:
-                waiting.extendleft(reversed(further))
+                rows = [row for networks in further for row in rows_of(networks)]
+                waiting.extendleft(reversed(rows))
         return [], ensemble.Stats(1.0, 0.0, 1.0, len(done) - before, 0.0)
 
     return engine, done

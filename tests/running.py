@@ -3,7 +3,11 @@
 import sys
 import types
 
-from nfp_jax import experiments
+from nfp_jax import experiments, masks
+from nfp_jax.engine.examples import Examples
+from nfp_jax.grid import DENSE
+from nfp_jax.lab.draws import inputs_of
+from nfp_jax.lab.masking import mask_on
 from nfp_jax.lab.setup import set_up
 from nfp_jax.models import Model
 from nfp_jax.pruners.by_score import by_score
@@ -60,3 +64,26 @@ def _entry(monkeypatch, name, card):
     module.CARD = card
     monkeypatch.setitem(sys.modules, name, module)
     return f"{name}:CARD"
+
+
+# ---- One network after the other: what stacks are compared with
+
+
+def batch_of(setup, draw):
+    """The inputs and the labels of a draw."""
+    return inputs_of(setup, draw), draw.labels.y
+
+
+def examples_of(draw):
+    """The data set of a draw as trainings take it."""
+    return Examples(draw.points.inputs, draw.points.index, draw.labels)
+
+
+def make_mask(setup, draw, cell):
+    """The mask of a cell that is pruned before training, or the dense one."""
+    if cell["pruner"] == DENSE:
+        return masks.dense_mask(draw.params)
+    x, y = batch_of(setup, draw)
+    sees = setup.sees[cell["pruner"]]
+    batch = None if sees == "nothing" else (x, None if sees == "inputs" else y)
+    return mask_on(setup, draw, cell, batch)

@@ -4,13 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import pruner_entry, run, setup_of, spec_of
+from running import make_mask, pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax.engine.examples import padded_size
-from nfp_jax.lab import training
-from nfp_jax.lab.draws import draw_of, inputs_of
-from nfp_jax.lab.masking import make_mask
+from nfp_jax.lab.draws import REINITIALIZE, SHUFFLE, draw_of, inputs_of, key_of
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.losses import first_of, mean_loss
 from nfp_jax.questions.memorization.run import Memorization
@@ -73,7 +71,7 @@ def test_a_stack_of_draws_is_each_draw_padded_to_the_largest(name, size):
             [jax.random.key_data(key) for key in keys],
             [jax.random.key_data(key) for key in (draw.score_key, draw.train_key)],
         )
-        points = stacks.points(cell, draws, row)
+        points = stacks.points(cell["n"], draws, row)
         np.testing.assert_array_equal(points.x, inputs_of(setup, draw))
         np.testing.assert_array_equal(points.y, draw.labels.y)
         np.testing.assert_array_equal(points.z, draw.labels.z)
@@ -87,7 +85,8 @@ def test_few_programs_make_the_masks_of_every_n_and_selection_bit_by_bit(pruner,
     assert len(todo) == 12
     for start in range(0, 12, size):
         cells = todo[start : start + size]
-        found, nans = stacks.masks(cells, stacks.draws(cells))
+        sizes = [cell["n"] for cell in cells]
+        found, nans = stacks.masks(cells, stacks.draws(cells), sizes)
         assert not np.any(nans)
         for row, cell in enumerate(cells):
             one = jax.tree.map(lambda leaf, row=row: leaf[row], found)
@@ -112,7 +111,7 @@ def test_a_pruner_that_takes_no_padded_batch_gets_its_own_points(monkeypatch):
     stacks = stacks_of({"grid": {"pruner": (entry,), "n": (17, 40)}}, 2)
     for n in (17, 40):
         cells = [cell for cell in stacks.setup.todo if cell["n"] == n][:2]
-        found, _ = stacks.masks(cells, stacks.draws(cells))
+        found, _ = stacks.masks(cells, stacks.draws(cells), [n, n])
         one = jax.tree.map(lambda leaf: leaf[1], found)
         same(one, make_mask(stacks.setup, draw_of(stacks.setup, cells[1]), cells[1]))
     assert {shapes for shapes in seen} == {((n, 6), (n,)) for n in (17, 40)}
@@ -130,16 +129,20 @@ def test_ablations_of_a_stack_are_those_of_each_cell(size):
     for ablation in ("", "shuffle", "reinitialize"):
         cells = [cell for cell in setup.todo if cell["ablation"] == ablation][:size]
         draws = stacks.draws(cells)
-        mask, _ = stacks.masks(cells, draws)
+        mask, _ = stacks.masks(cells, draws, [cell["n"] for cell in cells])
         found = stacks.ablated(cells, mask, draws.params)
         for row, cell in enumerate(cells):
             draw = draw_of(setup, cell)
-            expected = training.ablated(
-                setup, draw, cell, make_mask(setup, draw, cell), draw.params
-            )
+            mask, params = make_mask(setup, draw, cell), draw.params
+            if ablation == "shuffle":
+                key = key_of(setup, SHUFFLE, cell["train_seed"])
+                mask = nfp.shuffle_within_layers(mask, key, prunable=setup.prunable)
+            if ablation == "reinitialize":
+                key = key_of(setup, REINITIALIZE, cell["init_seed"])
+                params = nfp.reinitialize(setup.init, mask, key)
             one, start = jax.tree.map(lambda leaf, row=row: leaf[row], found)
-            same(one, expected[0])
-            same(nfp.apply_mask(start, one), expected[1])
+            same(one, mask)
+            same(nfp.apply_mask(start, one), nfp.apply_mask(params, mask))
 
 
 def test_examples_that_do_not_count_add_nothing_whatever_the_chunks():

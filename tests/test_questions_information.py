@@ -10,12 +10,19 @@ import numpy as np
 import optax
 import pytest
 from engines import known_engine, watched_engine
-from running import pruner_entry, run, setup_of, spec_of
+from running import (
+    batch_of,
+    examples_of,
+    make_mask,
+    pruner_entry,
+    run,
+    setup_of,
+    spec_of,
+)
 
 import nfp_jax as nfp
 from nfp_jax import data, experiments, information, masks, scores, training
 from nfp_jax.lab.draws import DATA, NOISE, draw_of, inputs_of, key_of
-from nfp_jax.lab.masking import batch_of, make_mask
 from nfp_jax.pruners.by_score import by_score
 from nfp_jax.pruners.contract import MaskUpdate
 from nfp_jax.questions.information import family
@@ -426,7 +433,7 @@ def test_of_a_mask_that_moves_the_one_at_the_end_is_bounded(evolving, calls, tmp
         start = make_mask(setup, draw, cells[0])  # of no data: the same for all
         assert np.any(found[k] != masks.ravel_mask(start))
         trained = training.train(
-            setup.training, draw.params, start, draw.examples, draw.train_key
+            setup.training, draw.params, start, examples_of(draw), draw.train_key
         )
         np.testing.assert_array_equal(found[k], masks.ravel_mask(trained.mask))
 

@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import itertools
 import math
 
 import jax
@@ -10,7 +9,15 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from running import pruner_entry, run, setup_of, spec_of
+from running import (
+    cell_of,
+    examples_of,
+    make_mask,
+    pruner_entry,
+    run,
+    setup_of,
+    spec_of,
+)
 
 import nfp_jax as nfp
 from nfp_jax import (
@@ -23,11 +30,14 @@ from nfp_jax import (
     scores,
     training,
 )
+from nfp_jax.engine.examples import Padded
 from nfp_jax.engine.jobs import rows_of
 from nfp_jax.engine.stacks import job_of
 from nfp_jax.fields import SpecError
-from nfp_jax.lab import columns, draws, masking
-from nfp_jax.lab.draws import draw_of, first, inputs_of
+from nfp_jax.lab import columns, draws
+from nfp_jax.lab.draws import draw_of, inputs_of
+from nfp_jax.lab.jobs import Step
+from nfp_jax.lab.stacked import Stacks
 from nfp_jax.questions.memorization.run import (
     Memorization,
     count_networks,
@@ -256,48 +266,6 @@ def test_sets_of_different_n_and_noise_are_nested(everything):
     assert np.all(np.asarray(large.labels.redrawn) >= np.asarray(less.labels.redrawn))
 
 
-def same_draw(one, other):
-    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
-    jax.tree.map(np.testing.assert_array_equal, one.points, other.points)
-    jax.tree.map(np.testing.assert_array_equal, one.labels, other.labels)
-    assert one.score_key == other.score_key and one.train_key == other.train_key
-
-
-@pytest.mark.parametrize("name", ["gaussian", "digits"])
-def test_the_first_points_of_a_draw_are_the_draw_of_so_many(name):
-    spec = make_spec(data={"name": name}, grid={"noise": (0.5,)})
-    cell = experiments.all_cells(spec)[0]
-    setup = setup_of(spec, [])
-    whole = draw_of(setup, cell)
-    for n in (1, 13):
-        part, alone = first(whole, n), draw_of(setup, {**cell, "n": n})
-        assert part.n == n
-        same_draw(part, alone)
-        np.testing.assert_array_equal(
-            inputs_of(setup, part), inputs_of(setup, whole)[:n]
-        )
-
-
-def test_repeats_are_draws_of_their_own():
-    spec = make_spec(grid={"noise": (0.5,)})
-    cell = experiments.all_cells(spec)[0]
-    setup = setup_of(spec, [])
-    found = [draw_of(setup, cell, repeat) for repeat in (None, 0, 1)]
-    for one, other in itertools.combinations(found, 2):
-        assert np.all(inputs_of(setup, one) != inputs_of(setup, other))
-        assert np.any(one.points.clean != other.points.clean)
-        assert np.any(one.labels.redrawn != other.labels.redrawn)
-        kernels = [draw.params["params"]["Dense_0"]["kernel"] for draw in (one, other)]
-        assert np.all(kernels[0] != kernels[1])
-        assert one.score_key != other.score_key and one.train_key != other.train_key
-    # The documented streams, and another fold_in.
-    data_key = jax.random.fold_in(key(draws.DATA, 4), 1)
-    np.testing.assert_array_equal(
-        found[2].points.clean, data.gaussian(data_key, 40, 6).clean
-    )
-    same_draw(first(found[2], 10), draw_of(setup, {**cell, "n": 10}, 1))
-
-
 def test_masks_made_one_by_one_are_those_of_the_library():
     """Also of pruners that get no data here, but do where many are made at once."""
     setup = setup_of(make_spec(grid={"ablation": ("", "invert")}))
@@ -324,21 +292,23 @@ def test_masks_made_one_by_one_are_those_of_the_library():
             sparsity=0.8,
             rounds=5 if pruner == "synflow" else 1,
         )
-        found = masking.make_mask(setup, draw, cell)
+        found = make_mask(setup, draw, cell)
         np.testing.assert_array_equal(
             masks.ravel_mask(found), masks.ravel_mask(expected)
         )
-        assert columns.kept(setup, found) == masks.keep_count(240, 0.8)
-    dense = masking.make_mask(setup, draw, {**cell, "pruner": "dense"})
-    assert columns.kept(setup, dense) == 240
+        kept = masks.ravel_mask(found, prunable=setup.prunable)
+        assert int(kept.sum()) == masks.keep_count(240, 0.8)
+    dense = make_mask(setup, draw, {**cell, "pruner": "dense"})
+    assert int(masks.ravel_mask(dense, prunable=setup.prunable).sum()) == 240
 
 
-def test_columns_that_follow_from_metrics_are_those_of_known_ones():
-    spec = make_spec(grid={"noise": (0.5,)})
-    cell = experiments.all_cells(spec)[0]
-    setup = setup_of(spec, [])
-    draw = draw_of(setup, cell)
-    dense = masks.dense_mask(draw.params)
+@pytest.mark.parametrize("size", [1, 3])
+def test_columns_that_follow_from_metrics_are_those_of_known_ones(size):
+    changes = {"engine": {"score_at_once": size}}
+    spec = make_spec(grid={"noise": (0.5, 0.0)}, **changes)
+    noisy = cell_of(spec, noise=0.5)
+    setup = setup_of(spec, [noisy])
+    stacks, draw = Stacks(setup), draw_of(setup, noisy)
     redrawn = int(draw.labels.redrawn.sum())
     assert 4 < redrawn < 40
     metrics = {
@@ -346,21 +316,42 @@ def test_columns_that_follow_from_metrics_are_those_of_known_ones():
         "noise_correlation": np.float32(0.1),
         "redrawn_and_correct": np.float32((redrawn - 2) / 40),
     }
-    result = training.TrainResult(None, metrics, {}, 1, True, False, mask=dense)
-    found = columns.derived(setup, draw, result)
+    dense = masks.dense_mask(draw.params)
+    result = training.TrainResult(
+        None, metrics, {}, 1, True, False, seconds=0.5, mask=dense
+    )
+
+    def measured(cell, result):
+        draws, examples = stacks.draws([cell]), examples_of(draw_of(setup, cell))
+        data = Padded(examples, np.int32(40))
+        summary = columns.summary_of(setup)(result, data, None)
+        known = result._replace(summary=summary)
+        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], known)
+        last = columns.Last(draws, 0, 40, late=2)
+        step = Step([cell], print, last)
+        (found,) = columns.measured_of(stacks, [step], [0], stacked)
+        return found
+
     bits = float(capacity.memorized_bits(1 - 2 / redrawn, redrawn, 2))
     power = float(capacity.noise_power(draw.labels.z))
-    assert found == {
+    assert measured(noisy, result) == {
         "memorized_points": 30.0,
         "memorized_bits": pytest.approx(bits, abs=1e-4),
         "noise_correlation_normalized": pytest.approx(0.1 / power, rel=1e-5),
         "collapsed": False,
+        "out_of_budget": 2,
+        "diverged": False,
+        "kept": 240,
+        "seconds": 0.5,
     }
     empty = jax.tree.map(jnp.zeros_like, dense)
-    clean = draw_of(setup, {**cell, "noise": 0.0})
-    found = columns.derived(setup, clean, result._replace(mask=empty))
+    found = measured({**noisy, "noise": 0.0}, result._replace(mask=empty))
     assert found["memorized_points"] == 30.0 and found["collapsed"]
     assert found["memorized_bits"] is found["noise_correlation_normalized"] is None
+    late = measured(noisy, result._replace(converged=False))
+    assert (late["out_of_budget"], late["diverged"]) == (3, False)
+    diverged = measured(noisy, result._replace(converged=False, diverged=True))
+    assert (diverged["out_of_budget"], diverged["diverged"]) == (2, True)
 
 
 def test_without_noise_bits_and_the_normalized_correlation_are_undefined():
@@ -664,7 +655,7 @@ def test_a_rate_that_decays_begins_as_the_constant_one_and_ends_at_zero():
         mask = masks.dense_mask(draw.params)
         key = draw.train_key
         result = training.train(
-            setup.training, draw.params, mask, draw.examples, key, steps=steps
+            setup.training, draw.params, mask, examples_of(draw), key, steps=steps
         )
         return np.asarray(result.params["params"]["Dense_0"]["kernel"])
 

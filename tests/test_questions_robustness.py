@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from running import model_entry, pruner_entry, run, setup_of, spec_of
+from running import batch_of, model_entry, pruner_entry, run, setup_of, spec_of
 
 from nfp_jax import experiments, masks, models, scores, training
 from nfp_jax.lab.draws import draw_of
-from nfp_jax.lab.masking import batch_of
 from nfp_jax.questions.robustness import run as question
 from nfp_jax.spec import Spec
 

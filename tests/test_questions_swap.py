@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 import runpy
 from pathlib import Path
 
@@ -16,11 +17,8 @@ from running import pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, data, experiments, masks, models, scores, training
-from nfp_jax.engine.examples import is_same
 from nfp_jax.lab import draws as streams
-from nfp_jax.lab.draws import draw_of
-from nfp_jax.lab.masking import batch_of, make_mask, mask_on
-from nfp_jax.lab.training import ablated
+from nfp_jax.lab.masking import mask_on
 from nfp_jax.questions.swap import run as question
 from nfp_jax.results import open_results, row_key
 from nfp_jax.spec import Spec
@@ -199,7 +197,7 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(pruner):
             # 1e-6: compiled whole, or op by op.
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
-                job.params,
+                masks.apply_mask(job.params, job.mask),
                 masks.apply_mask(start, job.mask),
             )
             # The same order of batches: what differs is the data alone.
@@ -208,12 +206,14 @@ def test_each_pair_trains_one_mask_on_three_sets_from_two_starts(pruner):
         assert np.any(first[1] != fresh[1]) and np.all(first[0] == fresh[0])
         assert np.all(first[0] != unlike[0])
         for one, same in zip(jobs[::2], jobs[1::2], strict=True):
-            assert is_same(one.data, same.data)  # placed on the device once
+            for part, other in zip(parts_of(one), parts_of(same), strict=True):
+                np.testing.assert_array_equal(part, other)
         if not dense:
             named = np.ravel(jobs[0].mask["params"]["Dense_0"]["kernel"])[:N]
             np.testing.assert_array_equal(named, first[1] == 1)
         for job in dense:  # which this training has left as it was
-            assert is_same(job.data, jobs[0].data)
+            for part, other in zip(parts_of(job), parts_of(jobs[0]), strict=True):
+                np.testing.assert_array_equal(part, other)
             assert job.key == key(streams.TRAIN, pair)
             mask = nfp.prune(nfp.magnitude(), job.params, sparsity=0.75)
             np.testing.assert_array_equal(
@@ -283,7 +283,7 @@ def test_an_interrupted_run_goes_on_with_the_networks_that_are_left(tmp_path, co
     left = question.Swap(setup_of(spec), print, store)
     again, failures, stats, jobs = told(spec, store=store)
     assert again == rows and failures == []
-    assert left.networks() == stats.networks == len(jobs)
+    assert left.count() == stats.networks == len(jobs)
     # The last networks of a mask are trained once; a trajectory may be run again.
     assert len(jobs) < total and len(jobs) >= total - 2 * count
     complete, _, _, none = told(spec, store=store)
@@ -314,31 +314,46 @@ def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_n
     cells = experiments.all_cells(spec)
     setup = setup_of(spec)
     work = question.Swap(setup, print)
-    draw = draw_of(setup, cells[0], 1)
     for cell in cells:
         found = []
-        for other in work.sets(draw, cell, 1).values():
+        for name in question.SETS:
+            draws = work.draws([cell], [(1, name, "")])
+            x, y, _ = work.stacks.points(N, draws, 0)
+            draw = jax.tree.map(operator.itemgetter(0), draws)
             # On the batch, whatever the card says that the pruner sees.
-            mask = mask_on(setup, other, cell, batch_of(setup, other))
+            mask = mask_on(setup, draw, cell, (x, y))
             found.append(masks.ravel_mask(mask).tobytes())
         seeing = cell["pruner"] == "snip"
         assert len(set(found)) == (3 if seeing else 1)
-        made = masks.ravel_mask(make_mask(setup, draw, cell))
+        own = work.own([question.Pair(cell, 1)])
+        made, _ = work.stacks.masks([cell], own, [N])
+        made = masks.ravel_mask(jax.tree.map(operator.itemgetter(0), made))
         assert made.tobytes() == found[0]
 
 
-def test_each_pair_s_mask_is_shuffled_by_its_own_key():
+def test_each_pair_s_mask_is_shuffled_by_its_own_key(monkeypatch):
     """Else one unlucky permutation would be in every pair of a row."""
-    spec = make_spec(grid={"pruner": ("snip",), "ablation": ("shuffle",)})
-    ((cell,), setup) = experiments.all_cells(spec), setup_of(spec, [])
-    same = masks.dense_mask(draw_of(setup, cell).params)
-    same["params"]["Dense_0"]["kernel"] = jnp.arange(24).reshape(4, 6) < 12
-    found = [
-        ablated(setup, draw, cell, same, draw.params)[0]
-        for draw in (draw_of(setup, cell, pair) for pair in (0, 1, 0))
-    ]
-    first, second, again = (masks.ravel_mask(mask).tolist() for mask in found)
-    assert first == again != second
+
+    def same(params, batch=None, key=None, *, mask=None, prunable=None):
+        return jax.tree.map(
+            lambda w: jnp.arange(1.0, w.size + 1).reshape(w.shape), params
+        )
+
+    entry = pruner_entry(monkeypatch, "same", same, sees="nothing")
+    spec = make_spec(grid={"pruner": (entry,), "ablation": ("shuffle",)})
+    found = [masks.ravel_mask(job.mask) for job in told(spec)[-1]]
+    assert len(found) == 18 and {int(mask.sum()) for mask in found} == {9}
+    for pair in range(3):  # of each the six networks have one mask
+        assert len({mask.tobytes() for mask in found[6 * pair : 6 * pair + 6]}) == 1
+    assert len({mask.tobytes() for mask in found}) == 3
+    # By the documented stream.
+    setup = setup_of(spec)
+    alone = setup.init(key(streams.INIT, 0))
+    kept = nfp.prune(same, alone, sparsity=0.75)
+    shuffled = masks.shuffle_within_layers(
+        kept, key(streams.SHUFFLE, 0), prunable=setup.prunable
+    )
+    np.testing.assert_array_equal(found[0], masks.ravel_mask(shuffled))
 
 
 def test_trained_networks_are_those_of_the_library():
@@ -348,7 +363,7 @@ def test_trained_networks_are_those_of_the_library():
     )
     rows, failures, stats = run(spec)
     assert failures == [] and len(rows) == 3
-    assert question.Swap(setup_of(spec), print).networks() == stats.networks
+    assert question.Swap(setup_of(spec), print).count() == stats.networks
 
     model = models.MLP(2, WIDTHS)
     loss_fn = scores.classification_loss(model.apply)

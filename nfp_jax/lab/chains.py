@@ -1,4 +1,4 @@
-"""Masks through training, in stacks: from dense networks, cut by cut, to all masks.
+"""The masks of cells, in stacks: at initialization, and through training, cut by cut.
 
 In a draw the dense training serves the dense row and the first round of every
 trajectory, at every sparsity; cells of one pruner, selection and ablation share the
@@ -6,27 +6,29 @@ whole of a trajectory. What is cut from networks that ended together is cut by o
 program, and the next rounds are trained before the networks under final masks.
 """
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import TrainResult
-from nfp_jax.grid import Cell
+from nfp_jax.grid import DENSE, Cell, grouped
 from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import Step
+from nfp_jax.lab.setup import Setup
 from nfp_jax.lab.stacked import Draws, Stacks
-from nfp_jax.lab.trajectories import branches, rounds_of
 from nfp_jax.pruners.contract import Round, ScoreFn
 from nfp_jax.types import Mask, Params
 
 
 class Found(NamedTuple):
-    """Masks of cells that were found through training.
+    """Masks of cells that were found.
 
     Attributes:
       cells: of each mask its cell.
       wheres: its draw, as the caller names it.
+      sizes: how many points of the draw it was found on.
       draws: these draws, stacked.
       mask: the masks, stacked.
       start: the weights that training goes on from, stacked, masked or not.
@@ -35,6 +37,7 @@ class Found(NamedTuple):
 
     cells: list[Cell]
     wheres: list[Any]
+    sizes: list[int]
     draws: Draws
     mask: Mask
     start: Params
@@ -43,11 +46,6 @@ class Found(NamedTuple):
 
 # What is done with masks that were found; it returns further networks.
 OnMasks = Callable[[Found], list[Networks]]
-# What is done with dense networks that ended: the cells that come from each, its draw,
-# its row among the results, and these.
-OnDense = Callable[
-    [list[list[Cell]], list[tuple[Draws, int]], list[int], TrainResult], None
-]
 
 
 class Link(NamedTuple):
@@ -55,6 +53,7 @@ class Link(NamedTuple):
 
     Attributes:
       where: its draw, as the caller names it.
+      size: how many points of it the network is trained on.
       draws: the stack of draws, of which it has one.
       row: which.
       branch: the cells that share its trajectory; of a dense one all of the draw.
@@ -65,6 +64,7 @@ class Link(NamedTuple):
     """
 
     where: Any
+    size: int
     draws: Draws
     row: int
     branch: list[Cell]
@@ -72,6 +72,11 @@ class Link(NamedTuple):
     late: int
     free: bool
     rewound: tuple[Params, int] | None
+
+
+# What is done with dense networks that ended: what was known of each when it began, its
+# row among the results, and these.
+OnDense = Callable[[list[Link], list[int], TrainResult], None]
 
 
 class Order(NamedTuple):
@@ -98,11 +103,7 @@ class Order(NamedTuple):
 
 
 class Chains:
-    """The trainings on the way to masks, of all draws of a run.
-
-    ``draws_of(wheres)`` makes draws of what the caller names them by: of cells, if it
-    is ``Stacks.draws``.
-    """
+    """The masks of all draws of a run, and the trainings on the way to them."""
 
     def __init__(
         self,
@@ -110,36 +111,97 @@ class Chains:
         draws_of: Callable[[list[Any]], Draws],
         on_masks: OnMasks,
         on_dense: OnDense | None = None,
+        *,
+        size_of: Callable[[Cell, Any], int] = lambda cell, where: cell["n"],
+        length: Callable[[Cell], Any] = lambda cell: 0,
     ) -> None:
+        """What makes masks.
+
+        Args:
+          stacks: of the run.
+          draws_of: makes draws, stacked, of what the caller names them by.
+          on_masks: called with masks that were found.
+          on_dense: called with dense networks that ended, after what is cut from them.
+          size_of: on how many points of its draw the mask of a cell is found.
+          length: what orders cells by how long their networks will take.
+        """
         self.stacks, self.setup, self.draws_of = stacks, stacks.setup, draws_of
         self.on_masks, self.on_dense = on_masks, on_dense
+        self.size_of, self.length = size_of, length
+
+    def makers(
+        self,
+        through: list[tuple[list[Cell], Any]],
+        direct: list[tuple[Cell, Any]],
+    ) -> Iterator[Callable[[], list[Networks]]]:
+        """What makes each stack of first networks: chains, then the longest.
+
+        Args:
+          through: the cells that come through the dense training of a draw, and the
+            draw as the caller names it.
+          direct: each cell that does not, and its draw.
+        """
+        size_of, size = self.size_of, self.stacks.size
+        for same in grouped(through, lambda one: size_of(one[0][0], one[1])):
+            for part in parts(same, size):
+                yield functools.partial(self.begin, *map(list, zip(*part, strict=True)))
+        ordered = sorted(direct, key=lambda one: self.length(one[0]), reverse=True)
+        for alone in grouped(ordered, lambda one: size_of(*one)):
+            alike = [parts(x, size) for x in grouped(alone, lambda x: program(x[0]))]
+            whole = itertools.chain.from_iterable(alike)
+            for part in sorted(
+                whole, key=lambda part: self.length(part[0][0]), reverse=True
+            ):
+                yield functools.partial(self.find, *map(list, zip(*part, strict=True)))
+
+    def find(self, cells: list[Cell], wheres: list[Any]) -> list[Networks]:
+        """Returns the networks of cells that are pruned at initialization."""
+        if not cells:
+            return []
+        with self.setup.failures.reporting(cells):
+            draws, sizes = self.draws_of(wheres), self.sizes(cells, wheres)
+            mask, nans = self.stacks.masks(cells, draws, sizes)
+            if failed := self.stacks.refused([[cell] for cell in cells], nans):
+                # The others again: a mask does not depend on its neighbors.
+                whole = zip(cells, wheres, strict=True)
+                left = [one for one in whole if [one[0]] not in failed]
+                return self.find([x for x, _ in left], [where for _, where in left])
+            late = [0] * len(cells)
+            found = Found(cells, wheres, sizes, draws, mask, draws.params, late)
+            return self.on_masks(found)
+        return []
+
+    def sizes(self, cells: list[Cell], wheres: list[Any]) -> list[int]:
+        """On how many points each mask is found."""
+        return [self.size_of(*one) for one in zip(cells, wheres, strict=True)]
 
     def begin(self, groups: list[list[Cell]], wheres: list[Any]) -> list[Networks]:
-        """Returns the first trainings of draws: each one's cells, all of one n."""
+        """Returns the first trainings of draws: each one's cells, all of one size."""
         with self.setup.failures.reporting([x for group in groups for x in group]):
-            first = [group[0] for group in groups]
+            sizes = self.sizes([group[0] for group in groups], wheres)
             draws, steps = self.draws_of(wheres), self.setup.spec.prune.rewind_step
             free = not (steps or self.setup.spec.prune.round_epochs)
             then = self.early_ended if steps else self.dense_ended
+            whole = zip(groups, wheres, sizes, strict=True)
             links = [
                 Step(
                     group,
                     then,
-                    Link(where, draws.data(), row, group, [], 0, free, None),
+                    Link(where, n, draws.data(), row, group, [], 0, free, None),
                 )
-                for row, (group, where) in enumerate(zip(groups, wheres, strict=True))
+                for row, (group, where, n) in enumerate(whole)
             ]
-            limits = [steps or self.limit(cell) for cell in first]
+            limits = [steps or self.limit(n) for n in sizes]
             return [
                 self.stacks.networks(
-                    first, draws, draws.dense, draws.params, links, limits=limits
+                    sizes, draws, draws.dense, draws.params, links, limits=limits
                 )
             ]
         return []
 
-    def limit(self, cell: Cell) -> int | None:
+    def limit(self, n: int) -> int | None:
         """The steps of a training on the way to a mask; None: to its own end."""
-        epochs, n = self.setup.spec.prune.round_epochs, cell["n"]
+        epochs = self.setup.spec.prune.round_epochs
         an_epoch = -(-n // min(self.setup.training.batch_size, n))
         return epochs * an_epoch if epochs else None
 
@@ -147,9 +209,16 @@ class Chains:
         self, steps: list[Step], rows: list[int], results: TrainResult
     ) -> list[Networks]:
         """Begins dense trainings whose weights to rewind to are known now."""
-        first = [step.cells[0] for step in steps]
+        further = []
+        for part in parts(list(zip(steps, rows, strict=True)), self.stacks.size):
+            these = [step for step, _ in part]
+            rewound = self.stacks.taken(results.params, [row for _, row in part])
+            further += self.rewinding(these, rewound)
+        return further
+
+    def rewinding(self, steps: list[Step], rewound: Params) -> list[Networks]:
+        """Dense trainings whose trajectories rewind to these weights, stacked."""
         draws = self.draws_of([step.of.where for step in steps])
-        rewound = self.stacks.taken(results.params, rows)
         free = not self.setup.spec.prune.round_epochs
         links = [
             Step(
@@ -161,10 +230,11 @@ class Chains:
             )
             for row, step in enumerate(steps)
         ]
-        limits = [self.limit(cell) for cell in first]
+        sizes = [step.of.size for step in steps]
+        limits = [self.limit(n) for n in sizes]
         return [
             self.stacks.networks(
-                first, draws, draws.dense, draws.params, links, limits=limits
+                sizes, draws, draws.dense, draws.params, links, limits=limits
             )
         ]
 
@@ -183,8 +253,7 @@ class Chains:
         ]
         further = self.cut(orders, results)
         if self.on_dense:
-            cells, draws = [x.branch for x in links], [(x.draws, x.row) for x in links]
-            self.on_dense(cells, draws, rows, results)
+            self.on_dense(links, rows, results)
         return further
 
     def round_ended(
@@ -262,6 +331,7 @@ class Chains:
             return self.cut(left, results)
         cells = [order.cell for order in orders]
         wheres = [order.link.where for order in orders]
+        sizes = [order.link.size for order in orders]
         draws = self.draws_of(wheres)
         late = [order.link.late for order in orders]
         start = trained if first.tuned else draws.params
@@ -269,7 +339,7 @@ class Chains:
             places = [order.link.rewound[1] for order in orders if order.link.rewound]
             start = stacks.taken(first.link.rewound[0], places)
         if first.then is None:
-            return self.on_masks(Found(cells, wheres, draws, mask, start, late))
+            return self.on_masks(Found(cells, wheres, sizes, draws, mask, start, late))
         free = not self.setup.spec.prune.round_epochs
         steps = []
         for row, order in enumerate(orders):
@@ -279,8 +349,8 @@ class Chains:
             link = order.link._replace(row=row, branch=rest, rounds=later)
             link = link._replace(draws=draws.data(), free=free, rewound=rewound)
             steps.append(Step(order.then[0], self.round_ended, link))
-        limits = [self.limit(cell) for cell in cells]
-        return [stacks.networks(cells, draws, mask, start, steps, limits=limits)]
+        limits = [self.limit(n) for n in sizes]
+        return [stacks.networks(sizes, draws, mask, start, steps, limits=limits)]
 
 
 def after(steps: list[Step], rows: list[int], results: TrainResult) -> list[Link]:
@@ -290,3 +360,37 @@ def after(steps: list[Step], rows: list[int], results: TrainResult) -> list[Link
         step.of._replace(late=step.of.late + int(step.of.free and late[row]))
         for step, row in zip(steps, rows, strict=True)
     ]
+
+
+# ---- What a trajectory is
+
+
+def count_trainings(setup: Setup, through: list[Cell]) -> int:
+    """Returns how many networks are trained until a draw's cells have their masks."""
+    count = bool(through) + bool(through and setup.spec.prune.rewind_step)
+    rounds = [rounds_of(setup, branch) for branch in branches(through)]
+    return count + sum(len(found) - 1 for found in rounds)
+
+
+def rounds_of(setup: Setup, branch: list[Cell]) -> list[Round]:
+    """Returns the trainings of a trajectory, and what is cut from each."""
+    sparsities = [cell["sparsity"] for cell in branch]
+    rounds: list[Round] = setup.pruner(branch[0]).plan(setup.total, sparsities)
+    return rounds
+
+
+def branches(through: list[Cell]) -> list[list[Cell]]:
+    """Returns the cells that share a trajectory beyond the dense training."""
+    pruned = [cell for cell in through if cell["pruner"] != DENSE]
+    ordered = sorted(pruned, key=trajectory)
+    return [list(group) for _, group in itertools.groupby(ordered, key=trajectory)]
+
+
+def trajectory(cell: Cell) -> tuple[str, str, bool]:
+    """Returns what cells of one draw share that are cut from the same trainings."""
+    return cell["pruner"], cell["select"], cell["ablation"] == "invert"
+
+
+def program(cell: Cell) -> tuple[str, bool]:
+    """Returns what cells share that are pruned by one program."""
+    return cell["pruner"], cell["ablation"] == "invert"

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,42 +11,27 @@ import numpy as np
 from nfp_jax import capacity, masks
 from nfp_jax.engine.examples import Padded
 from nfp_jax.engine.training import Summary, TrainResult
-from nfp_jax.lab.draws import Draw
-from nfp_jax.lab.jobs import Row
+from nfp_jax.lab.jobs import Row, Step
 from nfp_jax.lab.setup import Setup
-from nfp_jax.types import ApplyFn, Mask
+from nfp_jax.lab.stacked import Draws, Stacks
 
 
-def derived(setup: Setup, draw: Draw, result: TrainResult) -> Row:
-    """Returns what follows from a trained network's metrics; None: undefined."""
-    # Sums of labels on the host: n is an argument, and no other n compiles again.
-    z, redrawn = np.asarray(draw.labels.z), np.asarray(draw.labels.redrawn)
-    power, count = float(np.mean(np.sum(z**2, axis=-1))), int(redrawn.sum())
-    sizes = np.float32(draw.n), np.float32(power), np.float32(count)
-    metrics = dict(result.metrics)
-    measured = _measure(metrics, setup.classes, sizes[0], sizes[1], sizes[2])
-    plain = {**jax.device_get(measured), "collapsed": is_collapsed(setup, result.mask)}
-    return {
-        name: None if np.isnan(value) else np.asarray(value).item()
-        for name, value in plain.items()
-    }
+class Last(NamedTuple):
+    """What is known of the training under a mask when it begins.
 
+    Attributes:
+      draws: the stack of draws, of which it has one.
+      row: which.
+      size: on how many points of it.
+      late: trainings before it that used up their budget.
+      of: what else the question must know.
+    """
 
-def kept(setup: Setup, mask: Mask) -> int:
-    """Returns how many prunable weights a mask keeps."""
-    return sum(kept_by_layer(setup, mask).values())
-
-
-def kept_by_layer(setup: Setup, mask: Mask) -> dict[str, int]:
-    """Returns how many weights each prunable layer keeps, by its path."""
-    flags = jax.tree.leaves(setup.prunable)
-    layers = itertools.compress(masks.named_leaves(mask), flags)
-    return {path: int(np.sum(leaf)) for path, leaf in layers}
-
-
-def is_collapsed(setup: Setup, mask: Mask) -> jax.Array:
-    """Returns whether no path from input to output is left."""
-    return _collapsed(setup.model.apply, setup.input_shape, mask)
+    draws: Draws
+    row: int
+    size: int
+    late: int = 0
+    of: Any = None
 
 
 def summary_of(setup: Setup) -> Summary:
@@ -80,14 +65,64 @@ def summary_of(setup: Setup) -> Summary:
     return summary
 
 
-def derived_of(
+def measured_of(
+    stacks: Stacks, steps: list[Step], rows: list[int], results: TrainResult
+) -> list[Row]:
+    """Returns what was measured of networks that ended together.
+
+    Points and bits memorized, the correlation with the noise and whether they are
+    collapsed (None: undefined); whether they diverged, how many trainings used up their
+    budget, the weights kept, and the seconds.
+
+    Args:
+      stacks: of the run.
+      steps: each is of a ``Last``.
+      rows: the row of each among the results.
+      results: stacked, measured by ``summary_of``.
+    """
+    whole = list(zip(steps, rows, strict=True))
+    noise = [label_noise(stacks, step.of, row, results) for step, row in whole]
+    sizes = [step.of.size for step in steps]
+    derived = _derived(stacks.setup, sizes, noise, rows, results)
+    return [
+        {**known, **_end(step.of, row, results)}
+        for known, (step, row) in zip(derived, whole, strict=True)
+    ]
+
+
+def label_noise(
+    stacks: Stacks, last: Last, row: int, results: TrainResult
+) -> tuple[float, int]:
+    """Returns the power of the label noise, and how many labels it redrew.
+
+    Alone, the power is summed on the host, whose order of sums rows on file have.
+    """
+    count = int(results.summary["redrawn"][row])
+    if stacks.size > 1:
+        return float(results.summary["power"][row]), count
+    z = stacks.points(last.size, last.draws, last.row).z
+    return float(np.mean(np.sum(z**2, axis=-1))), count
+
+
+def _end(last: Last, row: int, results: TrainResult) -> Row:
+    """What a network came to."""
+    converged, diverged = bool(results.converged[row]), bool(results.diverged[row])
+    return {
+        "out_of_budget": last.late + (not (converged or diverged)),
+        "diverged": diverged,
+        "kept": int(np.sum(results.summary["kept"][row])),
+        "seconds": float(np.asarray(results.seconds)[row]),
+    }
+
+
+def _derived(
     setup: Setup,
     sizes: list[int],
     noise: list[tuple[float, int]],
     rows: list[int],
     results: TrainResult,
 ) -> list[Row]:
-    """Returns what follows from the metrics of networks; None: undefined.
+    """What follows from the metrics of networks; None: undefined.
 
     Args:
       setup: of the run.
@@ -125,8 +160,3 @@ def _measure(
             power > 0, metrics["noise_correlation"] / power, jnp.nan
         ),
     }
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _collapsed(apply_fn: ApplyFn, input_shape: tuple[int, ...], mask: Mask) -> Any:
-    return masks.collapsed(apply_fn, mask, input_shape)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from nfp_jax.engine.jobs import Job, Networks
+from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell
 
@@ -17,13 +17,6 @@ class Failure(NamedTuple):
 
     cell: Cell
     error: str
-
-
-class Task(NamedTuple):
-    """What a job is for: the cells that need it, and what to do with its result."""
-
-    cells: list[Cell]
-    then: Callable[[TrainResult], list[Job]]
 
 
 class Step(NamedTuple):
@@ -64,12 +57,3 @@ class Failures:
             yield
         except Exception as error:
             self.add(cells, error)
-
-    def guarded(
-        self, cells: list[Cell], make: Callable[..., list[Job]], *args: Any
-    ) -> list[Job]:
-        """Returns the jobs made, or none and a failure of these cells."""
-        jobs: list[Job] = []
-        with self.reporting(cells):
-            jobs = make(*args)
-        return jobs

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from nfp_jax import masks, pruning
-from nfp_jax.grid import DENSE, Cell
-from nfp_jax.lab.draws import Draw, inputs_of
+from nfp_jax.grid import Cell
+from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.by_score import ByScore
@@ -29,38 +29,6 @@ def counts_of(setup: Setup, cell: Cell) -> Any:
     if isinstance(mask_fn, ByScore):
         return mask_fn.counts(setup.total, cell["sparsity"])
     return jnp.array([masks.keep_count(setup.total, cell["sparsity"])], jnp.int32)
-
-
-def batch_of(setup: Setup, draw: Draw) -> Batch:
-    """Returns the inputs and the labels of a draw."""
-    return inputs_of(setup, draw), draw.labels.y
-
-
-def shown_to(setup: Setup, draw: Draw, cell: Cell) -> Batch:
-    """Returns of a draw what the card of a cell's pruner says that it sees.
-
-    Inputs and labels; inputs and ``None``; or ``None``, and one program serves every n.
-    """
-    sees = setup.sees[cell["pruner"]]
-    if sees == "nothing":
-        return None
-    x, y = batch_of(setup, draw)
-    return x, None if sees == "inputs" else y
-
-
-def make_mask(setup: Setup, draw: Draw, cell: Cell, *, keep: Any = None) -> Mask:
-    """Returns the mask of a cell that is pruned before training, or the dense one.
-
-    Args:
-      setup: of the run.
-      draw: the data set and the initial weights.
-      cell: the coordinates.
-      keep: the counts, where they are known already.
-    """
-    if cell["pruner"] == DENSE:
-        return masks.dense_mask(draw.params)
-    batch = shown_to(setup, draw, cell)
-    return mask_on(setup, draw, cell, batch, keep=keep)
 
 
 def mask_on(

@@ -10,7 +10,7 @@ scored on its set padded to its own size: its mask depends on nothing else in th
 import functools
 import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +22,9 @@ from nfp_jax.data import Labels
 from nfp_jax.engine.examples import Examples, padded_size
 from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import NO_LIMIT, TrainResult
-from nfp_jax.grid import Cell
+from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
-from nfp_jax.lab.each import Once, Shared, each
+from nfp_jax.lab.each import AHEAD, Once, Shared, ahead, each
 from nfp_jax.lab.jobs import Step
 from nfp_jax.lab.masking import counts_of, mask_fn_of
 from nfp_jax.lab.names import SELECTS
@@ -88,6 +88,12 @@ class Stacks:
         self.lock = threading.Lock()
         self.fetched: tuple[Any, Any] = (None, None)
 
+    def ahead(
+        self, makers: Iterable[Callable[[], list[Networks]]]
+    ) -> Iterator[Networks]:
+        """Yields what the makers make; large stacks are made ahead, by threads."""
+        return ahead(makers, AHEAD if self.size > 1 else 1)
+
     # ---- Programs
 
     def program(self, name: Any, fn: Callable[..., Any]) -> Any:
@@ -106,35 +112,41 @@ class Stacks:
         listed = [*values, *[values[0]] * (self.size - len(values))]
         return np.asarray(listed, dtype)
 
-    def at(self, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
-        """What a draw is made from, of each cell."""
+    def at(
+        self, cells: Sequence[Cell], folds: Mapping[int, Sequence[int]] | None = None
+    ) -> dict[str, np.ndarray]:
+        """What a draw is made from, of each cell; and what keys are folded with."""
         seeds = ("init_seed", "data_seed", "train_seed")
         found = {
             name: self.filled([cell[name] for cell in cells], np.uint32)
             for name in seeds
         }
-        return {
-            **found,
-            "noise": self.filled([cell["noise"] for cell in cells], np.float32),
+        folded = {
+            f"fold {stream}": self.filled(numbers, np.uint32)
+            for stream, numbers in (folds or {}).items()
         }
+        noise = self.filled([cell["noise"] for cell in cells], np.float32)
+        return {**found, **folded, "noise": noise}
 
     def draws(
         self,
         cells: Sequence[Cell],
         folds: Mapping[int, Sequence[int]] | None = None,
         labels: Sequence[np.ndarray] | None = None,
+        streams: Mapping[int, Sequence[int]] | None = None,
     ) -> Draws:
         """Returns the draws of up to as many cells as a stack has networks.
 
         Args:
-          cells: with seeds, n and noise.
+          cells: with seeds and noise.
           folds: by stream of randomness, what the key of each draw is folded with;
             ``None``: with nothing.
           labels: uniform labels ``[n]`` of each, in place of those of its noise.
+          streams: by stream of randomness, the one that each draw has in its place.
         """
-        at: dict[str, Any] = self.at(cells)
-        for stream, numbers in (folds or {}).items():
-            at[f"fold {stream}"] = self.filled(numbers, np.uint32)
+        at: dict[str, Any] = self.at(cells, folds)
+        for stream, others in (streams or {}).items():
+            at[f"stream {stream}"] = self.filled(others, np.uint32)
         if labels is not None:
             more = self.room - len(labels[0])
             padded = [np.pad(np.asarray(y, np.int32), (0, more)) for y in labels]
@@ -147,23 +159,29 @@ class Stacks:
 
     # ---- Masks
 
-    def masks(self, cells: Sequence[Cell], draws: Draws) -> tuple[Mask, Any]:
+    def masks(
+        self, cells: Sequence[Cell], draws: Draws, sizes: Sequence[int]
+    ) -> tuple[Mask, Any]:
         """Returns masks at initialization, and of which a score was NaN.
 
-        The cells are of one pruner, and of one n if it takes no padded batch.
+        Args:
+          cells: of one pruner.
+          draws: of these cells.
+          sizes: how many points each mask is found on; all the same if the pruner takes
+            no padded batch.
         """
         setup, first = self.setup, cells[0]
+        if first["pruner"] == DENSE:
+            return draws.dense, np.zeros((self.size, 1), np.int32)
         mask_fn: Any = mask_fn_of(setup, first)
         sees = setup.sees[first["pruner"]]
-        n, size = first["n"], None
+        n: int | None = sizes[0]
+        size = None
         if sees == "nothing":
             n = None
         elif first["pruner"] in setup.padded:
-            # Alone, a mask does not depend on the largest n of the grid.
-            size = padded_size(n, setup.spec.train.batch_size)
-            n, size = None, min(size, self.room) if self.size == 1 else self.room
+            n, size = None, self.scored_size(sizes[0])
         shown = functools.partial(_shown, sees, n, size)
-        sizes = self.filled([cell["n"] for cell in cells], np.int32)
         counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
         keep: Any = self.filled(counts, np.int32)
         if isinstance(mask_fn, ByScore):
@@ -176,8 +194,18 @@ class Stacks:
         inputs = Shared(setup.inputs)
         wide = isinstance(mask_fn, ByScore) and _needs_x64(mask_fn.score_fn)
         with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            found: tuple[Mask, Any] = make(draws, inputs, sizes, keep)
+            many = self.filled(sizes, np.int32)
+            found: tuple[Mask, Any] = make(draws, inputs, many, keep)
         return found
+
+    def scored_size(self, n: int) -> int:
+        """What sets are padded to for scoring: one program for all n of the grid.
+
+        Alone, a mask does not depend on the largest n of the grid.
+        """
+        if self.size > 1:
+            return self.room
+        return min(padded_size(n, self.setup.spec.train.batch_size), self.room)
 
     def codes(self, cells: Sequence[Cell]) -> np.ndarray:
         """Which of the run's selections each cell has."""
@@ -233,9 +261,8 @@ class Stacks:
 
     # ---- On the host
 
-    def points(self, cell: Cell, draws: Draws, row: int) -> Points:
-        """The points of a draw, on the host."""
-        n = cell["n"]
+    def points(self, n: int, draws: Draws, row: int) -> Points:
+        """The first n points of a draw, on the host."""
         own, index, labels = draws.examples
         assert labels is not None  # every draw has some
         y, z = (np.asarray(leaf)[row, :n] for leaf in labels[:2])
@@ -261,7 +288,7 @@ class Stacks:
 
     def networks(
         self,
-        cells: Sequence[Cell],
+        sizes: Sequence[int],
         draws: Draws,
         mask: Mask,
         start: Params,
@@ -272,14 +299,13 @@ class Stacks:
         """Returns networks to train: a step and a draw each, from these weights.
 
         Args:
-          cells: with the n of each.
-          draws: of these cells.
+          sizes: on how many points of its draw each is trained.
+          draws: of these networks.
           mask: masks, stacked.
           start: weights, stacked, masked or not.
           steps: what each is for.
           limits: after how many optimizer steps to end; ``None``: at convergence.
         """
-        sizes = [cell["n"] for cell in cells]
         known = [NO_LIMIT if x is None else x for x in limits or [None]]
         return Networks(
             start,
@@ -293,9 +319,20 @@ class Stacks:
         )
 
     def ablated(
-        self, cells: Sequence[Cell], mask: Mask, start: Params
+        self,
+        cells: Sequence[Cell],
+        mask: Mask,
+        start: Params,
+        folds: Mapping[int, Sequence[int]] | None = None,
     ) -> tuple[Mask, Params]:
-        """Returns masks, and the weights to train from, after the cells' ablations."""
+        """Returns masks, and the weights to train from, after the cells' ablations.
+
+        Args:
+          cells: with the ablation of each.
+          mask: masks, stacked.
+          start: weights, stacked.
+          folds: as in ``draws``.
+        """
         kinds = {cell["ablation"] for cell in self.setup.todo}
         kinds &= {"shuffle", "reinitialize"}
         if not kinds:
@@ -306,7 +343,7 @@ class Stacks:
             for kind in kinds
         }
         found: tuple[Mask, Params] = self.program("ablate", ablate)(
-            self.at(cells), which, mask, start
+            self.at(cells, folds), which, mask, start
         )
         return found
 
@@ -315,18 +352,17 @@ def _rows(stacked: Any, rows: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], stacked)
 
 
-def _key(setup: Setup, stream: int, seed: Any) -> jax.Array:
-    root = jax.random.key(setup.spec.seed)
-    return jax.random.fold_in(jax.random.fold_in(root, stream), seed)
+def _key(setup: Setup, at: dict[str, Any], stream: int, seed: str) -> jax.Array:
+    """The key of a stream, or of the one in its place, and a seed; folded once more."""
+    root, which = jax.random.key(setup.spec.seed), at.get(f"stream {stream}", stream)
+    key = jax.random.fold_in(jax.random.fold_in(root, which), at[seed])
+    fold = at.get(f"fold {stream}")
+    return key if fold is None else jax.random.fold_in(key, fold)
 
 
 def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
     """The draw of a cell; ``pool`` has the clean labels of an image set."""
-
-    def key_of(stream: int, name: str) -> jax.Array:
-        key, fold = _key(setup, stream, at[name]), at.get(f"fold {stream}")
-        return key if fold is None else jax.random.fold_in(key, fold)
-
+    key_of = functools.partial(_key, setup, at)
     params = setup.init(key_of(INIT, "init_seed"))
     data_key = key_of(DATA, "data_seed")
     inputs: Any = None
@@ -432,11 +468,11 @@ def _ablated(
         return jax.tree.map(pick, changed, same)
 
     if "shuffle" in kinds:
-        key = _key(setup, SHUFFLE, at["train_seed"])
+        key = _key(setup, at, SHUFFLE, "train_seed")
         moved = masks.shuffle_within_layers(mask, key, prunable=setup.prunable)
         mask = where("shuffle", moved, mask)
     if "reinitialize" in kinds:
-        key = _key(setup, REINITIALIZE, at["init_seed"])
+        key = _key(setup, at, REINITIALIZE, "init_seed")
         fresh = pruning.reinitialize(setup.init, mask, key)
         start = where("reinitialize", fresh, start)
     return mask, start

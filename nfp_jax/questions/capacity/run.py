@@ -7,27 +7,27 @@ the searches of all cells share one queue. An n counts as not fitted when
 of the deciding failures used up its budget, the capacity is "at least".
 """
 
-import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from nfp_jax import capacity, ensemble
-from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.fields import SpecError
-from nfp_jax.grid import DENSE, Cell
-from nfp_jax.lab.columns import derived, kept
-from nfp_jax.lab.draws import Draw, draw_of, first
-from nfp_jax.lab.jobs import AddRow, Failure, Row
+from nfp_jax.grid import DENSE, Cell, grouped
+from nfp_jax.lab.chains import Chains, Found
+from nfp_jax.lab.columns import Last, measured_of, summary_of
+from nfp_jax.lab.each import parts
+from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.kept import keep_network, kept_networks
-from nfp_jax.lab.masking import make_mask
 from nfp_jax.lab.names import settled
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
+from nfp_jax.lab.stacked import Draws, Stacks
 from nfp_jax.lab.trainer import Budget
-from nfp_jax.lab.training import last_job, train_all
-from nfp_jax.lab.trajectories import dense_job
+from nfp_jax.lab.training import train_stacks
 from nfp_jax.results import Results
 from nfp_jax.spec import Spec
 from nfp_jax.types import Mask, Params
@@ -57,98 +57,204 @@ def run(
         raise SpecError(
             f"capacity.share is {share}, expected more than chance, 1/{setup.classes}"
         )
-
-    def begin(cell: Cell) -> list[Job]:
-        return Searched(setup, cell, add_row, store).following()
-
-    def jobs() -> Iterator[Job]:
-        # What takes longest first: the trajectories of the sparsest networks.
-        for cell in sorted(todo, key=lambda cell: not is_through(setup, cell)):
-            yield from setup.failures.guarded([cell], begin, cell)
-
+    work = Capacity(setup, add_row, store)
     # How many networks a search takes is known only when it has ended.
-    stats = train_all(setup, jobs(), None, progress=progress)
+    stats = train_stacks(
+        setup, work.networks(), None, summary=summary_of(setup), progress=progress
+    )
     return setup.failures.kept, stats
 
 
+class Place(NamedTuple):
+    """The first n points of a cell's set, on which its search is."""
+
+    searched: "Searched"
+    n: int
+
+
+class Try(NamedTuple):
+    """A training under the mask that was found.
+
+    Attributes:
+      place: the search, and its n.
+      mask: masks, stacked, of which it has one in the row of its draw.
+      start: weights to train from, likewise.
+      failed: trainings before it that have not fitted the points, each with another
+        order of batches.
+      spent: their seconds.
+    """
+
+    place: Place
+    mask: Mask
+    start: Params
+    failed: int = 0
+    spent: float = 0.0
+
+
+class Capacity:
+    """The searches of a run: from what each has tried to its next networks."""
+
+    def __init__(
+        self, setup: Setup, add_row: AddRow, store: Results | None = None
+    ) -> None:
+        self.setup, self.add_row, self.store = setup, add_row, store
+        self.stacks = Stacks(setup)
+        self.chains = Chains(
+            self.stacks, self.draws_of, self.begun, size_of=lambda cell, where: where.n
+        )
+
+    def draws_of(self, wheres: list[Place]) -> Draws:
+        """The sets of these searches."""
+        return self.stacks.draws([where.searched.cell for where in wheres])
+
+    def networks(self) -> Iterator[Networks]:
+        """Yields the first networks of all searches, as they are asked for."""
+        searches = []
+        for cell in self.setup.todo:
+            with self.setup.failures.reporting([cell]):
+                search = Searched(self.setup, cell, self.add_row, self.store)
+                searches.append(search)
+        yield from self.stacks.ahead(self.makers(searches))
+
+    def makers(
+        self, searches: list["Searched"]
+    ) -> Iterator[Callable[[], list[Networks]]]:
+        """What makes the networks of the next n of these searches, where there is one.
+
+        What takes longest comes first: trainings on the way to masks.
+        """
+        through, direct = [], []
+        for searched in searches:
+            cell = searched.cell
+            with self.setup.failures.reporting([cell]):
+                if (n := searched.next_n()) is None:
+                    continue
+                where = Place(searched, n)
+                if is_through(self.setup, cell) and cell["pruner"] != DENSE:
+                    through.append(([cell], where))
+                else:
+                    direct.append((cell, where))
+        yield from self.chains.makers(through, direct)
+
+    def begun(self, found: Found) -> list[Networks]:
+        """The first trainings under masks that were found."""
+        mask, start = self.stacks.ablated(found.cells, found.mask, found.start)
+        draws = found.draws.data()
+        steps = [
+            Step(
+                [cell],
+                self.ended,
+                Last(draws, row, where.n, late, Try(where, mask, start)),
+            )
+            for row, (cell, where, late) in enumerate(
+                zip(found.cells, found.wheres, found.late, strict=True)
+            )
+        ]
+        return [self.stacks.networks(found.sizes, draws, mask, start, steps)]
+
+    def ended(
+        self, steps: list[Step], rows: list[int], results: TrainResult
+    ) -> list[Networks]:
+        """Judges networks that ended together; returns what is trained next."""
+        again, on = [], []
+        measured = measured_of(self.stacks, steps, rows, results)
+        for step, row, network in zip(steps, rows, measured, strict=True):
+            with self.setup.failures.reporting(step.cells):
+                accuracy = float(results.metrics["accuracy"][row])
+                searched = step.of.of.place.searched
+                if following := searched.judge(step.of, accuracy, network):
+                    again.append(Step(step.cells, self.ended, following))
+                else:
+                    on.append(searched)
+        further = self.repeated(again)
+        for make in self.makers(on):
+            further += make()
+        return further
+
+    def repeated(self, steps: list[Step]) -> list[Networks]:
+        """Trainings under masks of before, with another order of batches."""
+        further = []
+        for same in grouped(steps, lambda step: id(step.of.of.mask)):
+            for part in parts(same, self.stacks.size):
+                lasts = [step.of for step in part]
+                rows = [last.row for last in lasts]
+                begin = self.stacks.compiled("again", _again)
+                draws, mask, start, key = begin(
+                    lasts[0].draws,
+                    lasts[0].of.mask,
+                    lasts[0].of.start,
+                    self.stacks.filled(rows, np.int32),
+                    self.stacks.filled([x.of.failed for x in lasts], np.uint32),
+                )
+                following = [
+                    last._replace(
+                        draws=draws,
+                        row=row,
+                        of=last.of._replace(mask=mask, start=start),
+                    )
+                    for row, last in enumerate(lasts)
+                ]
+                tags = [
+                    Step(step.cells, self.ended, last)
+                    for step, last in zip(part, following, strict=True)
+                ]
+                other = draws._replace(train_key=key)
+                sizes = [last.size for last in lasts]
+                further.append(self.stacks.networks(sizes, other, mask, start, tags))
+        return further
+
+
 class Searched:
-    """The search of one cell: from what it has tried to the next jobs, or its row."""
+    """The search of one cell: from what it has tried to the next n, or its row."""
 
     def __init__(
         self, setup: Setup, cell: Cell, add_row: AddRow, store: Results | None = None
     ) -> None:
         self.setup, self.cell, self.add_row, self.store = setup, cell, add_row, store
         self.search = capacity.Search(cell["n"], setup.spec.settings.precision)
-        self.draw = draw_of(setup, cell)
         self.tried: list[Row] = []
         self.on_file = {one["n"]: one for one in kept_networks(store, cell)}
 
-    def following(self) -> list[Job]:
-        """The jobs of the next n to try; none, and the row, where there is no more."""
+    def next_n(self) -> int | None:
+        """The next n to try; where there is none, the row is handed over."""
         while (n := self.search.next_n()) in self.on_file:
             self.take(self.on_file[n])
         if n is None:
             self.add_row(self.row())
-            return []
-        draw, cell = first(self.draw, n), self.cell
-        if cell["pruner"] == DENSE or not is_through(self.setup, cell):
-            mask = make_mask(self.setup, draw, cell)
-            return self.train(draw, cell, mask, draw.params)
-        return dense_job(self.setup, draw, [cell], self.train)
+        return n
 
-    def train(
-        self,
-        draw: Draw,
-        cell: Cell,
-        mask: Mask,
-        start: Params,
-        failed: int = 0,
-        spent: float = 0.0,
-    ) -> list[Job]:
-        """The training under the mask that was found; ``failed`` of them have not
-        fitted the points in ``spent`` seconds, and this one sees batches in another
-        order.
+    def judge(self, last: Last, accuracy: float, network: Row) -> Last | None:
+        """Whether the points are fitted; what is tried again, if anything is.
+
+        Args:
+          last: the training that ended.
+          accuracy: on its points.
+          network: what else was measured of it.
         """
-        key = jax.random.fold_in(draw.train_key, failed) if failed else None
-
-        def again(draw: Draw, spent: float) -> list[Job]:
-            return self.train(draw, cell, mask, start, failed + 1, spent)
-
-        then = functools.partial(self.judge, draw, failed, spent, again)
-        return [last_job(self.setup, draw, cell, mask, start, then, key=key)]
-
-    def judge(
-        self,
-        draw: Draw,
-        failed: int,
-        spent: float,
-        again: Callable[[Draw, float], list[Job]],
-        result: TrainResult,
-    ) -> list[Job]:
-        """Whether the points are fitted, and the jobs that follow from it."""
-        n, accuracy = draw.n, float(result.metrics["accuracy"])
-        settings = self.setup.spec.settings
-        fitted = not result.diverged and capacity.fits(accuracy, n, settings.share)
-        late = draw.late + (not fitted and result.out_of_budget)
-        tries, spent = failed + 1, spent + result.seconds
+        settings, trial = self.setup.spec.settings, last.of
+        diverged = network["diverged"]
+        fitted = not diverged and capacity.fits(accuracy, last.size, settings.share)
+        late = last.late if fitted else network["out_of_budget"]
+        tries, spent = trial.failed + 1, trial.spent + network["seconds"]
         if not fitted and tries < settings.tries:
-            return again(draw._replace(late=late), spent)
-        columns = derived(self.setup, draw, result)
+            return last._replace(
+                late=late, of=trial._replace(failed=tries, spent=spent)
+            )
         one = {
-            "n": n,
+            "n": last.size,
             "fits": fitted,
             "accuracy": accuracy,
-            "bits": columns["memorized_bits"],
-            "collapsed": columns["collapsed"],
+            "bits": network["memorized_bits"],
+            "collapsed": network["collapsed"],
             "tries": tries,
             "out_of_budget": late,
-            "diverged": bool(result.diverged),
-            "kept": kept(self.setup, result.mask),
+            "diverged": diverged,
+            "kept": network["kept"],
             "seconds": spent,
         }
         self.take(one)
         keep_network(self.store, self.cell, one)
-        return self.following()
+        return None
 
     def take(self, one: Row) -> None:
         """Goes on with what is known of an n that was tried."""
@@ -184,3 +290,15 @@ class Searched:
             "classes": self.setup.classes,
             "seconds": sum(one["seconds"] for one in tried),
         }
+
+
+def _again(
+    draws: Draws, mask: Mask, start: Params, rows: Any, failed: Any
+) -> tuple[Draws, Mask, Params, jax.Array]:
+    """Draws, masks and weights of these rows, and the keys of other orders of batches.
+
+    Each is of the first order, however often the network has failed.
+    """
+    draws, mask, start = jax.tree.map(lambda leaf: leaf[rows], (draws, mask, start))
+    key = jax.vmap(jax.random.fold_in)(draws.train_key, failed)
+    return draws, mask, start, key

@@ -22,19 +22,17 @@ from nfp_jax import decoding, ensemble, information, masks
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell, by_draw
-from nfp_jax.lab.chains import Chains, Found
-from nfp_jax.lab.columns import is_collapsed
+from nfp_jax.lab.chains import Chains, Found, count_trainings
 from nfp_jax.lab.draws import (
     Draw,
 )
-from nfp_jax.lab.each import AHEAD, ahead, parts
+from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
 from nfp_jax.lab.masking import counts_of, make_masks, mask_on
 from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.lab.training import train_stacks
-from nfp_jax.lab.trajectories import count_trainings
 from nfp_jax.questions.information.family import Family, label_probabilities
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
@@ -219,16 +217,17 @@ class Information:
             """The trainings that move the masks of a cell."""
             with self.setup.failures.reporting([cell]):
                 cells, draws = [cell] * len(places), draws_of(places)
-                mask, nans = stacks.masks(cells, draws)
+                sizes = [cell["n"]] * len(places)
+                mask, nans = stacks.masks(cells, draws, sizes)
                 if stacks.refused([[cell]] * len(places), nans):
                     return []
                 steps = [Step([cell], moved, place) for place in places]
-                return [stacks.networks(cells, draws, mask, draws.params, steps)]
+                return [stacks.networks(sizes, draws, mask, draws.params, steps)]
             return []
 
         rest = [cell for cell in through if cell not in moving]
         each = len(moving) + count_trainings(self.setup, rest)
-        networks = ahead(makers(), AHEAD if stacks.size > 1 else 1)
+        networks = stacks.ahead(makers())
         total = len(family.order) * each
         return (
             packed,
@@ -312,7 +311,7 @@ class Information:
         """Whether a mask, of the prunable weights alone, has no path left."""
         setup = self.setup
         mask = masks.unravel_mask(row, setup.shapes, prunable=setup.prunable)
-        return is_collapsed(setup, mask)
+        return masks.collapsed(setup.model.apply, mask, setup.input_shape)
 
 
 def bound_masks(

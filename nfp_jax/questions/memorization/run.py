@@ -6,26 +6,22 @@ correlation with the label noise. Networks are made in stacks, as lanes ask for 
 and stay on the device; what was measured of those that ended becomes their rows.
 """
 
-import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nfp_jax import capacity, ensemble
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
-from nfp_jax.grid import BUT_SEEDS, DENSE, Cell, by_draw, grouped
-from nfp_jax.lab.chains import Chains, Found
-from nfp_jax.lab.columns import derived_of, summary_of
-from nfp_jax.lab.each import AHEAD, ahead, parts
+from nfp_jax.grid import BUT_SEEDS, DENSE, Cell, by_draw
+from nfp_jax.lab.chains import Chains, Found, Link, count_trainings
+from nfp_jax.lab.columns import Last, measured_of, summary_of
 from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.stacked import Draws, Points, Stacks
+from nfp_jax.lab.stacked import Points, Stacks
 from nfp_jax.lab.training import train_stacks
-from nfp_jax.lab.trajectories import count_trainings
 from nfp_jax.results import Results
 from nfp_jax.spec import Spec
 from nfp_jax.types import Params
@@ -90,20 +86,6 @@ def count_networks(setup: Setup) -> int:
     return count
 
 
-class Last(NamedTuple):
-    """What is known of a cell's last training when it begins.
-
-    Attributes:
-      draws: the stack of draws, of which it has one.
-      row: which.
-      late: trainings on the way to its mask that used up their budget.
-    """
-
-    draws: Draws
-    row: int
-    late: int = 0
-
-
 class Memorization:
     """From cells to networks, and from networks that ended to rows."""
 
@@ -124,70 +106,38 @@ class Memorization:
         Chains of trainings come first, and of the other networks those that will take
         longest: as rows on file say, or else the sparsest.
         """
-        yield from ahead(self.makers(), AHEAD if self.stacks.size > 1 else 1)
-
-    def makers(self) -> Iterator[Callable[[], list[Networks]]]:
-        """What makes each of these stacks."""
-        setup, size = self.setup, self.stacks.size
-        chains = Chains(self.stacks, self.stacks.draws, self.begun, self.dense_ended)
+        setup, stacks = self.setup, self.stacks
+        chains = Chains(
+            stacks, stacks.draws, self.begun, self.dense_ended, length=self.length
+        )
         through = [cell for cell in setup.todo if is_through(setup, cell)]
-        for same_size in grouped(through, lambda cell: cell["n"]):
-            for part in parts(by_draw(same_size), size):
-                first = [group[0] for group in part]
-                yield functools.partial(chains.begin, part, first)
-        direct = [cell for cell in setup.todo if not is_through(setup, cell)]
-        direct.sort(key=self.length, reverse=True)
-        for same_size in grouped(direct, lambda cell: cell["n"]):
-            several = [parts(same, size) for same in grouped(same_size, program)]
-            longest_first = sorted(
-                itertools.chain(*several),
-                key=lambda part: self.length(part[0]),
-                reverse=True,
-            )
-            for part in longest_first:
-                yield functools.partial(self.direct, part)
+        groups = [(group, group[0]) for group in by_draw(through)]
+        direct = [(cell, cell) for cell in setup.todo if not is_through(setup, cell)]
+        yield from stacks.ahead(chains.makers(groups, direct))
 
     def length(self, cell: Cell) -> tuple[float, float]:
         """What orders cells by how long their networks will take."""
         key = tuple(cell[name] for name in BUT_SEEDS)
         return self.epochs.get(key, math.inf), cell["sparsity"]
 
-    def direct(self, cells: list[Cell]) -> list[Networks]:
-        """The networks of cells that are pruned at initialization."""
-        if not cells:
-            return []
-        with self.setup.failures.reporting(cells):
-            draws = self.stacks.draws(cells)
-            mask, nans = self.stacks.masks(cells, draws)
-            if failed := self.stacks.refused([[cell] for cell in cells], nans):
-                # The others again: a mask does not depend on its neighbors.
-                return self.direct([cell for cell in cells if [cell] not in failed])
-            late = [0] * len(cells)
-            return self.begun(Found(cells, cells, draws, mask, draws.params, late))
-        return []
-
     def begun(self, found: Found) -> list[Networks]:
         """The last trainings of cells, under masks that were found."""
-        cells, _, draws, mask, start, late = found
+        cells, _, sizes, draws, mask, start, late = found
         mask, start = self.stacks.ablated(cells, mask, start)
         steps = [
-            Step([cell], self.ended, Last(draws.data(), row, late[row]))
+            Step([cell], self.ended, Last(draws.data(), row, sizes[row], late[row]))
             for row, cell in enumerate(cells)
         ]
-        return [self.stacks.networks(cells, draws, mask, start, steps)]
+        return [self.stacks.networks(sizes, draws, mask, start, steps)]
 
     def dense_ended(
-        self,
-        cells: list[list[Cell]],
-        draws: list[tuple[Draws, int]],
-        rows: list[int],
-        results: TrainResult,
+        self, links: list[Link], rows: list[int], results: TrainResult
     ) -> None:
         """Hands over the rows of dense networks, where the grid has them."""
         found = [
-            (Step([cell], self.ended, Last(*draw)), row)
-            for group, draw, row in zip(cells, draws, rows, strict=True)
-            for cell in group
+            (Step([cell], self.ended, Last(link.draws, link.row, link.size)), row)
+            for link, row in zip(links, rows, strict=True)
+            for cell in link.branch
             if cell["pruner"] == DENSE
         ]
         if found:
@@ -198,50 +148,31 @@ class Memorization:
     ) -> list[Networks]:
         """Hands over the rows of networks that ended together."""
         setup = self.setup
-        noise = [
-            self.noise(step, row, results)
-            for step, row in zip(steps, rows, strict=True)
-        ]
-        columns = derived_of(
-            setup, [step.cells[0]["n"] for step in steps], noise, rows, results
-        )
-        for step, row, known in zip(steps, rows, columns, strict=True):
+        measured = measured_of(self.stacks, steps, rows, results)
+        for step, row, known in zip(steps, rows, measured, strict=True):
             [cell] = step.cells
             with setup.failures.reporting([cell]):
                 self.add_row(
                     {
                         **cell,
                         **known,
-                        **_end(setup, step.of.late, row, results),
+                        **_end(setup, row, results),
                         **_speed(setup, row, results),
                         "test_accuracy": _test_accuracy(setup, row, results),
                         **_kept(setup, row, results),
-                        "seconds": float(np.asarray(results.seconds)[row]),
                         **_history(row, results),
                         **self.further(step, row, results),
                     }
                 )
         return []
 
-    def noise(self, step: Step, row: int, results: TrainResult) -> tuple[float, int]:
-        """The power of the label noise, and how many labels it redrew."""
-        count = int(results.summary["redrawn"][row])
-        if self.stacks.size > 1:
-            return float(results.summary["power"][row]), count
-        z = self.stacks.points(step.cells[0], step.of.draws, step.of.row).z
-        return float(np.mean(np.sum(z**2, axis=-1))), count
-
     def further(self, step: Step, row: int, results: TrainResult) -> Row:
         """The columns that another question adds."""
         if self.more is None:
             return {}
-        points = self.stacks.points(step.cells[0], step.of.draws, step.of.row)
+        last = step.of
+        points = self.stacks.points(last.size, last.draws, last.row)
         return self.more(points, self.stacks.weights(results, row))
-
-
-def program(cell: Cell) -> tuple[str, bool]:
-    """Returns what cells share that are pruned by one program."""
-    return cell["pruner"], cell["ablation"] == "invert"
 
 
 def test_set(setup: Setup) -> Any:
@@ -254,10 +185,9 @@ def test_set(setup: Setup) -> Any:
 # ---- Columns
 
 
-def _end(setup: Setup, late: int, row: int, results: TrainResult) -> Row:
+def _end(setup: Setup, row: int, results: TrainResult) -> Row:
     """What the network is like at the end, and why its training ended."""
-    rule = setup.spec.train.stop
-    converged, diverged = bool(results.converged[row]), bool(results.diverged[row])
+    rule, converged = setup.spec.train.stop, bool(results.converged[row])
     return {
         "train_accuracy": float(results.metrics["accuracy"][row]),
         "noise_correlation": float(results.metrics["noise_correlation"][row]),
@@ -265,8 +195,6 @@ def _end(setup: Setup, late: int, row: int, results: TrainResult) -> Row:
         "epochs": int(results.epochs[row]),
         "converged": converged,
         "settled": converged if rule == "settled" else None,
-        "out_of_budget": late + (not (converged or diverged)),
-        "diverged": diverged,
     }
 
 
@@ -286,7 +214,6 @@ def _kept(setup: Setup, row: int, results: TrainResult) -> Row:
     layers = setup.layers
     kept = [int(count) for count in results.summary["kept"][row]]
     return {
-        "kept": sum(kept),
         "layers": list(layers),
         "kept_by_layer": kept,
         "size_by_layer": list(layers.values()),

@@ -12,31 +12,37 @@ import functools
 import itertools
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nfp_jax import capacity, ensemble
-from nfp_jax.engine.jobs import Job, Stats
+from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.fields import SpecError
 from nfp_jax.grid import Cell, by_draw
-from nfp_jax.lab.columns import derived, kept
+from nfp_jax.lab.chains import Chains, Found, count_trainings
+from nfp_jax.lab.columns import Last, measured_of, summary_of
 from nfp_jax.lab.draws import (
+    DATA,
+    INIT,
+    NOISE,
     OTHER_DATA,
     OTHER_INIT,
     OTHER_NOISE,
-    Draw,
-    draw_labels,
-    draw_of,
-    draw_points,
-    key_of,
+    SCORE,
+    SHUFFLE,
+    TRAIN,
 )
-from nfp_jax.lab.jobs import AddRow, Failure, Row
+from nfp_jax.lab.each import parts
+from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.kept import keep_network, kept_networks
-from nfp_jax.lab.masking import make_mask
 from nfp_jax.lab.names import cards_of
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.training import last_job, train_all
-from nfp_jax.lab.trajectories import count_trainings, dense_job
+from nfp_jax.lab.stacked import Draws, Stacks
+from nfp_jax.lab.training import train_stacks
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
 from nfp_jax.types import Mask, Params
@@ -46,6 +52,13 @@ OWN, LABELS, ALL = "own", "labels", "data"  # what the mask's network is trained
 SETS, STARTS = (OWN, LABELS, ALL), ("", "_reinit")
 # The columns' prefix for each set that is not the mask's own.
 GAPS = {LABELS: "swap_gap", ALL: "swap_gap_data"}
+
+
+class Pair(NamedTuple):
+    """A draw of a cell: one of its pairs."""
+
+    cell: Cell
+    pair: int
 
 
 def run(
@@ -74,18 +87,24 @@ def run(
             )
     setup = set_up(spec, todo, engine=engine)
     work = Swap(setup, add_row, store)
-    stats = train_all(setup, work.jobs(), work.networks(), progress=progress)
+    stats = train_stacks(
+        setup,
+        work.networks(),
+        work.count(),
+        summary=summary_of(setup),
+        progress=progress,
+    )
     return setup.failures.kept, stats
 
 
 class Swap:
-    """From cells to jobs, and from the results of a cell's pairs to its row."""
+    """From cells to networks, and from those of a cell's pairs to its row."""
 
     def __init__(
         self, setup: Setup, add_row: AddRow, store: Results | None = None
     ) -> None:
         self.setup, self.add_row, self.store = setup, add_row, store
-        self.pairs = setup.spec.settings.pairs
+        self.pairs, self.stacks = setup.spec.settings.pairs, Stacks(setup)
         # A cell's results by pair, set and start; they come from several threads.
         self.found: dict[tuple[Any, ...], dict[Place, Row]] = {
             row_key(cell): self.on_file(cell) for cell in setup.todo
@@ -102,89 +121,101 @@ class Swap:
         every = itertools.product((pair,), SETS, STARTS)
         return [place for place in every if place not in self.found[row_key(cell)]]
 
-    def chains(self) -> Iterator[tuple[list[Cell], int]]:
-        """The cells that come through one dense training, and its pair."""
+    def through(self) -> list[tuple[list[Cell], Pair]]:
+        """The cells that come through one dense training, and its draw."""
+        found = []
         for group in by_draw(self.setup.todo):
-            through = [cell for cell in group if is_through(self.setup, cell)]
+            cells = [cell for cell in group if is_through(self.setup, cell)]
             for pair in range(self.pairs):
-                if cells := [cell for cell in through if self.places(cell, pair)]:
-                    yield cells, pair
+                if left := [cell for cell in cells if self.places(cell, pair)]:
+                    found.append((left, Pair(left[0], pair)))
+        return found
 
-    def networks(self) -> int:
+    def count(self) -> int:
         """How many networks will be trained."""
         last = itertools.product(self.setup.todo, range(self.pairs))
         return sum(len(self.places(*one)) for one in last) + sum(
-            count_trainings(self.setup, cells) for cells, _ in self.chains()
+            count_trainings(self.setup, cells) for cells, _ in self.through()
         )
 
-    def jobs(self) -> Iterator[Job]:
-        """The first jobs of all pairs, made as they are asked for; chains first."""
+    def networks(self) -> Iterator[Networks]:
+        """Yields the first networks of all pairs, as they are asked for."""
         for cell in self.setup.todo:  # those of which all but the row is on file
             with self.setup.failures.reporting([cell]):
                 self.finish(cell)
-        for through, pair in self.chains():
-            yield from self.setup.failures.guarded(through, self.chain, through, pair)
-        direct = [cell for cell in self.setup.todo if not is_through(self.setup, cell)]
-        for cell, pair in itertools.product(direct, range(self.pairs)):
-            if self.places(cell, pair):
-                yield from self.setup.failures.guarded([cell], self.at_once, cell, pair)
+        direct = [
+            (cell, Pair(cell, pair))
+            for cell in self.setup.todo
+            for pair in range(self.pairs)
+            if not is_through(self.setup, cell) and self.places(cell, pair)
+        ]
+        chains = Chains(self.stacks, self.own, self.retrain)
+        yield from self.stacks.ahead(chains.makers(self.through(), direct))
 
-    def chain(self, through: list[Cell], pair: int) -> list[Job]:
-        """The dense training of a pair, from which the masks of these cells come."""
-        draw = draw_of(self.setup, through[0], pair)
-        on_mask = functools.partial(self.retrain, pair)
-        return dense_job(self.setup, draw, through, on_mask)
+    def own(self, wheres: list[Pair]) -> Draws:
+        """The draws that masks are found on."""
+        places = [(pair, OWN, "") for _, pair in wheres]
+        return self.draws([cell for cell, _ in wheres], places)
 
-    def at_once(self, cell: Cell, pair: int) -> list[Job]:
-        """The jobs of a cell that is pruned at initialization."""
-        draw = draw_of(self.setup, cell, pair)
-        return self.retrain(
-            pair, draw, cell, make_mask(self.setup, draw, cell), draw.params
+    def draws(self, cells: list[Cell], places: list[Place]) -> Draws:
+        """The sets and the initial weights of these places, stacked.
+
+        A mask's own set; its inputs with fresh labels; a fresh set.
+        """
+        pairs = [pair for pair, _, _ in places]
+        streams = {
+            INIT: [INIT if start == "" else OTHER_INIT for _, _, start in places],
+            DATA: [OTHER_DATA if which == ALL else DATA for _, which, _ in places],
+            NOISE: [NOISE if which == OWN else OTHER_NOISE for _, which, _ in places],
+        }
+        folds = dict.fromkeys((INIT, DATA, NOISE, SCORE, TRAIN), pairs)
+        return self.stacks.draws(cells, folds, streams=streams)
+
+    def retrain(self, found: Found) -> list[Networks]:
+        """The networks of masks that were found: on each set, from each start."""
+        stacks, pairs = self.stacks, [where.pair for where in found.wheres]
+        mask, start = stacks.ablated(
+            found.cells, found.mask, found.start, {SHUFFLE: pairs}
         )
-
-    def retrain(
-        self, pair: int, draw: Draw, cell: Cell, mask: Mask, start: Params
-    ) -> list[Job]:
-        """The jobs of a pair's mask: on each set, from each start."""
-        other_key = key_of(self.setup, OTHER_INIT, cell["init_seed"], pair)
-        starts = dict(zip(STARTS, (start, self.setup.init(other_key)), strict=True))
-        sets = self.sets(draw, cell, pair)
-        jobs = []
-        for place in self.places(cell, pair):
-            _, name, fresh = place
-            then = functools.partial(self.take, sets[name], cell, place)
-            job = last_job(self.setup, sets[name], cell, mask, starts[fresh], then)
-            jobs.append(job)
-        return jobs
-
-    def sets(self, draw: Draw, cell: Cell, pair: int) -> dict[str, Draw]:
-        """The mask's own set; its inputs with fresh labels; a fresh set."""
-        setup, seed = self.setup, cell["data_seed"]
-        noise_key = key_of(setup, OTHER_NOISE, seed, pair)
-        other = draw_points(setup, cell["n"], key_of(setup, OTHER_DATA, seed, pair))
-        fresh = {
-            name: draw._replace(
-                points=points, labels=draw_labels(setup, points, cell, noise_key)
+        every = [
+            (row, place)
+            for row, cell in enumerate(found.cells)
+            for place in self.places(cell, pairs[row])
+        ]
+        further = []
+        for part in parts(every, stacks.size):
+            rows, places = [row for row, _ in part], [place for _, place in part]
+            cells = [found.cells[row] for row in rows]
+            draws = self.draws(cells, places)
+            fresh = stacks.filled([place[2] != "" for place in places], bool)
+            begin = stacks.compiled("begin", _begin)
+            under, weights = begin(
+                mask, start, stacks.filled(rows, np.int32), draws.params, fresh
             )
-            for name, points in ((LABELS, draw.points), (ALL, other))
-        }
-        return {OWN: draw, **fresh}
+            data = draws.data()
+            sizes = [found.sizes[row] for row in rows]
+            steps = [
+                Step(
+                    [cells[i]],
+                    self.ended,
+                    Last(data, i, sizes[i], found.late[row], place),
+                )
+                for i, (row, place) in enumerate(part)
+            ]
+            further.append(stacks.networks(sizes, draws, under, weights, steps))
+        return further
 
-    def take(
-        self, draw: Draw, cell: Cell, place: Place, result: TrainResult
-    ) -> list[Job]:
-        """Keeps what a network memorized; with the last of a cell comes its row."""
-        network = {
-            **derived(self.setup, draw, result),
-            "out_of_budget": draw.late + result.out_of_budget,
-            "diverged": bool(result.diverged),
-            "kept": kept(self.setup, result.mask),
-            "seconds": result.seconds,
-        }
-        with self.lock:
-            self.found[row_key(cell)][place] = network
-            keep_network(self.store, cell, {"place": place, **network})
-            self.finish(cell)
+    def ended(
+        self, steps: list[Step], rows: list[int], results: TrainResult
+    ) -> list[Networks]:
+        """Keeps what networks memorized; with the last of a cell comes its row."""
+        measured = measured_of(self.stacks, steps, rows, results)
+        for step, network in zip(steps, measured, strict=True):
+            [cell] = step.cells
+            with self.setup.failures.reporting([cell]), self.lock:
+                self.found[row_key(cell)][step.of.of] = network
+                keep_network(self.store, cell, {"place": step.of.of, **network})
+                self.finish(cell)
         return []
 
     def finish(self, cell: Cell) -> None:
@@ -251,3 +282,12 @@ class Swap:
             for name, value in zip(names, gap, strict=True):
                 columns[f"{prefix}_{name}"] = value if value == value else None
         return columns
+
+
+def _begin(
+    mask: Mask, start: Params, rows: Any, other: Params, fresh: Any
+) -> tuple[Mask, Params]:
+    """Stacked masks of these rows, and the weights to train from: theirs, or others."""
+    mask, start = jax.tree.map(lambda leaf: leaf[rows], (mask, start))
+    where = functools.partial(jax.vmap(jnp.where), fresh)
+    return mask, jax.tree.map(where, other, start)
