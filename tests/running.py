@@ -3,6 +3,8 @@
 import sys
 import types
 
+import pytest
+
 from nfp_jax import experiments, masks
 from nfp_jax.engine.examples import Examples
 from nfp_jax.grid import DENSE
@@ -64,6 +66,18 @@ def _entry(monkeypatch, name, card):
     module.CARD = card
     monkeypatch.setitem(sys.modules, name, module)
     return f"{name}:CARD"
+
+
+def same_rows(rows, expected):
+    """Asserts that rows are those expected, numbers to 1e-4, whatever they took."""
+    assert rows.keys() == expected.keys()
+    for key, row in rows.items():
+        for name, value in row.items():
+            if name != "seconds":
+                wanted = expected[key][name]
+                if isinstance(wanted, float):
+                    wanted = pytest.approx(wanted, rel=1e-4, abs=1e-4, nan_ok=True)
+                assert value == wanted, (key, name)
 
 
 # ---- One network after the other: what stacks are compared with

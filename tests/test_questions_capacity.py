@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engines import known_engine, parts_of
-from running import pruner_entry, run, setup_of, spec_of
+from running import pruner_entry, run, same_rows, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, experiments, masks, scores, training
@@ -402,6 +402,18 @@ def test_where_networks_cannot_be_kept_the_rows_come_all_the_same(
     monkeypatch.setattr(type(store), "add_network", full)
     assert searched(spec, look_up_table, store=store)[:2] == (rows, [])
     assert "train a network again: can't write it: no space" in caplog.text
+
+
+def test_lanes_give_the_rows_of_one():
+    """To 1e-4: sums in another order. Searches end at different times."""
+    axes = {"pruner": ("dense", "snip", "imp"), "sparsity": (0.5, 0.75), "n": (20,)}
+    changes = {"grid": axes, "capacity": {"tries": 2}}
+    one, failures, stats = run(make_spec(**changes))
+    engine = {**CONFIG["engine"], "lanes": 3, "score_at_once": 2}
+    many, *rest = run(make_spec(engine=engine, **changes))
+    assert failures == rest[0] == [] and stats.networks == rest[1].networks
+    assert len({row["trainings"] for row in one.values()}) > 1
+    same_rows(many, one)
 
 
 def test_dead_neurons_are_removed_where_the_budget_of_steps_is_worth_it():

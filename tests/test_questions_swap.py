@@ -13,7 +13,7 @@ import optax
 import pytest
 import scipy.stats
 from engines import known_engine, parts_of
-from running import pruner_entry, run, setup_of, spec_of
+from running import pruner_entry, run, same_rows, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import capacity, data, experiments, masks, models, scores, training
@@ -307,6 +307,17 @@ def test_two_devices_at_once_give_the_rows_of_one(tmp_path, monkeypatch):
     kept = [store.read_networks(cell) for cell in experiments.all_cells(spec)]
     assert [len({tuple(x["place"]) for x in some}) for some in kept] == [12] * 4
     assert rows(store=store) == one  # from what is kept
+
+
+def test_lanes_give_the_rows_of_one():
+    """To 1e-4: sums in another order. Also with stacks that are not full."""
+    axes = {"pruner": ("snip", "imp"), "sparsity": (0.75,), "ablation": ("", "shuffle")}
+    swap = {"pairs": 2}
+    one, failures, stats = run(make_spec(swap=swap, grid=axes))
+    engine = {**CONFIG["engine"], "lanes": 5, "score_at_once": 4}
+    many, *rest = run(make_spec(swap=swap, grid=axes, engine=engine))
+    assert failures == rest[0] == [] and stats.networks == rest[1].networks
+    same_rows(many, one)
 
 
 def test_a_mask_found_without_data_is_the_same_on_other_labels_and_one_with_is_not():
