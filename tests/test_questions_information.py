@@ -22,7 +22,15 @@ from running import (
 
 import nfp_jax as nfp
 from nfp_jax import data, experiments, information, masks, scores, training
-from nfp_jax.lab.draws import DATA, NOISE, draw_of, inputs_of, key_of
+from nfp_jax.lab.draws import (
+    DATA,
+    NOISE,
+    draw_labels,
+    draw_of,
+    draw_points,
+    inputs_of,
+    key_of,
+)
 from nfp_jax.pruners.by_score import by_score
 from nfp_jax.pruners.contract import MaskUpdate
 from nfp_jax.questions.information import family
@@ -92,6 +100,18 @@ def everything(one_device, tmp_path_factory):
     )
     store = make_store(tmp_path_factory.mktemp("results"), spec)
     return spec, store, run(spec, store=store)
+
+
+def on(family, k):
+    """The draw on set ``k``, as those draw it that make one draw at a time."""
+    setup, seed = family.setup, family.cell["data_seed"]
+    points = family.draw.points
+    if family.resampled:
+        key = jax.random.fold_in(key_of(setup, DATA, seed), k)
+        points = draw_points(setup, family.cell["n"], key)
+    noise_key = jax.random.fold_in(key_of(setup, NOISE, seed), k)
+    labels = draw_labels(setup, points, family.cell, noise_key)
+    return family.draw._replace(points=points, labels=labels)
 
 
 def copy(params, batch=None, key=None, *, mask=None, prunable=None):
@@ -210,7 +230,8 @@ def test_under_labels_the_noise_alone_is_redrawn_and_under_data_everything():
     (cell,) = experiments.all_cells(spec)
     setup = setup_of(spec)
     family = question.Family(setup, cell)
-    first, second = family.on(0), family.on(1)
+    first, second = on(family, 0), on(family, 1)
+    np.testing.assert_array_equal(family.labels[:2], [first.labels.y, second.labels.y])
     np.testing.assert_array_equal(inputs_of(setup, first), inputs_of(setup, second))
     np.testing.assert_array_equal(first.points.clean, second.points.clean)
     assert np.any(first.labels.y != second.labels.y)
@@ -218,7 +239,7 @@ def test_under_labels_the_noise_alone_is_redrawn_and_under_data_everything():
     spec = make_spec(information={"conditioning": "data"}, grid={"noise": (0.5,)})
     setup = setup_of(spec)
     family = question.Family(setup, cell)
-    x, y = family.batch([0, 1])
+    x, y = family.batch([0, 1], 3)
     for k in (0, 1):
         key = jax.random.fold_in(key_of(setup, DATA, 0), k)
         whole = data.gaussian(key, 9, 4)
@@ -226,7 +247,9 @@ def test_under_labels_the_noise_alone_is_redrawn_and_under_data_everything():
         expected = data.with_label_noise(whole, noise_key, 0.5)
         np.testing.assert_array_equal(x[k], expected.x)
         np.testing.assert_array_equal(y[k], expected.y)
-        assert family.on(k).params is family.draw.params
+        np.testing.assert_array_equal(family.inputs()[k], expected.x)
+        np.testing.assert_array_equal(family.labels[k], expected.y)
+    np.testing.assert_array_equal(x[2], x[1])  # filled up
     assert np.any(x[0] != x[1])
 
 
@@ -240,8 +263,12 @@ def test_of_images_other_ones_are_drawn_under_data_and_their_labels_depend():
     np.testing.assert_allclose(np.sort(p), [[0.05] * 9 + [0.55]] * 9)
     setup = setup_of(make_spec(**changes, information={"conditioning": "data"}))
     family = question.Family(setup, cell)
-    x, _ = family.batch([0, 1])
-    assert x.shape == (2, 9, 8, 8, 1) and np.any(x[0] != x[1])
+    x, _ = family.batch([0, 1], 3)
+    assert x.shape == (3, 9, 8, 8, 1) and np.any(x[0] != x[1])
+    for k in (0, 1):
+        one = on(family, k)
+        np.testing.assert_array_equal(x[k], inputs_of(setup, one))
+        np.testing.assert_array_equal(family.labels[k], one.labels.y)
     assert question.label_probabilities(setup, family.draw, cell) is None
 
 
@@ -253,7 +280,7 @@ def test_masks_of_resampled_data_are_those_of_the_library(tmp_path):
     assert row["label_entropy"] == pytest.approx(9 * math.log(2))
     (cell,) = experiments.all_cells(spec)
     setup = setup_of(spec)
-    draw = question.Family(setup, cell).on(1)
+    draw = on(question.Family(setup, cell), 1)
     loss_fn = scores.classification_loss(setup.model.apply)
     batch = batch_of(setup, draw)
     mask = nfp.prune(nfp.snip(loss_fn), draw.params, batch, sparsity=0.5)
@@ -429,7 +456,7 @@ def test_of_a_mask_that_moves_the_one_at_the_end_is_bounded(evolving, calls, tmp
     setup = setup_of(evolving, cells)
     family = question.Family(setup, cells[0])
     for k in range(3):
-        draw = family.on(k)
+        draw = on(family, k)
         start = make_mask(setup, draw, cells[0])  # of no data: the same for all
         assert np.any(found[k] != masks.ravel_mask(start))
         trained = training.train(

@@ -11,13 +11,17 @@ import numpy as np
 from scipy import optimize, special
 
 from nfp_jax.decoding.contract import Decoder, Last, Stack
+from nfp_jax.decoding.overlaps import pair_overlaps
 from nfp_jax.masks import ApplyFn, Params, Prunable, apply_mask, unravel_mask
 
 # In units of a centered mask's mean square.
 PENALTIES = np.geomspace(1e-5, 1e2, 15)
 
-# The penalty is chosen by so many targets, at most.
+# The penalty is chosen by so many targets, at most, and so many are fitted at a time.
 CHOSEN_BY = 256
+
+# Masks whose features are computed ahead of the host.
+AHEAD = 32
 
 # Bounds on memory: pairs of labels that are regressed, labels that calibrate.
 MOST_PAIRS, MOST_CALIBRATING = 16_384, 131_072
@@ -30,7 +34,9 @@ def ridge(
 ) -> Decoder:
     """Returns the decoder that needs no pruner: ridge regression on the masks.
 
-    It is regression in the dual form, on the K x K products of centered masks. The
+    It is regression in the dual form, on the K x K products of centered masks. These
+    are counted on the device (``overlaps``); the rest is on the host, in double
+    precision: K³ operations, and at its peak about 36 K² bytes beside the masks. The
     penalty is chosen by the leave-one-out error. A first regression predicts each
     label, one-hot. A second one predicts, for pairs of labels, whether they are the
     same; from this and the labels before it, label i is decoded along the chain. Pairs
@@ -54,7 +60,10 @@ def ridge(
     Reference: Barber and Agakov 2003, NeurIPS; ridge in its dual form: Saunders et al.
     1998, ICML.
     """
-    gram_of, features_of = Last(_gram), Last(functools.partial(_features, features))
+    overlaps_of, features_of = (
+        Last(lambda stack: pair_overlaps(stack.masks)),
+        Last(functools.partial(_features, features)),
+    )
 
     def log_prob(stack: Stack, start: int, stop: int) -> np.ndarray:
         if stack.resampled and features is None:
@@ -66,7 +75,7 @@ def ridge(
         onehot = np.eye(classes)[stack.labels] - stack.prior  # [K, n, classes]
         parts = []
         if not stack.resampled:
-            fitted = _Ridge(gram_of(stack), start, stop)
+            fitted = _Ridge(overlaps_of(stack), start, stop)
             parts.append(fitted.predict(onehot))
             n = len(stack.prior)
             first, second = _pairs(n, min(pairs, MOST_PAIRS // n))
@@ -148,12 +157,13 @@ def class_means(stack: Stack) -> np.ndarray:
     sizes = member.sum(axis=1)[..., None]
     means = np.einsum("knc,knd->kcd", member, x) / np.sqrt(np.maximum(sizes, 1))
     has_examples = np.broadcast_to(sizes > 0, means.shape).reshape(count, -1)
-    means, gram, gains = means.reshape(count, -1), _gram(stack), []
+    means, gains = means.reshape(count, -1), []
+    overlaps = pair_overlaps(stack.masks)
     bounds = np.linspace(count // 2, count, 5).astype(int)
     for start, stop in itertools.pairwise(bounds):
         if start == stop:
             continue
-        predicted = _Ridge(gram, start, stop).predict(means)
+        predicted = _Ridge(overlaps, start, stop).predict(means)
         error = means[:stop] - predicted
         variance = np.mean(error[:start] ** 2, axis=0) + 1e-6
         actual, error = means[start:stop], error[start:]
@@ -163,33 +173,29 @@ def class_means(stack: Stack) -> np.ndarray:
 
 
 def _features(features: Any, stack: Stack) -> np.ndarray:
-    """The features of every mask, ``[K, n, classes, count]``."""
-    return np.stack(
-        [
-            np.asarray(features(mask, stack.inputs(k)), np.float64)
-            for k, mask in enumerate(stack.masks)
-        ]
-    )
-
-
-def _gram(stack: Stack) -> np.ndarray:
-    """How many weights both masks of each pair keep, ``[K, K]``."""
-    total = np.zeros((len(stack.masks), len(stack.masks)))
-    for first in range(0, stack.masks.shape[1], 16_384):  # a part at a time, in floats
-        part = stack.masks[:, first : first + 16_384].astype(np.float32)
-        total += part @ part.T
-    return total
+    """The features of every mask, ``[K, n, classes, count]``; a few are under way."""
+    found: list[Any] = []
+    for k, mask in enumerate(stack.masks):
+        found.append(features(mask, stack.inputs(k)))
+        if k >= AHEAD:
+            found[k - AHEAD] = np.asarray(found[k - AHEAD], np.float64)
+    return np.stack([np.asarray(values, np.float64) for values in found])
 
 
 class _Ridge:
-    """Ridge regression on the masks before ``start``, in its dual form."""
+    """Ridge regression on the masks before ``start``, in its dual form.
 
-    def __init__(self, gram: np.ndarray, start: int, stop: int) -> None:
-        gram = gram[:stop, :start]
+    On the host, in double precision: a penalty may be 1e-5 of a mask's mean square.
+    """
+
+    def __init__(self, overlaps: np.ndarray, start: int, stop: int) -> None:
+        gram = overlaps[:stop, :start].astype(np.float64)
         means = gram[:start].mean(axis=0)  # centered on the masks fitted to
-        gram = gram - gram.mean(axis=1, keepdims=True) - means + means.mean()
+        gram -= gram.mean(axis=1, keepdims=True)
+        gram -= means
+        gram += means.mean()
         gram /= max(np.trace(gram[:start]) / start, 1e-12)
-        self.start, self.stop, self.late = start, stop, gram[start:]
+        self.start, self.stop, self.late = start, stop, gram[start:].copy()
         self.values, self.vectors = np.linalg.eigh(gram[:start])
 
     def predict(self, targets: np.ndarray) -> np.ndarray:
@@ -199,20 +205,28 @@ class _Ridge:
         """
         flat = targets.reshape(len(targets), -1)[: self.start]
         chosen_by = flat[:, :: max(1, flat.shape[1] // CHOSEN_BY)]
+        turned = self.vectors.T @ chosen_by
 
         def error(penalty: float) -> float:
-            _, left_out = self.fit(penalty, chosen_by)
-            return float(np.mean((left_out - chosen_by) ** 2))
+            weights, leverage = self.fit(penalty, turned)
+            return float(np.mean((weights / leverage) ** 2))
 
-        weights, left_out = self.fit(min(PENALTIES, key=error), flat)
-        found = np.concatenate([left_out, self.late @ weights])
+        best, found = min(PENALTIES, key=error), np.empty((self.stop, flat.shape[1]))
+        for first in range(0, flat.shape[1], CHOSEN_BY):  # of many pairs, a part
+            part = slice(first, first + CHOSEN_BY)
+            weights, leverage = self.fit(best, self.vectors.T @ flat[:, part])
+            found[: self.start, part] = flat[:, part] - weights / leverage
+            found[self.start :, part] = self.late @ weights
         return found.reshape(self.stop, *targets.shape[1:])
 
-    def fit(self, penalty: float, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weights of the masks, and for each mask the prediction without it."""
+    def fit(self, penalty: float, turned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weights of the masks, and by what part of them each mask's prediction
+        changes without it; ``turned`` are the targets in the basis of ``vectors``.
+        """
         shrunk = 1 / (np.maximum(self.values, 0) + penalty)
-        weights = self.vectors @ (shrunk[:, None] * (self.vectors.T @ targets))
-        return weights, targets - weights / (self.vectors**2 @ shrunk)[:, None]
+        weights = self.vectors @ (shrunk[:, None] * turned)
+        leverage = np.einsum("ij,ij,j->i", self.vectors, self.vectors, shrunk)
+        return weights, leverage[:, None]
 
 
 def _pairs(n: int, reach: int) -> tuple[np.ndarray, np.ndarray]:

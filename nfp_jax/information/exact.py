@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.information.sampling import jitted_maker, make_masks
-from nfp_jax.information.stacks import mask_identities
+from nfp_jax.information.sampling import jitted_maker, pack_masks
+from nfp_jax.information.stacks import mask_identities, row_identities
 from nfp_jax.masks import Prunable
 from nfp_jax.measures.betting import betting_lower_bound, betting_upper_bound
 
@@ -52,14 +52,14 @@ def exact_information(
             f"n is {n}: {classes}^{n} labelings are too many to enumerate, expected at "
             f"most {MOST_LABELINGS:,}"
         )
-    found = make_masks(
+    packed, _ = pack_masks(
         mask_fn,
         jnp.asarray(_labelings(n, classes)),
         at_once=min(at_once, total),
         vectorized=vectorized,
         prunable=prunable,
     )
-    return entropy(mask_identities(found))
+    return entropy(row_identities(packed))
 
 
 def entropy(outcomes: Any) -> float:

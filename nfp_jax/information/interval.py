@@ -118,8 +118,8 @@ def mask_information(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected 0 < confidence < 1")
     count = len(masks)
-    if keep is not None and (masks.sum(axis=1) != keep).any():
-        kept = masks.sum(axis=1)
+    kept = np.count_nonzero(masks, axis=1)
+    if keep is not None and (kept != keep).any():
         raise ValueError(
             f"masks keep {kept.min()} to {kept.max()} weights, expected keep = {keep}"
         )

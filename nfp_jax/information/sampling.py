@@ -9,6 +9,8 @@ import numpy as np
 
 from nfp_jax.masks import Prunable, ravel_mask
 
+AHEAD = 6  # calls under way at a time
+
 
 class Sample(NamedTuple):
     """Masks and the data that each was made from.
@@ -43,6 +45,9 @@ def sample_masks(
 ) -> Sample:
     """Returns masks of data sets that it draws; the other sets do not change a mask.
 
+    K may be thousands. The masks have ``K P`` bytes; until all are made they are bits,
+    ``K P / 8`` bytes, and at most 7 calls of ``at_once`` masks are under way.
+
     Args:
       mask_fn: ``mask_fn(data) -> mask``, a pytree of bools. It must be deterministic:
         fix its initial weights and its keys. It is traced under ``vmap``.
@@ -73,7 +78,7 @@ def sample_masks(
     for name, value in {"datasets": datasets, "at_once": at_once}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(datasets))
+    keys = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))(key, np.arange(datasets))
     data = jax.jit(jax.vmap(draw))(keys)
     return Sample(
         make_masks(
@@ -97,15 +102,45 @@ def make_masks(
     ``datasets`` on every leaf. The last call is filled up with the first set, so that
     every call has the same shape.
     """
+    packed, weights = pack_masks(
+        mask_fn, data, at_once=at_once, vectorized=vectorized, prunable=prunable
+    )
+    return np.unpackbits(packed, axis=1, count=weights).view(bool)
+
+
+def pack_masks(
+    mask_fn: Callable[[Any], Any],
+    data: Any,
+    *,
+    at_once: int,
+    vectorized: bool,
+    prunable: Prunable,
+) -> tuple[np.ndarray, int]:
+    """Returns the masks as bits, ``uint8[datasets, ceil(P / 8)]``, and P.
+
+    Masks are packed where they are made. A few calls are under way while the host takes
+    the masks of those before, so neither waits for the other.
+    """
     make = jitted_maker(mask_fn, vectorized, prunable)
     count = len(jax.tree.leaves(data)[0])
-    found = []
+    found: list[Any] = []
     for start in range(0, count, at_once):
         index = np.arange(start, start + at_once)
-        index = np.where(index < count, index, 0)
-        part = jax.tree.map(lambda leaf, index=index: leaf[index], data)
-        found.append(np.asarray(make(part))[: count - start])
-    return np.concatenate(found)
+        made = make(_taken(data, np.where(index < count, index, 0)))
+        found.append(_packed(made))
+        if len(found) > AHEAD:
+            found[-1 - AHEAD] = np.asarray(found[-1 - AHEAD])
+    return np.concatenate(jax.device_get(found))[:count], made.shape[1]
+
+
+@jax.jit
+def _taken(data: Any, index: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], data)
+
+
+@jax.jit
+def _packed(masks: jax.Array) -> jax.Array:
+    return jnp.packbits(masks, axis=1)
 
 
 def jitted_maker(

@@ -9,8 +9,19 @@ from nfp_jax.information.conditioning import label_entropy
 
 def mask_identities(masks: np.ndarray) -> np.ndarray:
     """A number for each mask; equal masks have equal numbers."""
-    packed = np.packbits(masks, axis=1)
-    _, ids = np.unique(packed, axis=0, return_inverse=True)
+    return row_identities(np.packbits(masks, axis=1))
+
+
+def row_identities(packed: np.ndarray) -> np.ndarray:
+    """A number for each row of bytes, ``int[K]``; equal rows have equal numbers.
+
+    Rows are compared as a whole: numpy's ``unique`` of rows compares byte by byte.
+
+    >>> row_identities(np.array([[2, 1], [0, 3], [2, 1]], np.uint8)).tolist()
+    [1, 0, 1]
+    """
+    rows = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1])))
+    _, ids = np.unique(rows.reshape(-1), return_inverse=True)
     return ids.reshape(-1)
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nfp_jax import masks, pruning
+from nfp_jax import masks
 from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.by_score import ByScore
-from nfp_jax.pruners.contract import MaskFn, MaskUpdate
+from nfp_jax.pruners.contract import MaskFn, MaskUpdate, ScoreFn
+from nfp_jax.pruners.rounds import Score, prune_traced
 from nfp_jax.types import Batch, Mask
 
 
@@ -50,7 +51,7 @@ def mask_on(
     return _one(mask_fn, leaves, draw.params, batch, draw.score_key, keep[-1])
 
 
-def make_masks(
+def make_group(
     setup: Setup,
     cell: Cell,
     params: Any,
@@ -59,39 +60,73 @@ def make_masks(
     *,
     in_axes: tuple[Any, Any, Any],
     keep: Any,
-    at_once: int,
-) -> Mask:
-    """Returns the masks of many networks or data sets, as ``pruning.prune_many``.
+) -> tuple[Mask, Any]:
+    """Returns the masks of a group of data sets, made in one call and not waited for.
+
+    A call with another number of sets sums in another order, so the caller keeps to one
+    number and fills the last group up. ``Stacks`` can't take this call's place: there
+    each network has initial weights and a padded set of its own, which sums in another
+    order, too, and scores once a set what here all sets share.
 
     Args:
       setup: of the run.
-      cell: of which all of them have the pruner, the selection and the ablation.
-      params: as in ``prune_many``, and so the rest.
-      batch: inputs and labels.
+      cell: the coordinates, of all of them.
+      params: as in ``pruning.prune_many``, and so ``batch``, ``key`` and ``in_axes``.
+      batch: inputs and labels; one of its leaves has an axis of sets.
       key: of scores.
-      in_axes: which of these have an axis of networks.
-      keep: counts ``[rounds]``, or ``[networks, rounds]``.
-      at_once: networks in one call.
+      in_axes: which of these have an axis of sets.
+      keep: counts ``[rounds]``.
+
+    Returns:
+      The masks, each leaf ``[sets, ...]``, and how many scores of each leaf are NaN,
+      int ``[sets, leaves]``.
     """
     mask_fn: Any = mask_fn_of(setup, cell)
-    if isinstance(mask_fn, ByScore):
-        return pruning.prune_many(
-            mask_fn.score_fn,
-            params,
-            batch,
-            key,
-            in_axes=in_axes,
-            keep=keep,
-            select=SELECTS[cell["select"]],
-            prunable=setup.prunable,
-            at_once=at_once,
-            **mask_fn.options,
-        )
     leaves = tuple(jax.tree.leaves(setup.prunable))
-    last = keep[..., -1]
-    axes = (*in_axes, 0 if jnp.ndim(last) else None)
-    one = functools.partial(_one, mask_fn, leaves)
-    return jax.vmap(one, in_axes=axes)(params, batch, key, last)
+    select = SELECTS[cell["select"]] if isinstance(mask_fn, ByScore) else None
+    wide = isinstance(mask_fn, ByScore) and needs_x64(mask_fn.score_fn)
+    with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
+        found: tuple[Mask, Any] = _group(
+            mask_fn, select, leaves, in_axes, params, batch, key, keep
+        )
+    return found
+
+
+def needs_x64(score_fn: ScoreFn) -> bool:
+    """Returns whether a score is computed in float64."""
+    return isinstance(score_fn, Score) and score_fn.needs_x64
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _group(
+    mask_fn: Any,
+    select: Any,
+    prunable_leaves: tuple[bool, ...],
+    in_axes: tuple[Any, Any, Any],
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    keep: jax.Array,
+) -> tuple[Mask, Any]:
+    """The masks of a group; ``select`` is of masks that are made by a score."""
+
+    def one(params: Any, batch: Batch, key: jax.Array) -> tuple[Mask, Any]:
+        prunable = jax.tree.unflatten(jax.tree.structure(params), prunable_leaves)
+        if isinstance(mask_fn, ByScore):
+            return prune_traced(
+                mask_fn.score_fn,
+                params,
+                batch,
+                key,
+                keep=keep,
+                select=select,
+                prunable=prunable,
+                **mask_fn.options,
+            )
+        found = mask_fn(params, batch, key, keep=keep[-1], prunable=prunable)
+        return found, jnp.zeros(len(prunable_leaves), jnp.int32)
+
+    return jax.vmap(one, in_axes=in_axes)(params, batch, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -26,13 +26,13 @@ from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
 from nfp_jax.lab.each import AHEAD, Once, Shared, ahead, each
 from nfp_jax.lab.jobs import Step
-from nfp_jax.lab.masking import counts_of, mask_fn_of
+from nfp_jax.lab.masking import counts_of, mask_fn_of, needs_x64
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.setup import Setup
 from nfp_jax.losses import first_of
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import ScoreFn
-from nfp_jax.pruners.rounds import Score, prune_traced
+from nfp_jax.pruners.rounds import prune_traced
 from nfp_jax.pruners.selects import Among
 from nfp_jax.types import Mask, Params
 
@@ -192,7 +192,7 @@ class Stacks:
         name = (mask_fn, n, size)
         make = self.program(name, functools.partial(_on, find, shown))
         inputs = Shared(setup.inputs)
-        wide = isinstance(mask_fn, ByScore) and _needs_x64(mask_fn.score_fn)
+        wide = isinstance(mask_fn, ByScore) and needs_x64(mask_fn.score_fn)
         with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
             many = self.filled(sizes, np.int32)
             found: tuple[Mask, Any] = make(draws, inputs, many, keep)
@@ -236,7 +236,7 @@ class Stacks:
         def cut_rows(trained: Any, rows: Any, keep: Any) -> Any:
             return each(cut, self.size)(_rows(trained, rows), keep)
 
-        wide = _needs_x64(score_fn)
+        wide = needs_x64(score_fn)
         with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
             found: tuple[Mask, Params, Any] = self.compiled(
                 ("cut", score_fn), cut_rows
@@ -476,7 +476,3 @@ def _ablated(
         fresh = pruning.reinitialize(setup.init, mask, key)
         start = where("reinitialize", fresh, start)
     return mask, start
-
-
-def _needs_x64(score_fn: ScoreFn) -> bool:
-    return isinstance(score_fn, Score) and score_fn.needs_x64

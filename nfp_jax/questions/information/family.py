@@ -1,29 +1,31 @@
 """The data sets of a draw that a mask is made from, each: drawn, or all labelings."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax import information
-from nfp_jax.data import Labels
+from nfp_jax.data import subset_index
 from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import (
     DATA,
     NOISE,
     Draw,
-    Points,
-    draw_labels,
     draw_of,
-    draw_points,
     inputs_of,
     key_of,
 )
+from nfp_jax.lab.each import parts
 from nfp_jax.lab.setup import Setup
 from nfp_jax.lab.stacked import Draws, Stacks
 from nfp_jax.questions.information.card import Settings
 
 # Data sets whose masks are made twice, to see whether they come out the same.
 AGAIN = 16
+# Data sets drawn by one call.
+AT_ONCE = 128
 
 
 def tries_all(settings: Settings, n: int, noise: float, classes: int) -> bool:
@@ -39,6 +41,7 @@ class Family:
       labels: ``[sets, n]``, of all sets.
       order: the sets that masks are made of: all, and ``again`` the first ones.
       draw: the draw whose initial weights and keys all sets share.
+      x: the inputs of the draw ``[n, ...]``, on the device.
       resampled: whether each set has inputs of its own.
       enumerated: whether the sets are all labelings.
     """
@@ -46,12 +49,17 @@ class Family:
     def __init__(self, setup: Setup, cell: Cell) -> None:
         self.setup, self.cell, self.draw = setup, cell, draw_of(setup, cell)
         settings, n = setup.spec.settings, cell["n"]
+        self.x = inputs_of(setup, self.draw)
         self.resampled = settings.conditioning == "data"
         self.enumerated = tries_all(settings, n, cell["noise"], setup.classes)
+        # What is not asked for of a set is not computed, inputs above all.
+        self.set_labels = jax.jit(jax.vmap(lambda *at: self.one(*at)[1], (0, None)))
+        self.set_inputs = jax.jit(jax.vmap(lambda *at: self.one(*at)[0], (0, None)))
         small = np.min_scalar_type(setup.classes - 1)
-        self.drawn = np.stack(
-            [np.asarray(self.sampled(k)[1].y, small) for k in range(settings.datasets)]
-        )
+        chunks = parts(list(range(settings.datasets)), AT_ONCE)
+        found = [self.made(self.set_labels, sets, AT_ONCE) for sets in chunks]
+        self.drawn = np.concatenate(jax.device_get(found)).astype(small)
+        self.drawn = self.drawn[: settings.datasets]
         self.labels = self.drawn
         if self.enumerated:  # [C^n, n], in the order of the numbers that they spell
             digits = np.indices((setup.classes,) * n, small)
@@ -61,25 +69,33 @@ class Family:
         self.again = [k for first in range(4) for k in again[first::4]]
         self.order = [*range(len(self.labels)), *self.again]
 
-    def sampled(self, k: int) -> tuple[Points, Labels]:
-        """Data set ``k`` of those drawn."""
-        seed, points = self.cell["data_seed"], self.draw.points
-        if self.resampled:
-            key = jax.random.fold_in(key_of(self.setup, DATA, seed), k)
-            points = draw_points(self.setup, self.cell["n"], key)
-        noise_key = jax.random.fold_in(key_of(self.setup, NOISE, seed), k)
-        return points, draw_labels(self.setup, points, self.cell, noise_key)
+    def one(self, k: Any, pool: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Inputs, if they are resampled, and labels of set ``k`` of those drawn.
 
-    def on(self, k: int) -> Draw:
-        """The draw on set ``k``."""
-        if not self.enumerated:
-            points, labels = self.sampled(k)
-            return self.draw._replace(points=points, labels=labels)
-        y, classes = self.labels[k].astype(np.int32), self.setup.classes
-        z = np.eye(classes, dtype=np.float32)[y] - np.float32(1 / classes)
-        redrawn = np.ones(len(y), bool)
-        labels = Labels(jnp.asarray(y), jnp.asarray(z), jnp.asarray(redrawn))
-        return self.draw._replace(labels=labels)
+        Args:
+          k: which, an integer that may be traced.
+          pool: inputs and clean labels of an image set.
+        """
+        setup, cell = self.setup, self.cell
+        x: Any = self.x
+        clean: Any = self.draw.points.clean
+        if self.resampled:
+            key = key_of(setup, DATA, cell["data_seed"])
+            key = jax.random.fold_in(key, k)
+            if setup.make is not None:
+                made = setup.make(key, n=cell["n"])
+                x, clean = made.x, made.clean
+            else:
+                index = subset_index(len(pool[1]), cell["n"], key)
+                x, clean = (leaf[index] for leaf in pool)
+        noise_key = key_of(setup, NOISE, cell["data_seed"])
+        noise_key = jax.random.fold_in(noise_key, k)
+        return x, setup.redraw(clean, noise_key, cell["noise"]).y
+
+    def made(self, program: Any, sets: Sequence[int], size: int) -> Any:
+        """What a program makes of sets, filled up to so many of them."""
+        pool = None if self.setup.pool is None else self.setup.pool.clean
+        return program(filled(sets, size), (self.setup.inputs, pool))
 
     def draws(self, stacks: Stacks, places: list[int]) -> Draws:
         """The draws on the sets at these places of the order, stacked."""
@@ -89,12 +105,28 @@ class Family:
         streams = (DATA, NOISE) if self.resampled else (NOISE,)
         return stacks.draws(cells, folds=dict.fromkeys(streams, sets))
 
-    def batch(self, sets: list[int]) -> tuple[jax.Array, jax.Array]:
-        """Labels ``[sets, n]``, and inputs: ``[n, ...]`` of all, or of each set."""
-        x = inputs_of(self.setup, self.draw)
-        if self.resampled:
-            x = jnp.stack([inputs_of(self.setup, self.on(k)) for k in sets])
-        return x, jnp.asarray(self.labels[sets], jnp.int32)
+    def batch(self, sets: Sequence[int], size: int) -> tuple[Any, np.ndarray]:
+        """Inputs, ``[n, ...]`` of all or of each set, and labels of ``size`` sets.
+
+        The last set fills up what is missing.
+        """
+        x = self.made(self.set_inputs, sets, size) if self.resampled else self.x
+        return x, self.labels[filled(sets, size)].astype(np.int32)
+
+    def inputs(self) -> np.ndarray:
+        """Inputs of the sets that were drawn, on the host: ``[n, ...]``, of all alike,
+        or ``[K, n, ...]``.
+        """
+        if not self.resampled:
+            return np.asarray(self.x)
+        count = len(self.drawn)
+        chunks = parts(list(range(count)), AT_ONCE)
+        return np.concatenate(
+            [
+                np.asarray(self.made(self.set_inputs, sets, AT_ONCE))[: len(sets)]
+                for sets in chunks
+            ]
+        )
 
     def of_drawn(self) -> np.ndarray:
         """The sets that were drawn, ``int[K]``."""
@@ -102,6 +134,15 @@ class Family:
             return np.arange(len(self.drawn))
         places = self.setup.classes ** np.arange(self.drawn.shape[1])[::-1]
         return self.drawn @ places
+
+
+def filled(sets: Sequence[int], size: int) -> np.ndarray:
+    """Returns the numbers of sets, int32 ``[size]``, the last one repeated.
+
+    >>> filled([3, 5], 4).tolist()
+    [3, 5, 5, 5]
+    """
+    return np.asarray([*sets, *[sets[-1]] * (size - len(sets))], np.int32)
 
 
 def label_probabilities(setup: Setup, draw: Draw, cell: Cell) -> np.ndarray | None:

@@ -22,18 +22,21 @@ from nfp_jax import decoding, ensemble, information, masks
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell, by_draw
+from nfp_jax.information.stacks import row_identities
 from nfp_jax.lab.chains import Chains, Found, count_trainings
-from nfp_jax.lab.draws import (
-    Draw,
-)
+from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
-from nfp_jax.lab.masking import counts_of, make_masks, mask_on
+from nfp_jax.lab.masking import counts_of, make_group, mask_on
 from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.lab.training import train_stacks
-from nfp_jax.questions.information.family import Family, label_probabilities
+from nfp_jax.questions.information.family import (
+    Family,
+    filled,
+    label_probabilities,
+)
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
 from nfp_jax.types import Batch, Mask, Scores
@@ -95,7 +98,7 @@ class Information:
         self.stacks = Stacks(setup)
         ravel = functools.partial(masks.ravel_mask, prunable=setup.prunable)
         self.pack = jax.jit(lambda mask: jnp.packbits(jax.vmap(ravel)(mask), axis=1))
-        self.collapsed = jax.jit(self.row_collapsed)
+        self.collapsed = jax.jit(jax.vmap(self.row_collapsed))
 
     def do(self, group: list[Cell], *, progress: bool) -> list[Stats]:
         """Hands over the rows of a draw's cells; what its trainings took, if any."""
@@ -150,29 +153,54 @@ class Information:
         )
 
     def make_direct(self, family: Family, cell: Cell) -> Made:
-        """Makes the masks of a cell that is pruned at initialization."""
-        start, made = time.perf_counter(), []
-        draw, x_axis = family.draw, 0 if family.resampled else None
-        for first in range(0, len(family.order), self.at_once):
-            found = make_masks(
+        """Makes the masks of a cell that is pruned at initialization.
+
+        Group by group, by one program, whose masks are packed where they are. A few
+        groups are under way at a time, so the memory is theirs and ``ceil(P / 8)``
+        bytes a mask; the host takes them when all are dispatched.
+        """
+        start, size = time.perf_counter(), self.at_once
+        sees = self.setup.sees[cell["pruner"]]
+        groups = parts(family.order, size)
+        # All sets look alike to it: one group is every group, made twice to compare.
+        alike = sees == "nothing" or (sees == "inputs" and not family.resampled)
+        keep, found = counts_of(self.setup, cell), []
+        for sets in [groups[0]] * 2 if alike else groups:
+            x_axis, batch = self.shown(sees, family, sets)
+            mask, nans = make_group(
                 self.setup,
                 cell,
-                draw.params,
-                self.shown(cell, family, family.order[first : first + self.at_once]),
-                draw.score_key,
+                family.draw.params,
+                batch,
+                family.draw.score_key,
                 in_axes=(None, (x_axis, 0), None),
-                keep=counts_of(self.setup, cell),
-                at_once=self.at_once,
+                keep=keep,
             )
-            made.append(self.packed(found))
+            found.append((self.pack(mask), nans))
+            if len(found) > AHEAD:
+                jax.block_until_ready(found[-1 - AHEAD])
+        bits, counts = zip(*jax.device_get(found), strict=True)
+        packed, nans = np.concatenate(bits), np.concatenate(counts)
+        if nans.any():
+            self.stacks.refuse(nans[nans.any(axis=1)][0])
+        if alike:
+            count, places = len(family.labels), np.arange(len(family.order))
+            packed = packed[places % size + np.where(places < count, 0, size)]
         seconds = time.perf_counter() - start
-        return self.made(family, cell, np.concatenate(made), seconds, 0)
+        return self.made(family, cell, packed[: len(family.order)], seconds, 0)
 
-    def shown(self, cell: Cell, family: Family, sets: list[int]) -> Batch:
-        """The sets as a pruner is shown them: zeros for labels that it does not see."""
-        x, y = family.batch(sets)
-        sees_labels = self.setup.sees[cell["pruner"]] == "labels"
-        return x, y if sees_labels else np.zeros(y.shape, np.int32)
+    def shown(
+        self, sees: str, family: Family, sets: list[int]
+    ) -> tuple[int | None, Batch]:
+        """The sets as a pruner is shown them, and the axis of their inputs.
+
+        Zeros for labels that it does not see; the draw's inputs where it sees none.
+        """
+        x, y = family.batch(sets, self.at_once)
+        if sees == "nothing":
+            return None, (family.x, np.zeros_like(y))
+        axis = 0 if family.resampled else None
+        return axis, (x, y if sees == "labels" else np.zeros_like(y))
 
     def make_through_training(
         self, family: Family, through: list[Cell], *, progress: bool
@@ -269,16 +297,18 @@ class Information:
         packed, labels = made.masks[drawn], made.labels[drawn].astype(np.int32)
         found = np.unpackbits(packed, axis=1, count=setup.total).view(bool)
         start = time.perf_counter()
-        x, _ = family.batch(list(drawn))
-        interval = bound_masks(setup, family.draw, cell, found, labels, np.asarray(x))
+        x = family.inputs()
+        interval = bound_masks(setup, family.draw, cell, found, labels, x)
         seconds = time.perf_counter() - start
-        distinct, counts = np.unique(packed, axis=0, return_counts=True)
-        rows = np.unpackbits(distinct, axis=1, count=setup.total).view(bool)
-        collapsed = np.array([self.collapsed(mask) for mask in rows])
+        _, first, counts = np.unique(
+            row_identities(packed), return_index=True, return_counts=True
+        )
+        collapsed = self.which_collapsed(packed[first])
         probabilities = label_probabilities(setup, family.draw, cell)
         kept = int(found[0].sum())
         p_eff = information.effective_parameters(kept, interval)
-        exact = information.entropy(made.masks) if family.enumerated else None
+        ids = row_identities(made.masks) if family.enumerated else None
+        exact = None if ids is None else information.entropy(ids)
         self.add_row(
             {
                 **cell,
@@ -294,7 +324,7 @@ class Information:
                 "conditioning": settings.conditioning,
                 "confidence": settings.confidence,
                 "irreproducible": made.irreproducible,
-                "distinct_masks": len(distinct),
+                "distinct_masks": len(counts),
                 "collapsed_share": float(collapsed @ counts / counts.sum()),
                 "out_of_budget": made.out_of_budget,
                 "seconds": made.seconds,
@@ -307,9 +337,16 @@ class Information:
             }
         )
 
-    def row_collapsed(self, row: jax.Array) -> jax.Array:
-        """Whether a mask, of the prunable weights alone, has no path left."""
+    def which_collapsed(self, packed: np.ndarray) -> np.ndarray:
+        """Which packed masks have no path left, ``bool[k]``; a group at a time."""
+        groups = parts(list(range(len(packed))), self.at_once)
+        found = [self.collapsed(packed[filled(x, self.at_once)]) for x in groups]
+        return np.concatenate(jax.device_get(found))[: len(packed)]
+
+    def row_collapsed(self, bits: jax.Array) -> jax.Array:
+        """Whether a packed mask has no path left."""
         setup = self.setup
+        row = jnp.unpackbits(bits, count=setup.total).astype(bool)
         mask = masks.unravel_mask(row, setup.shapes, prunable=setup.prunable)
         return masks.collapsed(setup.model.apply, mask, setup.input_shape)
 
