@@ -1,7 +1,8 @@
 """The data sets of a draw that a mask is made from, each: drawn, or all labelings."""
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +35,33 @@ def tries_all(settings: Settings, n: int, noise: float, classes: int) -> bool:
     return settings.exact and uniform and classes**n <= information.MOST_LABELINGS
 
 
+class Recipe(NamedTuple):
+    """How sets are drawn: what programs are compiled for.
+
+    Attributes:
+      redraw: of the set-up.
+      make: of the set-up, where inputs are resampled and made.
+      n: points of a set, where inputs are resampled.
+    """
+
+    redraw: Any
+    make: Any
+    n: int | None
+
+
+class Known(NamedTuple):
+    """What sets are drawn from: keys of inputs and noise, the noise, the draw's clean
+    labels, and where inputs are resampled out of a pool its inputs and clean labels.
+    """
+
+    data_key: Any
+    noise_key: Any
+    noise: Any
+    clean: Any
+    inputs: Any
+    pool: Any
+
+
 class Family:
     """The data sets of a draw; all labelings, where those are to be tried.
 
@@ -52,14 +80,26 @@ class Family:
         self.x = inputs_of(setup, self.draw)
         self.resampled = settings.conditioning == "data"
         self.enumerated = tries_all(settings, n, cell["noise"], setup.classes)
-        # What is not asked for of a set is not computed, inputs above all.
-        self.set_labels = jax.jit(jax.vmap(lambda *at: self.one(*at)[1], (0, None)))
-        self.set_inputs = jax.jit(jax.vmap(lambda *at: self.one(*at)[0], (0, None)))
+        if self.resampled:
+            self.recipe = Recipe(setup.redraw, setup.make, n)
+        else:
+            self.recipe = Recipe(setup.redraw, None, None)
+        seed, pool = cell["data_seed"], setup.pool
+        self.known = Known(
+            key_of(setup, DATA, seed),
+            key_of(setup, NOISE, seed),
+            np.float32(cell["noise"]),
+            np.asarray(self.draw.points.clean),
+            setup.inputs if self.resampled else None,
+            pool.clean if self.resampled and pool is not None else None,
+        )
         small = np.min_scalar_type(setup.classes - 1)
         chunks = parts(list(range(settings.datasets)), AT_ONCE)
-        found = [self.made(self.set_labels, sets, AT_ONCE) for sets in chunks]
-        self.drawn = np.concatenate(jax.device_get(found)).astype(small)
-        self.drawn = self.drawn[: settings.datasets]
+        found = [
+            _labels(self.recipe, self.known, filled(sets, AT_ONCE)) for sets in chunks
+        ]
+        self.drawn = np.concatenate(jax.device_get(found))[: settings.datasets]
+        self.drawn = self.drawn.astype(small)
         self.labels = self.drawn
         if self.enumerated:  # [C^n, n], in the order of the numbers that they spell
             digits = np.indices((setup.classes,) * n, small)
@@ -68,34 +108,6 @@ class Family:
         # Each in another place and beside other neighbors.
         self.again = [k for first in range(4) for k in again[first::4]]
         self.order = [*range(len(self.labels)), *self.again]
-
-    def one(self, k: Any, pool: tuple[Any, Any]) -> tuple[Any, Any]:
-        """Inputs, if they are resampled, and labels of set ``k`` of those drawn.
-
-        Args:
-          k: which, an integer that may be traced.
-          pool: inputs and clean labels of an image set.
-        """
-        setup, cell = self.setup, self.cell
-        x: Any = self.x
-        clean: Any = self.draw.points.clean
-        if self.resampled:
-            key = key_of(setup, DATA, cell["data_seed"])
-            key = jax.random.fold_in(key, k)
-            if setup.make is not None:
-                made = setup.make(key, n=cell["n"])
-                x, clean = made.x, made.clean
-            else:
-                index = subset_index(len(pool[1]), cell["n"], key)
-                x, clean = (leaf[index] for leaf in pool)
-        noise_key = key_of(setup, NOISE, cell["data_seed"])
-        noise_key = jax.random.fold_in(noise_key, k)
-        return x, setup.redraw(clean, noise_key, cell["noise"]).y
-
-    def made(self, program: Any, sets: Sequence[int], size: int) -> Any:
-        """What a program makes of sets, filled up to so many of them."""
-        pool = None if self.setup.pool is None else self.setup.pool.clean
-        return program(filled(sets, size), (self.setup.inputs, pool))
 
     def draws(self, stacks: Stacks, places: list[int]) -> Draws:
         """The draws on the sets at these places of the order, stacked."""
@@ -110,8 +122,10 @@ class Family:
 
         The last set fills up what is missing.
         """
-        x = self.made(self.set_inputs, sets, size) if self.resampled else self.x
-        return x, self.labels[filled(sets, size)].astype(np.int32)
+        index, x = filled(sets, size), self.x
+        if self.resampled:
+            x = _inputs(self.recipe, self.known, index)
+        return x, self.labels[index].astype(np.int32)
 
     def inputs(self) -> np.ndarray:
         """Inputs of the sets that were drawn, on the host: ``[n, ...]``, of all alike,
@@ -119,14 +133,11 @@ class Family:
         """
         if not self.resampled:
             return np.asarray(self.x)
-        count = len(self.drawn)
-        chunks = parts(list(range(count)), AT_ONCE)
-        return np.concatenate(
-            [
-                np.asarray(self.made(self.set_inputs, sets, AT_ONCE))[: len(sets)]
-                for sets in chunks
-            ]
-        )
+        found = [
+            np.asarray(_inputs(self.recipe, self.known, filled(sets, AT_ONCE)))
+            for sets in parts(list(range(len(self.drawn))), AT_ONCE)
+        ]
+        return np.concatenate(found)[: len(self.drawn)]
 
     def of_drawn(self) -> np.ndarray:
         """The sets that were drawn, ``int[K]``."""
@@ -134,6 +145,34 @@ class Family:
             return np.arange(len(self.drawn))
         places = self.setup.classes ** np.arange(self.drawn.shape[1])[::-1]
         return self.drawn @ places
+
+
+def _set(recipe: Recipe, known: Known, k: Any) -> tuple[Any, Any]:
+    """Inputs, where they are resampled, and labels of set ``k`` of those drawn."""
+    x, clean = None, known.clean
+    if recipe.n is not None:
+        key = jax.random.fold_in(known.data_key, k)
+        if recipe.make is not None:
+            made = recipe.make(key, n=recipe.n)
+            x, clean = made.x, made.clean
+        else:
+            index = subset_index(len(known.pool), recipe.n, key)
+            x, clean = known.inputs[index], known.pool[index]
+    noise_key = jax.random.fold_in(known.noise_key, k)
+    return x, recipe.redraw(clean, noise_key, known.noise).y
+
+
+# What is not asked for of a set is not computed, inputs above all.
+@functools.partial(jax.jit, static_argnums=0)
+def _labels(recipe: Recipe, known: Known, sets: Any) -> Any:
+    """Labels of sets, ``[k, n]``."""
+    return jax.vmap(lambda k: _set(recipe, known, k)[1])(sets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _inputs(recipe: Recipe, known: Known, sets: Any) -> Any:
+    """Inputs of sets, ``[k, n, ...]``."""
+    return jax.vmap(lambda k: _set(recipe, known, k)[0])(sets)
 
 
 def filled(sets: Sequence[int], size: int) -> np.ndarray:
