@@ -165,3 +165,21 @@ def test_script_runs_prints_its_table_and_writes_its_key(command, keys, row, tmp
     found = json.loads((tmp_path / "here.json").read_text())
     assert sorted(found) == keys
     assert all({"date", "arguments", "versions"} <= set(found[key]) for key in keys)
+
+
+@pytest.mark.slow
+def test_masks_and_bounds_are_measured_and_named(tmp_path):
+    """Smoke test of ``information.py``."""
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(BENCHMARKS / "information.py"), "--widths=4"]
+    command += ["--pruners=random,snip", "--datasets=8", f"--write={out}"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    random, snip = json.loads(out.read_text())["rows"]
+    assert random["masks"] != snip["masks"]
+    for row in (random, snip):
+        assert row["masks_cpu_seconds"] > 0 and row["bounds_cpu_seconds"] > 0
+        assert row["bounds_peak_mb"] >= row["masks_peak_mb"] > 0
+        assert row["lower"] <= row["upper"]

@@ -1,5 +1,6 @@
 import itertools
 import math
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from nfp_jax import decoding, information
-from nfp_jax.decoding import Decoder, Stack, linear, ridge, search, searching
+from nfp_jax.decoding import Decoder, Stack, linear, overlaps, ridge, search, searching
 from nfp_jax.decoding.overlaps import pair_overlaps
 
 
@@ -164,6 +165,57 @@ def test_ridge_in_its_dual_form_is_ridge_and_leaves_one_out():
     expected = predict(np.arange(20), linear.PENALTIES[best])[20:]
     found = linear._Ridge(pair_overlaps(masks), 20, 30).predict(targets)
     np.testing.assert_allclose(found, np.concatenate([tried[best], expected]))
+
+
+def test_many_targets_are_fitted_in_parts(monkeypatch):
+    """At one penalty each column is fitted alone; to double precision."""
+    rng = np.random.default_rng(0)
+    masks, targets = rng.random((30, 9)) < 0.4, rng.standard_normal((30, 5, 120))
+    monkeypatch.setattr(linear, "PENALTIES", [0.1])
+    fitted = linear._Ridge(pair_overlaps(masks), 20, 30)
+    alone = [fitted.predict(targets[:, i]) for i in range(5)]
+    found = fitted.predict(targets)
+    np.testing.assert_allclose(found, np.stack(alone, axis=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("count", "weights"), [(1, 1), (2, 8), (3, 13), (8, 16), (13, 100)]
+)
+def test_overlaps_are_those_of_each_pair_whatever_the_blocks(
+    monkeypatch, count, weights
+):
+    """Counts below 2^24, so float32 products of 0s and 1s are exact."""
+    monkeypatch.setattr(overlaps, "MOST_ROWS", 4)
+    monkeypatch.setattr(overlaps, "CHUNK", 24)
+    masks = np.random.default_rng(count).random((count, weights)) < 0.5
+    found = pair_overlaps(masks)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, masks.astype(int) @ masks.T.astype(int))
+
+
+def test_overlaps_never_hold_the_masks_as_floats():
+    """What numpy allocates: packed bits, 1/8 a weight, and the result."""
+    masks = np.random.default_rng(0).random((600, 20_000)) < 0.1
+    tracemalloc.start()
+    found = pair_overlaps(masks)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(np.diag(found), masks.sum(axis=1))
+    assert peak < 0.6 * masks.nbytes
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_features_of_more_masks_than_are_under_way_are_in_their_order(traced):
+    def features(mask, x):
+        values = x[:, None] * mask[:2]
+        return jnp.asarray(values) if traced else values
+
+    masks = np.random.default_rng(0).random((linear.AHEAD * 2 + 3, 5)) < 0.5
+    x = np.arange(3.0, dtype=np.float32)
+    stack = Stack(masks, np.zeros((len(masks), 3), int), np.full((3, 2), 0.5), x)
+    found = linear._features(features, stack)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, x[:, None] * masks[:, None, :2])
 
 
 def stack_of_inputs(count=256, n=10, d=2):

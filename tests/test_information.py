@@ -1,5 +1,6 @@
 import itertools
 import math
+import tracemalloc
 from collections import Counter
 
 import jax
@@ -27,6 +28,7 @@ from nfp_jax.information import (
     sample_masks,
 )
 from nfp_jax.information.repeats import clopper_pearson_upper_bound
+from nfp_jax.information.stacks import mask_identities
 from nfp_jax.measures.betting import betting_lower_bound
 
 LOG2 = math.log(2)
@@ -532,6 +534,31 @@ def test_masks_are_the_same_whatever_is_in_a_call_and_however_many():
     np.testing.assert_array_equal(more.masks[:13], expected.masks)
     np.testing.assert_array_equal(more.data[:13], expected.data)
     assert len(np.unique(more.data, axis=0)) > 10
+    one = sample_masks(count_above, draw, key, datasets=1)
+    np.testing.assert_array_equal(one.masks, expected.masks[:1])
+
+
+def test_many_masks_are_held_once_and_until_then_as_bits():
+    """What numpy allocates: the masks, a byte a weight, and an eighth of it packed."""
+    y = np.random.default_rng(0).integers(0, 2, (1999, 4)).astype(np.int32)
+
+    def mask_fn(y):
+        return {"kernel": jnp.tile(y == 1, 1000)[None]}
+
+    make_masks(mask_fn, y[:8])  # compiles
+    tracemalloc.start()
+    found = make_masks(mask_fn, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, np.tile(y == 1, 1000))
+    assert peak < 1.5 * found.nbytes
+
+
+def test_masks_are_numbered_as_rows_are_sorted():
+    rows = np.random.default_rng(0).integers(0, 2, (200, 9)).astype(bool)
+    rows = np.concatenate([rows, rows[::3]])
+    _, expected = np.unique(np.packbits(rows, axis=1), axis=0, return_inverse=True)
+    np.testing.assert_array_equal(mask_identities(rows), expected.reshape(-1))
 
 
 def test_masks_of_stacked_data_are_made_in_calls_of_one_size():

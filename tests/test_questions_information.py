@@ -31,6 +31,7 @@ from nfp_jax.lab.draws import (
     inputs_of,
     key_of,
 )
+from nfp_jax.lab.masking import counts_of
 from nfp_jax.pruners.by_score import by_score
 from nfp_jax.pruners.contract import MaskUpdate
 from nfp_jax.questions.information import family
@@ -286,6 +287,49 @@ def test_masks_of_resampled_data_are_those_of_the_library(tmp_path):
     mask = nfp.prune(nfp.snip(loss_fn), draw.params, batch, sparsity=0.5)
     found, _ = on_file(store, spec)
     np.testing.assert_array_equal(found[1], masks.ravel_mask(mask))
+
+
+@pytest.mark.parametrize("datasets", [2, 6])
+@pytest.mark.parametrize("conditioning", ["labels", "data"])
+@pytest.mark.parametrize("pruner", ["random", "snip", "grasp", "synflow"])
+def test_masks_at_initialization_are_made_in_groups_of_one_size_bit_by_bit(
+    monkeypatch, pruner, conditioning, datasets
+):
+    """Those of ``prune_many`` in calls of 5; the sets are no multiple of 5."""
+    spec = make_spec(
+        engine={"score_at_once": 5},
+        information={"conditioning": conditioning, "datasets": datasets},
+        grid={"pruner": (pruner,)},
+    )
+    (cell,) = experiments.all_cells(spec)
+    setup, sizes = setup_of(spec), []
+    sets = question.Family(setup, cell)
+
+    def watched(setup, cell, params, batch, key, **options):
+        sizes.append(len(batch[1]))
+        return question_make_group(setup, cell, params, batch, key, **options)
+
+    question_make_group = question.make_group
+    monkeypatch.setattr(question, "make_group", watched)
+    made = question.Information(setup, print, None).make_direct(sets, cell)
+    calls = 2 if pruner in ("random", "synflow") else -(-2 * datasets // 5)
+    assert sizes == [5] * calls
+
+    draws = [on(sets, k) for k in sets.order]
+    x = jnp.stack([inputs_of(setup, draw) for draw in draws])
+    y = jnp.stack([draw.labels.y for draw in draws])
+    expected = nfp.prune_many(
+        setup.pruner(cell).score_fn,
+        sets.draw.params,
+        (x if sets.resampled else x[0], y),
+        sets.draw.score_key,
+        in_axes=(None, (0 if sets.resampled else None, 0), None),
+        keep=counts_of(setup, cell),
+        at_once=5,
+    )
+    bits = np.packbits(jax.vmap(masks.ravel_mask)(expected), axis=1)
+    np.testing.assert_array_equal(made.masks, bits[:datasets])
+    assert made.irreproducible == 0.0 and len(made.labels) == datasets
 
 
 def test_all_labelings_give_the_exact_information(monkeypatch, calls, tmp_path):

@@ -4,9 +4,11 @@
 gives a tighter bound, and no decoder gives a wrong one. ``ridge`` needs masks and
 labels alone; ``search`` runs the pruner in its loop. To write another, make a
 ``Decoder``. All decoders keep one rule: the labels of a mask are looked at only after
-the mask is decoded. The bound of ``information.decoded`` rests on it. Linear algebra
-runs on the host, in double precision, on matrices of masks by masks (K x K), so that
-the number of weights does not matter. Depends on masks, jax, optax, numpy and scipy.
+the mask is decoded. The bound of ``information.decoded`` rests on it. What grows with
+masks x masks x weights, how many weights both masks of a pair keep, is counted on the
+device, in whole numbers. The regression on these K x K numbers runs on the host, in
+double precision: K³ operations and about 36 K² bytes. Depends on masks, cores, jax,
+optax, numpy and scipy.
 """
 
 from nfp_jax.decoding.contract import Decoder, LogProb, Stack

@@ -10,9 +10,10 @@ With the initial weights W and the algorithm's own randomness R fixed, a mask is
 function of the data. So its information is its entropy. There are two conditionings,
 and the one meant is always named. Under ``"labels"``, ``I(m; y | W, X, R)``, inputs are
 fixed and labels resampled. Under ``"data"``, ``I(m; D | W, R)``, all is resampled. A
-bound that holds under one of them alone refuses the other. The bounds are computed on
-the host, in double precision. Depends on masks, measures, decoding, jax, numpy and
-scipy.
+bound that holds under one of them alone refuses the other. What the certificate rests
+on is computed on the host, in double precision: entropies, code lengths, the decoders'
+log probabilities and the confidence intervals. Depends on masks, measures, decoding,
+jax, numpy and scipy.
 """
 
 from nfp_jax.information.codes import code_lengths, log_binomial

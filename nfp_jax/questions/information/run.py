@@ -25,7 +25,7 @@ from nfp_jax.grid import Cell, by_draw
 from nfp_jax.information.stacks import row_identities
 from nfp_jax.lab.chains import Chains, Found, count_trainings
 from nfp_jax.lab.draws import Draw
-from nfp_jax.lab.each import parts
+from nfp_jax.lab.each import AHEAD, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
 from nfp_jax.lab.masking import counts_of, make_group, mask_on
 from nfp_jax.lab.run import summed
