@@ -23,8 +23,8 @@ def pair_overlaps(masks: np.ndarray) -> np.ndarray:
 
     ``m_i · m_j``, exactly. Within a chunk of at most 16,384 weights, products of 0s and
     1s are added in float32, which holds every whole number up to 2^24; chunks are added
-    as integers. (0 and 1 are exact in the shorter floats too in which an accelerator may
-    multiply.) Each pair of blocks is multiplied once, since the result is symmetric.
+    as integers. 0 and 1 are exact in the shorter floats, too, that an accelerator may
+    multiply. Each pair of blocks is multiplied once, since the result is symmetric.
     A worker holds two blocks of a chunk and their product, at most 132 MiB, and a
     device ``K P / 8`` bytes of packed masks; the result has ``4 K²`` bytes.
 

@@ -384,6 +384,7 @@ def bound_masks(
     if settings.decoded and before and score_of(setup, cell) is not None:
         decoders.append(search(setup, draw, cell))
     known = probabilities is not None  # labels of no known law are not decoded
+    differ = any((mask != found[0]).any() for mask in found[1:])
     return information.mask_information(
         found,
         labels if known else None,
@@ -392,7 +393,7 @@ def bound_masks(
         x=x,
         keep=masks.keep_count(setup.total, cell["sparsity"]),
         gaussian=setup.card is not None and setup.card.gaussian_inputs,
-        decoders=decoders if known and (found[1:] != found[0]).any() else (),
+        decoders=decoders if known and differ else (),
         confidence=settings.confidence,
     )
 
