@@ -481,3 +481,68 @@ def test_the_longest_jobs_of_a_sequence_come_first():
         on_finish=lambda job, result: order.append(job.tag),
     )
     assert order == ["long", "short", "short"]
+
+
+def full(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: of the caller's own program")
+
+
+@pytest.mark.parametrize("fails", ["on_finish", "on_ended", "on_error", "jobs"])
+def test_an_error_of_the_callers_is_never_taken_for_one_of_the_device(fails):
+    """It ends the run: no network is trained and handed over again."""
+    seen = []
+
+    def note(*arguments):
+        seen.append(arguments)
+        if len(seen) == 4:
+            full()
+
+    def jobs():
+        for one in mixed(7):
+            yield one
+        if fails == "jobs":
+            full()
+
+    callbacks = {
+        "on_finish": {"on_finish": note},
+        "on_ended": {"on_ended": note},
+        "on_error": {"on_finish": lambda *_: 1 / 0, "on_error": note},
+        "jobs": {},
+    }
+    with pytest.raises(jax.errors.JaxRuntimeError, match="of the caller's own"):
+        ensemble.run(ENDING, jobs(), lanes=2, devices=ONE, **callbacks[fails])
+    assert len(seen) == (0 if fails == "jobs" else 4)
+
+
+def test_networks_without_dead_neurons_are_handed_over_whole_together():
+    """With what was removed in its place, as each one alone is."""
+    model, jobs = sparse_jobs()
+    apply_fn = models.apply_at_any_width(model)
+    own = make_training(
+        nfp.classification_loss(apply_fn),
+        optax.adam(0.01),
+        metrics_fn=classification_metrics(apply_fn),
+        batch_size=8,
+        max_epochs=2,
+    )
+    small_of = make_shrink(models.layer_chain(model), dead_inputs=True)
+    jobs = [job._replace(tag=i) for i, job in enumerate(jobs)]
+    run = {"lanes": 4, "devices": ONE}
+    run["shrink"] = lambda job: small_of(job.params, job.mask)
+    seen = {}
+
+    def ended(tags, results):
+        for leaf in jax.tree.leaves((results.params, results.mask)):
+            assert isinstance(leaf, jax.Array)
+        for i, tag in enumerate(tags):
+            seen[tag] = jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], results)
+
+    alone, _ = ensemble.run(own, jobs, **run)
+    ensemble.run(own, jobs, on_ended=ended, **run)
+    assert sorted(seen) == list(range(6))
+    for i, one in enumerate(alone):
+        equal(seen[i], one)
+        for leaf, keep in zip(
+            *map(jax.tree.leaves, (seen[i].params, jobs[i].mask)), strict=True
+        ):
+            assert leaf.shape == keep.shape and np.all(leaf[~np.asarray(keep)] == 0)

@@ -94,8 +94,15 @@ class Together:
     def stacked(self) -> TrainResult:
         """Returns what was measured, on the host, and weights and masks on the device.
 
-        The stack may be longer than the networks are many.
+        The stack may be longer than the networks are many. Networks that were trained
+        without their dead neurons are whole again.
         """
+        waiting = self.ended.waiting
+        if any(one.expand is not identity for one in waiting):
+            whole: Any = [self.at(i) for i in range(len(waiting))]
+            found = jax.tree.map(lambda *leaves: np.stack(leaves), *whole)
+            params, mask = jax.device_put((found.params, found.mask))
+            return self.measured._replace(params=params, mask=mask)
         result = self.ended.result
         return self.measured._replace(params=result.params, mask=result.mask)
 

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from nfp_jax.engine.jobs import Job, Networks, Row, Taken, length_of, rows_of
@@ -25,7 +25,9 @@ class Results(Protocol):
 class Queue:
     """What the workers share.
 
-    ``making`` guards ``source``, and ``lock`` guards everything else.
+    ``making`` guards ``source``, and ``lock`` guards everything else. Errors of the
+    caller, in a callback or in making a job, end the run here: they are not raised
+    where a device's own errors are caught.
     """
 
     def __init__(
@@ -41,10 +43,8 @@ class Queue:
         self.on_error, self.collect, self.bar = on_error, collect, bar
         self.lock = threading.Condition()
         self.making = threading.Lock()  # one worker makes a job while the others train
-        source = _numbered(jobs)
-        if isinstance(jobs, Sequence) and all(isinstance(x, Job) for x in jobs):
-            source = iter(sorted(source, key=lambda place: -_length(place[1])))
-        self.source = source
+        self.jobs = jobs
+        self.source = _numbered(jobs)
         self.exhausted = False
         # Networks that follow from others, and those of a stack that was begun.
         self.further: collections.deque[Taken] = collections.deque()
@@ -66,6 +66,22 @@ class Queue:
         """Makes every device end after the work that it has begun."""
         with self.lock:
             self.stopped = True
+            self.lock.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the run with an error, where none has ended it before."""
+        with self.lock:
+            self.error = self.error or error
+        self.stop()
+
+    def leave(self) -> None:
+        """Counts a device out; with the last one, what makes jobs is closed."""
+        with self.lock:
+            self.working -= 1
+            last = not self.working
+        if last and isinstance(self.jobs, Generator):
+            self.jobs.close()  # its threads begin nothing more
+        with self.lock:
             self.lock.notify_all()
 
     def take(self, *, wait: bool = True) -> Taken | None:
@@ -93,13 +109,13 @@ class Queue:
             try:
                 with self.making:
                     following = next(self.source, None)
-            except BaseException:
+                rows = _rows(*following) if following is not None else []
+            except Exception as error:
                 with self.lock:  # nobody is to wait for what could not be made
                     self.running -= 1
                     self.exhausted = True
-                    self.lock.notify_all()
-                raise
-            rows = _rows(*following) if following is not None else []
+                self.fail(error)
+                return None
             if rows:
                 with self.lock:
                     self.further.extend(rows[1:])
@@ -123,8 +139,9 @@ class Queue:
         An error that ``train`` or a callback raises goes to ``on_error``.
         """
         further: list[Job | Networks] = []
+        asked = [job for _, job in taken]
         try:
-            with self.reporting([job for _, job in taken]):
+            with self.reporting(asked):
                 results = train()
                 with self.lock:
                     self.networks += len(taken)
@@ -133,8 +150,8 @@ class Queue:
                         with self.reporting([one[1]]):
                             further += self.hand_over(one, results.at(i))
                 else:
-                    tags = [job.tag for _, job in taken]
-                    further += self.on_ended(tags, results.stacked()) or ()
+                    arguments = [job.tag for job in asked], results.stacked()
+                    further += self.call(asked, self.on_ended, *arguments)
         finally:
             following = [(None, row) for job in further for row in rows_of(job)]
             with self.lock:
@@ -143,36 +160,68 @@ class Queue:
                 self.bar.update(len(taken))
                 self.lock.notify_all()
 
-    def hand_over(self, taken: Taken, result: TrainResult) -> Iterable[Job | Networks]:
+    def hand_over(self, taken: Taken, result: TrainResult) -> list[Job | Networks]:
         """Keeps a result, if it is to be collected; returns what follows from it."""
         place, job = taken
         if self.collect and place is not None:
             with self.lock:
                 self.results[place] = result
-        return () if self.on_finish is None else self.on_finish(job, result) or ()
+        if self.on_finish is None or self.stopped:
+            return []
+        return self.call([job], self.on_finish, job, result)
+
+    def call(
+        self, jobs: list[Job | Row], callback: Callable[..., Any], *arguments: Any
+    ) -> list[Job | Networks]:
+        """Returns what a callback for these networks returns; its error is theirs."""
+        try:
+            return list(callback(*arguments) or ())
+        except Exception as error:
+            self.report(jobs, error)
+            return []
+
+    def report(self, jobs: list[Job | Row], error: Exception) -> None:
+        """Gives an error to ``on_error``, for each of these networks; or ends the run,
+        where there is none, or where it raises.
+        """
+        if self.on_error is None:
+            self.fail(error)
+            return
+        try:
+            for job in jobs:
+                self.on_error(job, error)
+        except Exception as further:
+            self.fail(further)
 
     @contextlib.contextmanager
     def reporting(self, jobs: list[Job | Row]) -> Iterator[None]:
-        """Gives an error raised within to ``on_error``, for each of these networks."""
+        """Reports an error of the device raised within; raises it without
+        ``on_error``.
+        """
         try:
             yield
         except Exception as error:
             if self.on_error is None:
                 raise
-            for job in jobs:
-                self.on_error(job, error)
+            self.report(jobs, error)
 
 
-def _numbered(jobs: Iterable[Job | Networks]) -> Iterator[tuple[int, Job | Networks]]:
-    """Jobs and stacks, each with the place of its first network in the results."""
+def _numbered(
+    jobs: Iterable[Job | Networks],
+) -> Iterator[tuple[int, Job | Networks]]:
+    """Jobs and stacks, each with the place of its first network in the results.
+
+    Of a sequence of jobs the longest come first.
+    """
+    if isinstance(jobs, Sequence) and all(isinstance(x, Job) for x in jobs):
+        lengths = [length_of(job) for job in jobs]
+        order = sorted(range(len(jobs)), key=lambda i: -lengths[i])
+        yield from ((i, jobs[i]) for i in order)
+        return
     place = 0
     for job in jobs:
         yield place, job
         place += 1 if isinstance(job, Job) else len(rows_of(job))
-
-
-def _length(what: Job | Networks) -> float:
-    return length_of(what) if isinstance(what, Job) else 0.0
 
 
 def _rows(place: int, what: Job | Networks) -> list[Taken]:

@@ -166,10 +166,6 @@ def _work(queue: Queue, worker: OneLane | ManyLanes) -> None:
     try:
         worker.work(queue)
     except BaseException as error:
-        with queue.lock:
-            queue.error = queue.error or error
-        queue.stop()
+        queue.fail(error)
     finally:
-        with queue.lock:
-            queue.working -= 1
-            queue.lock.notify_all()
+        queue.leave()

@@ -66,7 +66,8 @@ def ahead(
 ) -> Iterator[Networks]:
     """Yields what the makers make, in their order, so many of them made ahead.
 
-    By threads: while one waits for its program to be compiled, the others go on.
+    By threads: while one waits for its program to be compiled, the others go on. None
+    waits for a thread: closed, what was begun ends, and nothing more begins.
 
     >>> list(ahead([lambda: [1], lambda: [2, 3]], 2))
     [1, 2, 3]
@@ -80,12 +81,12 @@ def ahead(
     try:
         for make in makers:
             pending.append(pool.submit(make))
-            if len(pending) > threads:
+            if len(pending) >= threads:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
-    finally:  # what nobody waits for any more is not made
-        pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        pool.shutdown(wait=False)
 
 
 class Shared(NamedTuple):
