@@ -17,12 +17,11 @@ from nfp_jax.pruners.contract import (
 from nfp_jax.pruners.contract import Round as ImpRound
 from nfp_jax.pruners.imp import imp, imp_rounds, imp_tickets
 from nfp_jax.pruners.magnitude_trained import magnitude_after_training, one_shot_round
+from nfp_jax.pruners.many import NanScores, prune_many
 from nfp_jax.pruners.rounds import (
-    NanScores,
     exponential,
     linear,
     prune,
-    prune_many,
 )
 from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.pruners.tickets import Ticket, TrainFn, reinitialize

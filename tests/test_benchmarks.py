@@ -168,6 +168,26 @@ def test_script_runs_prints_its_table_and_writes_its_key(command, keys, row, tmp
 
 
 @pytest.mark.slow
+def test_every_part_for_an_accelerator_runs_on_a_cpu(tmp_path):
+    """Smoke test: its numbers mean nothing."""
+    target = tmp_path / "found.json"
+    done = subprocess.run(
+        ["bash", str(BENCHMARKS / "gpu.sh"), str(target), "--quick"],
+        env={**os.environ, "PYTHON": sys.executable, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(target.read_text())
+    assert [row["dim"] for row in found["steps"]["cold"]["found"]] == [784, 50]
+    for name in ("small", "paper"):
+        for part in found[name].values():
+            assert part["found"]["rows"] > 0 and part["found"]["failures"] == 0
+
+
+@pytest.mark.slow
 def test_masks_and_bounds_are_measured_and_named(tmp_path):
     """Smoke test of ``information.py``."""
     out = tmp_path / "out.json"

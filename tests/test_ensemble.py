@@ -1,7 +1,9 @@
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import jax
@@ -13,7 +15,7 @@ import pytest
 import nfp_jax as nfp
 from nfp_jax import ensemble, models
 from nfp_jax.compaction import make_shrink
-from nfp_jax.engine import devices, lanes, many_lanes
+from nfp_jax.engine import devices, lanes, many_lanes, programs
 from nfp_jax.engine import run as engine_run
 from nfp_jax.training import (
     Examples,
@@ -498,8 +500,7 @@ def test_an_error_of_the_callers_is_never_taken_for_one_of_the_device(fails):
             full()
 
     def jobs():
-        for one in mixed(7):
-            yield one
+        yield from mixed(7)
         if fails == "jobs":
             full()
 
@@ -546,3 +547,31 @@ def test_networks_without_dead_neurons_are_handed_over_whole_together():
             *map(jax.tree.leaves, (seen[i].params, jobs[i].mask)), strict=True
         ):
             assert leaf.shape == keep.shape and np.all(leaf[~np.asarray(keep)] == 0)
+
+
+def test_programs_of_lanes_serve_the_next_run_and_go_with_their_training():
+    """Whatever the summary of a run holds; and ``free`` frees those of all."""
+    made = make_training(
+        loss_fn,
+        optax.sgd(0.1),
+        metrics_fn=lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0},
+        batch_size=2,
+        max_epochs=3,
+    )
+
+    def summary(result, data, _):
+        return {"sum": jnp.sum(result.params)}
+
+    def compiled(training, **options):
+        before = programs.so_far().programs
+        ensemble.run(training, [job(0)], lanes=2, devices=ONE, **options)
+        return programs.so_far().programs - before
+
+    assert compiled(made, summary=summary) > 0
+    assert compiled(made, summary=summary) == 0
+    programs.free()
+    assert compiled(made, summary=summary) > 0
+    kept = weakref.ref(made.kept)
+    del made
+    gc.collect()
+    assert kept() is None

@@ -1,7 +1,10 @@
 """What only an accelerator shows: ``pytest -n 0 -m gpu tests/test_gpu.py``, with one.
 
-Skipped, and said to be, where JAX's default backend is the CPU.
+Skipped, and said to be, where JAX's default backend is the CPU; but for what fills its
+memory, ``NFP_GPU_TESTS=cpu`` runs them there, in lanes, to try the tests themselves.
 """
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +21,11 @@ from nfp_jax.training import (
     train,
 )
 
+CPU = jax.default_backend() == "cpu"
+TRIED = CPU and os.environ.get("NFP_GPU_TESTS") == "cpu"
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(jax.default_backend() == "cpu", reason="no accelerator here"),
+    pytest.mark.skipif(CPU and not TRIED, reason="no accelerator here"),
 ]
 
 
@@ -78,7 +83,7 @@ def test_lanes_are_chosen_and_end_as_on_a_cpu():
     means over all examples, and equal to 1e-4; a label may lie on the boundary.
     """
     jobs = networks(40)
-    results, stats = ensemble.run(TRAINING, jobs)
+    results, stats = ensemble.run(TRAINING, jobs, lanes=16 if TRIED else None)
     assert stats.networks == 40 and 0 < stats.wasted < 1
     for job, result in list(zip(jobs, results, strict=True))[::8]:
         one = jax.device_put(job[:4], jax.devices("cpu")[0])
@@ -125,6 +130,7 @@ def test_a_result_depends_bit_by_bit_on_its_job_alone():
         jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
 
 
+@pytest.mark.skipif(CPU, reason="it would fill the machine's memory")
 def test_a_full_device_goes_on_with_fewer_lanes(caplog):
     """16,384 lanes of 4 million weights, 67 GB a copy and three copies of them, asked
     for by hand, so that nothing estimates them first."""

@@ -8,6 +8,7 @@ from running import make_mask, pruner_entry, run, setup_of, spec_of
 
 import nfp_jax as nfp
 from nfp_jax.engine.examples import padded_size
+from nfp_jax.lab import each
 from nfp_jax.lab.draws import REINITIALIZE, SHUFFLE, draw_of, inputs_of, key_of
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.losses import first_of, mean_loss
@@ -219,3 +220,52 @@ def test_a_dense_network_that_diverges_fails_what_is_cut_from_it_alone(lanes):
     assert {failure.cell["pruner"] for failure in failures} == {"imp"}
     assert len(failures) == 2
     assert all("scores at 'params/Dense_0" in failure.error for failure in failures)
+
+
+def test_where_memory_runs_out_stacks_become_smaller_and_no_cell_fails(
+    monkeypatch, caplog
+):
+    """At every step of the way; draws, masks, cuts and ablations are the same."""
+    changes = {**ALL_OF_IT, "engine": {"lanes": 4, "score_at_once": 8}}
+    whole, failures, _ = run(make_spec(**changes))
+    assert failures == []
+    call, sizes = each.Once.__call__, []
+
+    def full_above_two(self, *arguments):
+        found = call(self, *arguments)
+        sizes.append(len(jax.tree.leaves(found)[0]))
+        if sizes[-1] > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return found
+
+    monkeypatch.setattr(each.Once, "__call__", full_above_two)
+    rows, failures, _ = run(make_spec(**changes))
+    assert failures == [] and set(rows) == set(whole)
+    assert max(sizes) == 8 and sizes[-1] == 2
+    assert caplog.text.count("out of memory: 4 networks in a stack") == 1
+    assert caplog.text.count("out of memory: 2 networks in a stack") == 1
+    for key, row in whole.items():
+        assert rows[key]["kept_by_layer"] == row["kept_by_layer"]
+        np.testing.assert_allclose(rows[key]["loss"], row["loss"], atol=1e-4)
+
+
+def test_one_network_that_does_not_fit_fails_its_cells(monkeypatch):
+    def full(self, *arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(each.Once, "__call__", full)
+    grid = {"pruner": ("snip",), "n": (17,), "select": ("global",)}
+    lanes = {"lanes": 2, "score_at_once": 2}
+    rows, failures, _ = run(make_spec(grid=grid, engine=lanes))
+    assert rows == {} and len(failures) == 2
+    assert all("RESOURCE_EXHAUSTED" in failure.error for failure in failures)
+
+
+def test_synflow_in_one_round_is_warned_of_once_a_run():
+    """By the host: the program that makes masks can't warn."""
+    grid = {"pruner": ("synflow",), "n": (17,), "sparsity": (0.5, 0.6, 0.7, 0.8)}
+    spec = make_spec(grid=grid, pruners={"synflow": {"rounds": 1}})
+    with pytest.warns(UserWarning) as caught:
+        _, failures, _ = run(spec)
+    assert failures == []
+    assert ["pass rounds=100" in str(warning.message) for warning in caught] == [True]

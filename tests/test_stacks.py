@@ -1,6 +1,7 @@
 """Networks given as stacks: in lanes on the device, and one by one."""
 
 import concurrent.futures
+import gc
 import itertools
 
 import jax
@@ -251,3 +252,39 @@ def test_a_stack_that_cannot_be_trained_is_refused_network_by_network():
     assert "mask" in failed[0][1] and "leading sizes [3, 5]" in failed[2][1]
     with pytest.raises(ValueError, match="6 tags, expected at most 5"):
         ensemble.run(TRAINING, [stack(tags=range(6))], lanes=2)
+
+
+def test_a_slow_network_does_not_keep_the_whole_stack_on_the_device():
+    """Nor does it end otherwise."""
+    count, at_end = 37, {}  # no other array is as long
+    steps = np.array([900, 300, *[2] * (count - 2)], np.int32)
+
+    def stacks():
+        yield stack(count, steps=steps, tags=range(count))
+
+    def ended(row, result):
+        gc.collect()
+        long = [x for x in jax.live_arrays() if x.shape[:1] == (count,)]
+        at_end[row.tag] = (len(long), result)
+
+    ensemble.run(TRAINING, stacks(), lanes=40, devices=ONE, on_finish=ended)
+    assert at_end[2][0] > 0 and at_end[1][0] == 0 and at_end[0][0] == 0
+    check([at_end[i][1] for i in (0, 1)], [alone(0, steps=900), alone(1, steps=300)])
+
+
+def test_slow_networks_start_anew_from_what_is_left_of_their_stack(monkeypatch):
+    steps = np.array([900, 600, *[2] * 14], np.int32)
+    turn, turns = many_lanes.Lanes.turn, []
+
+    def full_once(self):
+        turns.append(self.programs.width)
+        if len(turns) == 6:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return turn(self)
+
+    monkeypatch.setattr(many_lanes.Lanes, "turn", full_once)
+    monkeypatch.setattr(many_lanes, "PATIENCE", 10**9)
+    given = ensemble.Networks(*make(jnp.arange(16)), steps)
+    results, stats = ensemble.run(TRAINING, [given], lanes=16, devices=ONE)
+    assert turns[:7] == [*[16] * 6, 8] and stats.networks == 16
+    check(results[:2], [alone(0, steps=900), alone(1, steps=600)])

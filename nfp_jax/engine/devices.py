@@ -77,3 +77,9 @@ def memory_of(device: jax.Device) -> int:
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error of JAX says that a device's memory ran out."""
+    is_runtime_error = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_runtime_error and "RESOURCE_EXHAUSTED" in str(error)

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nfp_jax.engine import programs
 from nfp_jax.engine.devices import bytes_of, footprint
 from nfp_jax.engine.examples import Padded
 from nfp_jax.engine.shapes import abstract, shapes_of
@@ -53,7 +52,6 @@ class LanePrograms(NamedTuple):
     take: Callable[..., Any]
 
 
-@functools.lru_cache(maxsize=256)
 def lane_programs(
     training: Training,
     devices: tuple[jax.Device, ...],
@@ -64,6 +62,8 @@ def lane_programs(
 ) -> LanePrograms:
     """Returns the programs for ``width`` lanes, or for fewer where memory lacks.
 
+    They are kept for the next run of this training, and no longer than it.
+
     Args:
       training: of one lane.
       devices: which share the lanes.
@@ -73,104 +73,91 @@ def lane_programs(
       room: bytes that a device has for them; ``None``: enough.
       summary: what is measured of each network at its end.
     """
+    kept, key = training.kept.programs, (devices, shapes, width, room, summary)
+    if key not in kept:
+        kept[key] = _compiled(training, devices, shapes, width, room, summary)
+    found: LanePrograms = kept[key]
+    return found
+
+
+def _compiled(
+    training: Training,
+    devices: tuple[jax.Device, ...],
+    shapes: Any,
+    width: int,
+    room: float | None,
+    summary: Summary | None,
+) -> LanePrograms:
     network, inputs, measured_on = abstract(shapes)
-    data = network[2]
-    shared = data.examples.inputs is None
-    padded = data.examples.index.shape[0]
+    padded = network[2].examples.index.shape[0]
     steps = -(-padded // min(training.batch_size, padded))
     turns = max(round(CHUNK_STEPS / steps), 1)
     mesh = Mesh(np.array(devices), ("lanes",))
     apart = NamedSharding(mesh, PartitionSpec("lanes"))
     everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def whole(data: Padded, inputs: Any) -> Padded:
-        if not shared:
-            return data
-        return data._replace(examples=data.examples._replace(inputs=inputs))
-
-    def begin(network: Any, inputs: Any) -> tuple[TrainState, Padded]:
-        params, mask, data, key, limit = network
-        return training.init(params, mask, whole(data, inputs), key, limit), data
-
-    single = jax.eval_shape(begin, network, inputs)
-
-    def blank() -> Any:
-        # A lane with a limit of no steps is done; n is a divisor.
-        state, data = jax.tree.map(
-            lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), single
-        )
-        return state, data._replace(n=jnp.ones_like(data.n))
-
-    def fill(held: Any, source: jax.Array, stack: Stack, inputs: Any) -> Any:
-        def put(old: Any, source: jax.Array) -> Any:
-            row = jnp.maximum(source, 0)
-            fresh = begin(network_at(stack, row, padded), inputs)
-            return jax.tree.map(lambda a, b: jnp.where(source < 0, a, b), old, fresh)
-
-        return jax.vmap(put)(held, source)
-
-    def turn(state: TrainState, data: Padded, inputs: Any) -> Any:
-        def one(state: TrainState, data: Padded) -> TrainState:
-            return training.epoch(state, whole(data, inputs), steps)
-
-        def some_left(carry: tuple[Any, TrainState]) -> jax.Array:
-            return (carry[0] < turns) & ~jnp.all(jax.vmap(training.done)(carry[1]))
-
-        def further(carry: tuple[Any, TrainState]) -> tuple[Any, TrainState]:
-            return carry[0] + 1, jax.vmap(one)(carry[1], data)
-
-        taken, state = jax.lax.while_loop(some_left, further, (jnp.int32(0), state))
-        return state, jax.vmap(training.done)(state), taken
-
-    def read(held: Any, lane: jax.Array, inputs: Any, measured_on: Any) -> TrainResult:
-        def one(lane: jax.Array) -> TrainResult:
-            state, data = jax.tree.map(lambda leaf: leaf[lane], held)
-            result = training.finish(state)._replace(mask=state.mask)
-            if summary is None:
-                return result
-            found = summary(result, whole(data, inputs), measured_on)
-            return result._replace(summary=found)
-
-        return jax.vmap(one)(lane)
-
-    def take(held: Any, lane: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: leaf[lane], held)
-
-    # A guess saves compiling for too many lanes: weights and moments, and as much again
-    # for gradients and activations. Then the compiler tells what is needed.
-    least = len(devices)
-    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(single)) / least
-    while room is not None and width > least and width * guess > room:
-        width = _halved(width, least)
-    while True:
-        held = jax.tree.map(
-            lambda x, width=width: jax.ShapeDtypeStruct((width, *x.shape), x.dtype),
-            single,
-        )
-        turning = (
-            jax.jit(
-                turn,
-                donate_argnums=0,
-                in_shardings=(apart, apart, everywhere),
-                out_shardings=(apart, everywhere, everywhere),
-            )
-            .lower(*held, inputs)
-            .compile()
-        )
-        if room is None or width <= least or footprint(turning) <= room:
-            break
-        width = _halved(width, least)
-    reading = jax.jit(
-        read,
-        in_shardings=(apart, everywhere, everywhere, everywhere),
-        out_shardings=everywhere,
+    single = jax.eval_shape(functools.partial(_begin, training), network, inputs)
+    turn = jax.jit(
+        functools.partial(_turn, training, steps, turns),
+        donate_argnums=0,
+        in_shardings=(apart, apart, everywhere),
+        out_shardings=(apart, everywhere, everywhere),
     )
+    width, turning = _fitted(turn, single, inputs, width, len(devices), room)
+    held = _lanes_of(single, width)
     filling = jax.jit(
-        fill,
+        functools.partial(_fill, training, padded),
         donate_argnums=0,
         in_shardings=(apart, apart, everywhere, everywhere),
         out_shardings=apart,
     )
+    reading = jax.jit(
+        functools.partial(_read, training, summary),
+        in_shardings=(apart, everywhere, everywhere, everywhere),
+        out_shardings=everywhere,
+    )
+    blank = jax.jit(functools.partial(_blank, single, width), out_shardings=apart)
+    lane = jax.ShapeDtypeStruct((READ_AT_ONCE,), jnp.int32)
+    return LanePrograms(
+        width=width,
+        steps=steps,
+        turns=turns,
+        blank=blank.lower().compile(),
+        turn=turning,
+        fill=_once_a_shape(filling, held, width, inputs),
+        read=reading.lower(held, lane, inputs, measured_on).compile(),
+        take=jax.jit(_take, out_shardings=apart),
+    )
+
+
+def _fitted(
+    turn: Any, single: Any, inputs: Any, width: int, least: int, room: float | None
+) -> tuple[int, Any]:
+    """How many lanes memory holds, and the program that trains them.
+
+    A guess saves compiling for too many lanes: weights and moments, and as much again
+    for gradients and activations. Then the compiler tells what is needed.
+    """
+    guess = 2 * sum(bytes_of(leaf) for leaf in jax.tree.leaves(single)) / least
+    while room is not None and width > least and width * guess > room:
+        width = _halved(width, least)
+    while True:
+        turning = turn.lower(*_lanes_of(single, width), inputs).compile()
+        if room is None or width <= least or footprint(turning) <= room:
+            return width, turning
+        width = _halved(width, least)
+
+
+def _lanes_of(single: Any, width: int) -> Any:
+    """The shapes of so many lanes, of those of a single one."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), single
+    )
+
+
+def _once_a_shape(
+    filling: Any, held: Any, width: int, inputs: Any
+) -> Callable[[Any], Callable[..., Any]]:
+    """What compiles ``filling`` for stacks of these shapes, once for each."""
     lanes, lock = jax.ShapeDtypeStruct((width,), jnp.int32), threading.Lock()
     fills: dict[Any, Callable[..., Any]] = {}
 
@@ -181,20 +168,98 @@ def lane_programs(
                 fills[stack] = filling.lower(held, lanes, shapes, inputs).compile()
             return fills[stack]
 
-    lane = jax.ShapeDtypeStruct((READ_AT_ONCE,), jnp.int32)
-    return LanePrograms(
-        width=width,
-        steps=steps,
-        turns=turns,
-        blank=jax.jit(blank, out_shardings=apart).lower().compile(),
-        turn=turning,
-        fill=fill_for,
-        read=reading.lower(held, lane, inputs, measured_on).compile(),
-        take=jax.jit(take, out_shardings=apart),
+    return fill_for
+
+
+# ---- What is compiled
+
+
+def _whole(data: Padded, inputs: Any) -> Padded:
+    """The data of a network, with the inputs that all share, if it has none."""
+    if data.examples.inputs is not None:
+        return data
+    return data._replace(examples=data.examples._replace(inputs=inputs))
+
+
+def _begin(training: Training, network: Any, inputs: Any) -> tuple[TrainState, Padded]:
+    """The state of a network at its start, and its data."""
+    params, mask, data, key, limit = network
+    return training.init(params, mask, _whole(data, inputs), key, limit), data
+
+
+def _blank(single: Any, width: int) -> Any:
+    """Lanes that have nothing to do: with a limit of no steps each is done."""
+    state, data = jax.tree.map(
+        lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), single
     )
+    return state, data._replace(n=jnp.ones_like(data.n))  # n is a divisor
 
 
-programs.also_free(lane_programs.cache_clear)
+def _fill(
+    training: Training,
+    padded: int,
+    held: Any,
+    source: jax.Array,
+    stack: Stack,
+    inputs: Any,
+) -> Any:
+    """The lanes, with row ``source`` of the stack in each where it is not negative."""
+
+    def put(old: Any, source: jax.Array) -> Any:
+        row = jnp.maximum(source, 0)
+        fresh = _begin(training, network_at(stack, row, padded), inputs)
+        return jax.tree.map(lambda a, b: jnp.where(source < 0, a, b), old, fresh)
+
+    return jax.vmap(put)(held, source)
+
+
+def _turn(
+    training: Training,
+    steps: int,
+    turns: int,
+    state: TrainState,
+    data: Padded,
+    inputs: Any,
+) -> Any:
+    """The lanes after a chunk of epochs; which are done; how many epochs it took."""
+
+    def one(state: TrainState, data: Padded) -> TrainState:
+        return training.epoch(state, _whole(data, inputs), steps)
+
+    def some_left(carry: tuple[Any, TrainState]) -> jax.Array:
+        return (carry[0] < turns) & ~jnp.all(jax.vmap(training.done)(carry[1]))
+
+    def further(carry: tuple[Any, TrainState]) -> tuple[Any, TrainState]:
+        return carry[0] + 1, jax.vmap(one)(carry[1], data)
+
+    taken, state = jax.lax.while_loop(some_left, further, (jnp.int32(0), state))
+    return state, jax.vmap(training.done)(state), taken
+
+
+def _read(
+    training: Training,
+    summary: Summary | None,
+    held: Any,
+    lane: jax.Array,
+    inputs: Any,
+    measured_on: Any,
+) -> TrainResult:
+    """The results of lanes, stacked, with what is measured of each."""
+
+    def one(lane: jax.Array) -> TrainResult:
+        state, data = _take(held, lane)
+        result = training.finish(state)._replace(mask=state.mask)
+        if summary is None:
+            return result
+        found = summary(result, _whole(data, inputs), measured_on)
+        return result._replace(summary=found)
+
+    return jax.vmap(one)(lane)
+
+
+def _take(held: Any, lane: jax.Array) -> Any:
+    """The lanes at these places."""
+    return jax.tree.map(lambda leaf: leaf[lane], held)
 
 
 def _halved(width: int, least: int) -> int:

@@ -7,32 +7,32 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nfp_jax.engine.devices import MEMORY_SHARE, memory_of
+from nfp_jax.engine.devices import MEMORY_SHARE, is_out_of_memory, memory_of
+from nfp_jax.engine.ended import Ended, Together, Waiting
 from nfp_jax.engine.examples import as_examples, pad
+from nfp_jax.engine.held import Held
 from nfp_jax.engine.jobs import (
-    Job,
     Networks,
     Row,
     ShrinkJob,
     Taken,
-    as_asked,
     identity,
     limit_of,
+    rows_of,
     shrunk_job,
 )
 from nfp_jax.engine.lanes import READ_AT_ONCE, LanePrograms, Lanes, lane_programs
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
-from nfp_jax.engine.stacks import Stack, of_jobs, of_networks, shape_of
-from nfp_jax.engine.training import Summary, Training, TrainResult
-from nfp_jax.types import Mask, Params
+from nfp_jax.engine.stacks import Stack, of_networks, shape_of, stack_of_jobs
+from nfp_jax.engine.training import Summary, Training
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,83 +46,22 @@ NARROWER = 4
 PATIENCE = 4
 
 
-class _Waiting(NamedTuple):
-    """A network that waits for a lane.
+class _Whole(NamedTuple):
+    """A stack of which networks are put aside.
 
     Attributes:
-      taken: it as it was taken, and its place in the results.
-      job: the job as it is trained, perhaps of a smaller network; of a stack, its row.
-      expand: from the trained weights to those of the job as it was taken.
-      stack: the stack that it is a row of; ``None``: it is a job, to be stacked.
+      networks: it as it was handed in.
+      known: what its networks are known by, without arrays.
+      size: how many networks it has.
+      shape: of its networks.
+      held: it on the devices.
     """
 
-    taken: Taken
-    job: Job | Row
-    expand: Callable[[Params], Params]
-    stack: Stack | None
-
-
-class _Ended(NamedTuple):
-    """Networks that ended in one turn, read from their lanes, still on the device."""
-
-    waiting: list[_Waiting]
-    result: TrainResult
-    seconds: np.ndarray
-
-
-class Together:
-    """The results of networks that ended together, on the device until asked for."""
-
-    def __init__(self, training: Training, ended: _Ended, *, weights: bool) -> None:
-        self.training, self.ended, self.weights = training, ended, weights
-
-    @functools.cached_property
-    def measured(self) -> TrainResult:
-        """All but weights and masks, on the host, by one transfer."""
-        result: Any = self.ended.result
-        arrays = jax.device_get(result._replace(params=None, mask=None, seconds=None))
-        found: TrainResult = arrays._replace(seconds=self.ended.seconds)
-        return found
-
-    @functools.cached_property
-    def trained(self) -> tuple[Params, Mask]:
-        """Weights and masks on the host."""
-        result = self.ended.result
-        found: tuple[Params, Mask] = jax.device_get((result.params, result.mask))
-        return found
-
-    def stacked(self) -> TrainResult:
-        """Returns what was measured, on the host, and weights and masks on the device.
-
-        The stack may be longer than the networks are many. Networks that were trained
-        without their dead neurons are whole again.
-        """
-        waiting = self.ended.waiting
-        if any(one.expand is not identity for one in waiting):
-            whole: Any = [self.at(i) for i in range(len(waiting))]
-            found = jax.tree.map(lambda *leaves: np.stack(leaves), *whole)
-            params, mask = jax.device_put((found.params, found.mask))
-            return self.measured._replace(params=params, mask=mask)
-        result = self.ended.result
-        return self.measured._replace(params=result.params, mask=result.mask)
-
-    def at(self, i: int) -> TrainResult:
-        """Returns the result of network i on the host, of the shapes asked for.
-
-        Copied, so that it does not keep the others in memory.
-        """
-        (_, asked), _, expand, _ = self.ended.waiting[i]
-        arrays: Any = self.measured
-        seconds = float(arrays.seconds[i])
-        if self.weights or isinstance(asked, Job):
-            params, mask = self.trained
-            arrays = arrays._replace(params=params, mask=mask)
-        arrays = arrays._replace(seconds=None)
-        copied: Any = jax.tree.map(lambda leaf: np.array(leaf[i]), arrays)
-        result: TrainResult = copied._replace(seconds=seconds)
-        if isinstance(asked, Row):
-            return result
-        return as_asked(self.training, asked, result, expand)
+    networks: Networks
+    known: Networks
+    size: int
+    shape: Any
+    held: Held
 
 
 class ManyLanes:
@@ -149,9 +88,9 @@ class ManyLanes:
         self.inputs = jax.device_put(inputs, self.everywhere)
         self.measured_on = jax.device_put(measured_on, self.everywhere)
         self.lock = threading.Lock()
-        self.waiting: dict[Any, collections.deque[_Waiting]] = {}  # by shape
+        self.waiting: dict[Any, collections.deque[Waiting]] = {}  # by shape
         self.shapes: dict[Any, Any] = {}  # of stacks, by theirs
-        self.last: tuple[Any, Any, Any] = (None, None, None)  # networks put aside
+        self.last: Any = None  # the stack put aside last
         self.compiler = concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE)
         self.coming: dict[Any, concurrent.futures.Future[LanePrograms]] = {}
 
@@ -187,14 +126,11 @@ class ManyLanes:
         self.waiting.setdefault(shape, collections.deque()).append(waiting)
         return True
 
-    def placed(self, taken: Taken) -> tuple[Any, _Waiting]:
+    def placed(self, taken: Taken) -> tuple[Any, Waiting]:
         """The shape of a network, and it as it waits."""
         asked = taken[1]
         if isinstance(asked, Row):
-            if self.last[0] is not asked.networks:
-                self.last = (asked.networks, *self.stack_of(asked.networks))
-            _, shape, stack = self.last
-            return shape, _Waiting(taken, asked, identity, stack)
+            return self.row_placed(taken[0], asked)
         job, expand = shrunk_job(self.shrink, asked)
         data = pad(job.data, self.training.batch_size, inputs=self.inputs)
         if as_examples(job.data).inputs is None:
@@ -202,9 +138,26 @@ class ManyLanes:
         arguments = (job.params, job.mask, data, job.key, limit_of(job))
         shape = shapes_of(arguments)
         self.accept(shape)
-        return shape, _Waiting(taken, job, expand, None)
+        return shape, Waiting(taken, arguments, expand, None)
 
-    def stack_of(self, networks: Networks) -> tuple[Any, Stack]:
+    def row_placed(self, place: int | None, asked: Row) -> tuple[Any, Waiting]:
+        """The shape of a network of a stack, and it as it waits.
+
+        It keeps nothing of the stack that was handed in, but what it is known by.
+        """
+        whole = self.last
+        networks = asked.networks
+        if not (whole and whole.networks is networks and whole.held.is_whole):
+            none: Any = None
+            known = networks._replace(params=none, mask=none, data=none, key=none)
+            size = len(rows_of(networks))
+            whole = _Whole(networks, known, size, *self.stack_of(networks))
+        held, row = whole.held, Row(whole.known, asked.row)
+        held.add(row.row)
+        self.last = None if row.row == whole.size - 1 else whole
+        return whole.shape, Waiting((place, row), None, identity, held)
+
+    def stack_of(self, networks: Networks) -> tuple[Any, Held]:
         """The shape of its networks, and the stack on the devices."""
         stack, size = of_networks(networks, self.training.batch_size, self.inputs)
         kind = (shapes_of(stack), size)
@@ -214,7 +167,7 @@ class ManyLanes:
             # Compiled while networks of other shapes are trained.
             fill = functools.partial(_compile_fill, shapes_of(stack))
             self.programs(shape, self.width).add_done_callback(fill)
-        return self.shapes[kind], jax.device_put(stack, self.everywhere)
+        return self.shapes[kind], Held(stack, self.everywhere)
 
     def accept(self, shape: Any) -> None:
         """Refuses networks that the training does not take."""
@@ -264,8 +217,8 @@ class ManyLanes:
 
     def work_on(self, queue: Queue, shape: Any) -> None:
         """Trains the networks of one shape until there are none."""
-        running: dict[int, _Waiting] = {}
-        ended: list[_Ended] = []
+        running: dict[int, Waiting] = {}
+        ended: list[Ended] = []
         lanes: Lanes | None = None
         try:
             start = time.perf_counter()
@@ -277,7 +230,7 @@ class ManyLanes:
             self.train(queue, shape, lanes, running, ended)
         except Exception as error:
             place = self.waiting[shape]
-            if _is_out_of_memory(error) and self.width > len(self.devices):
+            if is_out_of_memory(error) and self.width > len(self.devices):
                 # The networks that were not finished start anew, with the same outcome.
                 begun = [*running.values(), *(one for e in ended for one in e.waiting)]
                 place.extendleft(reversed(begun))
@@ -297,8 +250,8 @@ class ManyLanes:
         queue: Queue,
         shape: Any,
         lanes: Lanes,
-        running: dict[int, _Waiting],
-        ended: list[_Ended],
+        running: dict[int, Waiting],
+        ended: list[Ended],
     ) -> None:
         """Trains in these lanes until no network of their shape is left.
 
@@ -328,44 +281,49 @@ class ManyLanes:
             for start in range(0, len(at_end), READ_AT_ONCE):
                 part = at_end[start : start + READ_AT_ONCE]
                 read = lanes.read(part), lanes.seconds[part]
-                ended.append(_Ended([running.pop(lane) for lane in part], *read))
+                ended.append(Ended([running.pop(lane) for lane in part], *read))
             if not running and not place:
                 self.finish_all(queue, ended)
                 self.look_for(queue, shape, self.width, wait=True)
 
-    def fill(self, lanes: Lanes, new: dict[int, _Waiting]) -> None:
+    def fill(self, lanes: Lanes, new: dict[int, Waiting]) -> None:
         """Puts networks into lanes: those of one stack in one call."""
-        singles: dict[int, Job] = {}
-        stacks: dict[int, tuple[Stack, dict[int, int]]] = {}
+        singles: dict[int, Any] = {}
+        rows: dict[Held, dict[int, int]] = {}
         for lane, waiting in new.items():
-            if isinstance(waiting.job, Job):
-                singles[lane] = waiting.job
-            elif waiting.stack is not None:
-                stack, rows = stacks.setdefault(id(waiting.stack), (waiting.stack, {}))
-                rows[lane] = waiting.job.row
-        for stack, rows in (*self.stacked(singles), *stacks.values()):
-            lanes.fill(stack, rows)
+            if waiting.held is None:
+                singles[lane] = waiting.network
+            else:
+                rows.setdefault(waiting.held, {})[lane] = waiting.row
+        for stack, found in self.stacked(singles):
+            lanes.fill(stack, found)
+        for held, found in rows.items():
+            lanes.fill(held.stack, {i: held.places[row] for i, row in found.items()})
+            held.begin(found.values())
 
-    def stacked(self, jobs: dict[int, Job]) -> Iterator[tuple[Stack, dict[int, int]]]:
+    def stacked(self, jobs: dict[int, Any]) -> Iterator[tuple[Stack, dict[int, int]]]:
         """Jobs by lane as stacks, each filled up, and the row for each lane."""
         lanes = list(jobs)
         for start in range(0, len(lanes), JOBS_AT_ONCE):
             part = lanes[start : start + JOBS_AT_ONCE]
             chosen = [jobs[lane] for lane in part]
             chosen += [chosen[0]] * (JOBS_AT_ONCE - len(part))
-            stack = of_jobs(chosen, self.training.batch_size, self.inputs)
+            stack = stack_of_jobs(chosen)
             rows = dict(zip(part, range(len(part)), strict=True))
             yield jax.device_put(stack, self.everywhere), rows
 
     # ---- Results
 
-    def finish_all(self, queue: Queue, ended: list[_Ended]) -> None:
+    def finish_all(self, queue: Queue, ended: list[Ended]) -> None:
         """Hands over the results of networks that are done, and empties the list."""
         while ended:
             self.finish(queue, ended[0])
-            ended.pop(0)  # after it is finished: what raises leaves it to start anew
+            # After it is finished: what raises leaves it to start anew.
+            for waiting in ended.pop(0).waiting:
+                if waiting.held is not None:
+                    waiting.held.end(waiting.row)
 
-    def finish(self, queue: Queue, ended: _Ended) -> None:
+    def finish(self, queue: Queue, ended: Ended) -> None:
         """Hands over the results of networks that are done."""
         together = Together(self.training, ended, weights=self.weights)
         steps = np.asarray(together.measured.steps)
@@ -385,7 +343,7 @@ class _Tail:
         self.turns = 0
         self.coming: concurrent.futures.Future[LanePrograms] | None = None
 
-    def fit(self, lanes: Lanes, running: dict[int, _Waiting], waiting: int) -> None:
+    def fit(self, lanes: Lanes, running: dict[int, Waiting], waiting: int) -> None:
         """Changes the number of lanes where that pays, and what runs in which."""
         width, needed = lanes.programs.width, len(running) + waiting
         if needed > width < self.whole.width:
@@ -404,7 +362,7 @@ class _Tail:
                 self.resize(lanes, self.coming.result(), running)
 
     def resize(
-        self, lanes: Lanes, programs: LanePrograms, running: dict[int, _Waiting]
+        self, lanes: Lanes, programs: LanePrograms, running: dict[int, Waiting]
     ) -> None:
         """Moves the networks to the first lanes of other programs."""
         self.coming, self.turns = None, 0
@@ -423,8 +381,3 @@ def _compile_fill(stack: Any, coming: concurrent.futures.Future[LanePrograms]) -
 def _raise(error: Exception) -> Together:
     """Raises what a network raised before its training began."""
     raise error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    is_runtime_error = isinstance(error, jax.errors.JaxRuntimeError)
-    return is_runtime_error and "RESOURCE_EXHAUSTED" in str(error)

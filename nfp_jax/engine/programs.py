@@ -6,6 +6,7 @@ LLVM ends the process. Depends on jax.
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,10 +53,23 @@ def also_free(clear: Callable[[], None]) -> None:
     _also.append(clear)
 
 
+class Kept:
+    """Programs that are kept as long as this object is, and until ``free``."""
+
+    def __init__(self) -> None:
+        self.programs: dict[Any, Any] = {}
+        _kept.add(self)
+
+
+_kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+
+
 def free() -> None:
     """Frees the programs that are kept; those still needed are compiled again."""
     for clear in _also:
         clear()
+    for kept in _kept:
+        kept.programs.clear()
     jax.clear_caches()
     gc.collect()  # what cycles hold, too
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from nfp_jax import cores
+from nfp_jax.engine.bars import NoBar, bar_of
 from nfp_jax.engine.devices import most_lanes
 from nfp_jax.engine.jobs import Job, Networks, ShrinkJob, Stats
 from nfp_jax.engine.many_lanes import ManyLanes
@@ -116,14 +116,7 @@ def run(
     platform = devices[0].platform
     _LOG.info("%s on each of %d devices (%s)", number, len(devices), platform)
     start = time.perf_counter()
-    bar = tqdm(
-        total=total,
-        unit="network",
-        disable=not progress,
-        mininterval=0.5,
-        dynamic_ncols=True,
-    )
-    with bar:
+    with bar_of(total, "network") if progress else NoBar() as bar:
         queue = Queue(jobs, on_finish, on_ended, on_error, collect, bar)
         shown = {"summary": summary, "measured_on": measured_on}
         workers: list[OneLane] | list[ManyLanes]

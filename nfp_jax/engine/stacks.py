@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.engine.examples import Examples, Padded, as_examples, pad, padded_size
-from nfp_jax.engine.jobs import Job, Networks, Row, limit_of
+from nfp_jax.engine.examples import Examples, Padded, padded_size
+from nfp_jax.engine.jobs import Job, Networks, Row
 from nfp_jax.engine.shapes import stacked_on_host
 from nfp_jax.engine.training import NO_LIMIT
 
@@ -62,14 +62,13 @@ def of_networks(networks: Networks, batch_size: int, inputs: Any) -> tuple[Stack
     return Stack(networks.params, networks.mask, examples, n, networks.key, limit), size
 
 
-def of_jobs(jobs: Sequence[Job], batch_size: int, inputs: Any) -> Stack:
-    """Returns jobs of one shape stacked on the host, their examples padded."""
-    parts = []
-    for job in jobs:
-        examples, n = pad(job.data, batch_size, inputs=inputs)
-        if as_examples(job.data).inputs is None:
-            examples = examples._replace(inputs=None)
-        parts.append((job.params, job.mask, examples, n, job.key, limit_of(job)))
+def stack_of_jobs(jobs: Sequence[Any]) -> Stack:
+    """Returns jobs of one shape stacked on the host.
+
+    Args:
+      jobs: of each weights, mask, padded data, key and limit.
+    """
+    parts = [(params, mask, *data, *rest) for params, mask, data, *rest in jobs]
     return Stack(*jax.tree.map(lambda *leaves: stacked_on_host(leaves), *parts))
 
 

@@ -24,6 +24,7 @@ from nfp_jax.engine.examples import (
     take_batch,
 )
 from nfp_jax.engine.metrics import Metrics, per_example
+from nfp_jax.engine.programs import Kept
 from nfp_jax.engine.stopping import Progress, StopFn, stop_when_settled
 from nfp_jax.masks import apply_mask
 from nfp_jax.pruners.contract import MaskUpdate
@@ -101,7 +102,7 @@ class Training(NamedTuple):
     ``done(state) -> bool``; ``finish(state) -> result``. Lanes that run together pass
     ``epoch`` the same ``count`` of steps, an upper bound of their own: a lane that has
     fewer, or is done, stands still meanwhile. ``batch_size`` is the setting; ``moves``
-    says whether masks change on the way.
+    says whether masks change on the way; ``kept`` has the programs of its lanes.
     """
 
     init: Callable[..., TrainState]
@@ -109,7 +110,8 @@ class Training(NamedTuple):
     done: Callable[[TrainState], jax.Array]
     finish: Callable[[TrainState], TrainResult]
     batch_size: int
-    moves: bool = False
+    moves: bool
+    kept: Kept
 
 
 def make_training(
@@ -346,7 +348,8 @@ def make_training(
             steps=state.step,
         )
 
-    return Training(init, epoch, done, finish, batch_size, mask_update is not None)
+    moves = mask_update is not None
+    return Training(init, epoch, done, finish, batch_size, moves, Kept())
 
 
 def train(

@@ -16,8 +16,9 @@ from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import DENSE, Cell, grouped
 from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import Step
+from nfp_jax.lab.one_network import Draws
 from nfp_jax.lab.setup import Setup
-from nfp_jax.lab.stacked import Draws, Stacks
+from nfp_jax.lab.stacked import Stacks, size_of
 from nfp_jax.pruners.contract import Round, ScoreFn
 from nfp_jax.types import Mask, Params
 
@@ -144,7 +145,7 @@ class Chains:
         size_of, size = self.size_of, self.stacks.size
         for same in grouped(through, lambda one: size_of(one[0][0], one[1])):
             for part in parts(same, size):
-                yield functools.partial(self.begin, *map(list, zip(*part, strict=True)))
+                yield functools.partial(self.begin, part)
         ordered = sorted(direct, key=lambda one: self.length(one[0]), reverse=True)
         for alone in grouped(ordered, lambda one: size_of(*one)):
             alike = [parts(x, size) for x in grouped(alone, lambda x: program(x[0]))]
@@ -152,52 +153,65 @@ class Chains:
             for part in sorted(
                 whole, key=lambda part: self.length(part[0][0]), reverse=True
             ):
-                yield functools.partial(self.find, *map(list, zip(*part, strict=True)))
+                yield functools.partial(self.find, part)
 
-    def find(self, cells: list[Cell], wheres: list[Any]) -> list[Networks]:
-        """Returns the networks of cells that are pruned at initialization."""
-        if not cells:
-            return []
-        with self.setup.failures.reporting(cells):
-            draws, sizes = self.draws_of(wheres), self.sizes(cells, wheres)
-            mask, nans = self.stacks.masks(cells, draws, sizes)
-            if failed := self.stacks.refused([[cell] for cell in cells], nans):
-                # The others again: a mask does not depend on its neighbors.
-                whole = zip(cells, wheres, strict=True)
-                left = [one for one in whole if [one[0]] not in failed]
-                return self.find([x for x, _ in left], [where for _, where in left])
-            late = [0] * len(cells)
-            found = Found(cells, wheres, sizes, draws, mask, draws.params, late)
-            return self.on_masks(found)
-        return []
+    def find(self, named: list[tuple[Cell, Any]]) -> list[Networks]:
+        """Returns the networks of cells that are pruned at initialization.
 
-    def sizes(self, cells: list[Cell], wheres: list[Any]) -> list[int]:
-        """On how many points each mask is found."""
-        return [self.size_of(*one) for one in zip(cells, wheres, strict=True)]
+        Args:
+          named: each cell, and its draw as the caller names it.
+        """
+        owners = [[cell] for cell, _ in named]
+        return self.stacks.made(owners, named, self.find_together)
 
-    def begin(self, groups: list[list[Cell]], wheres: list[Any]) -> list[Networks]:
-        """Returns the first trainings of draws: each one's cells, all of one size."""
-        with self.setup.failures.reporting([x for group in groups for x in group]):
-            sizes = self.sizes([group[0] for group in groups], wheres)
-            draws, steps = self.draws_of(wheres), self.setup.spec.prune.rewind_step
-            free = not (steps or self.setup.spec.prune.round_epochs)
-            then = self.early_ended if steps else self.dense_ended
-            whole = zip(groups, wheres, sizes, strict=True)
-            links = [
-                Step(
-                    group,
-                    then,
-                    Link(where, n, draws.data(), row, group, [], 0, free, None),
-                )
-                for row, (group, where, n) in enumerate(whole)
-            ]
-            limits = [steps or self.limit(n) for n in sizes]
-            return [
-                self.stacks.networks(
-                    sizes, draws, draws.dense, draws.params, links, limits=limits
-                )
-            ]
-        return []
+    def find_together(self, named: list[tuple[Cell, Any]]) -> list[Networks]:
+        """Those of a stack."""
+        cells, wheres = [cell for cell, _ in named], [where for _, where in named]
+        draws, sizes = self.draws_of(wheres), [self.size_of(*one) for one in named]
+        mask, nans = self.stacks.masks(cells, draws, sizes)
+        if failed := self.stacks.refused([[cell] for cell in cells], nans):
+            # The others again: a mask does not depend on its neighbors.
+            return self.find([one for one in named if [one[0]] not in failed])
+        late = [0] * len(cells)
+        found = Found(cells, wheres, sizes, draws, mask, draws.params, late)
+        return self.on_masks(found)
+
+    def begin(self, named: list[tuple[list[Cell], Any]]) -> list[Networks]:
+        """Returns the first trainings of draws, all of one size.
+
+        Args:
+          named: the cells that come through each, and the draw as the caller names it.
+        """
+        owners = [group for group, _ in named]
+        return self.stacks.made(owners, named, self.begin_together)
+
+    def begin_together(self, named: list[tuple[list[Cell], Any]]) -> list[Networks]:
+        """Those of a stack."""
+        sizes = [self.size_of(group[0], where) for group, where in named]
+        draws = self.draws_of([where for _, where in named])
+        steps = self.setup.spec.prune.rewind_step
+        free = not (steps or self.setup.spec.prune.round_epochs)
+        then = self.early_ended if steps else self.dense_ended
+        links = [
+            Step(
+                group, then, Link(where, n, draws.data(), row, group, [], 0, free, None)
+            )
+            for row, ((group, where), n) in enumerate(zip(named, sizes, strict=True))
+        ]
+        limits = [steps or self.limit(n) for n in sizes]
+        return [self.dense(sizes, draws, links, limits)]
+
+    def dense(
+        self,
+        sizes: list[int],
+        draws: Draws,
+        links: list[Step],
+        limits: list[int | None],
+    ) -> Networks:
+        """Trainings of the whole networks of draws."""
+        return self.stacks.networks(
+            sizes, draws, draws.dense, draws.params, links, limits=limits
+        )
 
     def limit(self, n: int) -> int | None:
         """The steps of a training on the way to a mask; None: to its own end."""
@@ -209,16 +223,19 @@ class Chains:
         self, steps: list[Step], rows: list[int], results: TrainResult
     ) -> list[Networks]:
         """Begins dense trainings whose weights to rewind to are known now."""
-        further = []
-        for part in parts(list(zip(steps, rows, strict=True)), self.stacks.size):
-            these = [step for step, _ in part]
-            rewound = self.stacks.taken(results.params, [row for _, row in part])
-            further += self.rewinding(these, rewound)
-        return further
+        begin = functools.partial(self.begin_rewound, results)
+        owners = [step.cells for step in steps]
+        return self.stacks.made(owners, list(zip(steps, rows, strict=True)), begin)
 
-    def rewinding(self, steps: list[Step], rewound: Params) -> list[Networks]:
-        """Dense trainings whose trajectories rewind to these weights, stacked."""
-        draws = self.draws_of([step.of.where for step in steps])
+    def begin_rewound(
+        self, results: TrainResult, ended: list[tuple[Step, int]]
+    ) -> list[Networks]:
+        """The dense trainings of the draws of a stack; of each the training of its
+        first steps, and its row among the results.
+        """
+        draws = self.draws_of([step.of.where for step, _ in ended])
+        rows = [row for _, row in ended]
+        rewound = self.stacks.taken(results.params, rows, size_of(draws))
         free = not self.setup.spec.prune.round_epochs
         links = [
             Step(
@@ -228,15 +245,10 @@ class Chains:
                     draws=draws.data(), row=row, free=free, rewound=(rewound, row)
                 ),
             )
-            for row, step in enumerate(steps)
+            for row, (step, _) in enumerate(ended)
         ]
-        sizes = [step.of.size for step in steps]
-        limits = [self.limit(n) for n in sizes]
-        return [
-            self.stacks.networks(
-                sizes, draws, draws.dense, draws.params, links, limits=limits
-            )
-        ]
+        sizes = [step.of.size for step, _ in ended]
+        return [self.dense(sizes, draws, links, [self.limit(n) for n in sizes])]
 
     def dense_ended(
         self, steps: list[Step], rows: list[int], results: TrainResult
@@ -296,31 +308,25 @@ class Chains:
             groups.setdefault(alike(order), []).append(order)
         further: list[Networks] = []
         for same in groups.values():
-            for part in parts(same, self.stacks.size):
-                further += self.cut_together(part, results)
+            owners = [owner_of(order) for order in same]
+            cut = functools.partial(self.cut_together, results)
+            further += self.stacks.made(owners, same, cut)
         return further
 
-    def cut_together(self, orders: list[Order], results: TrainResult) -> list[Networks]:
-        """Cuts masks of one program."""
-        owners = [
-            [order.cell] if order.then is None else order.then[0] for order in orders
-        ]
-        with self.setup.failures.reporting([x for cells in owners for x in cells]):
-            return self.cut_all(orders, owners, results)
-        return []
-
-    def cut_all(
-        self, orders: list[Order], owners: list[list[Cell]], results: TrainResult
-    ) -> list[Networks]:
+    def cut_together(self, results: TrainResult, orders: list[Order]) -> list[Networks]:
         """Cuts masks of one program; those of NaN weights fail their cells."""
         stacks, first = self.stacks, orders[0]
-        rows = [order.row for order in orders]
+        owners = [owner_of(order) for order in orders]
+        cells = [order.cell for order in orders]
+        wheres = [order.link.where for order in orders]
+        draws = self.draws_of(wheres)
         mask, trained, nans = stacks.cut(
             first.score_fn,
-            [order.cell for order in orders],
+            cells,
             [order.keep for order in orders],
             (results.params, results.mask),
-            rows,
+            [order.row for order in orders],
+            size_of(draws),
         )
         if failed := stacks.refused(owners, nans):
             left = [
@@ -329,15 +335,12 @@ class Chains:
                 if cells not in failed
             ]
             return self.cut(left, results)
-        cells = [order.cell for order in orders]
-        wheres = [order.link.where for order in orders]
         sizes = [order.link.size for order in orders]
-        draws = self.draws_of(wheres)
         late = [order.link.late for order in orders]
         start = trained if first.tuned else draws.params
         if first.link.rewound and not first.tuned:
             places = [order.link.rewound[1] for order in orders if order.link.rewound]
-            start = stacks.taken(first.link.rewound[0], places)
+            start = stacks.taken(first.link.rewound[0], places, size_of(draws))
         if first.then is None:
             return self.on_masks(Found(cells, wheres, sizes, draws, mask, start, late))
         free = not self.setup.spec.prune.round_epochs
@@ -351,6 +354,11 @@ class Chains:
             steps.append(Step(order.then[0], self.round_ended, link))
         limits = [self.limit(n) for n in sizes]
         return [stacks.networks(sizes, draws, mask, start, steps, limits=limits)]
+
+
+def owner_of(order: Order) -> list[Cell]:
+    """Returns the cells that need a mask that is to be cut."""
+    return [order.cell] if order.then is None else order.then[0]
 
 
 def after(steps: list[Step], rows: list[int], results: TrainResult) -> list[Link]:

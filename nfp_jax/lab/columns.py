@@ -12,8 +12,9 @@ from nfp_jax import capacity, masks
 from nfp_jax.engine.examples import Padded
 from nfp_jax.engine.training import Summary, TrainResult
 from nfp_jax.lab.jobs import Row, Step
+from nfp_jax.lab.one_network import Draws
 from nfp_jax.lab.setup import Setup
-from nfp_jax.lab.stacked import Draws, Stacks
+from nfp_jax.lab.stacked import Stacks
 
 
 class Last(NamedTuple):

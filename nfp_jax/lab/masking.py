@@ -1,5 +1,6 @@
 """The masks of cells that are pruned before training, one by one or many at once."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -11,8 +12,9 @@ from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.setup import Setup
+from nfp_jax.masks import has_x64
 from nfp_jax.pruners.by_score import ByScore
-from nfp_jax.pruners.contract import MaskFn, MaskUpdate, ScoreFn
+from nfp_jax.pruners.contract import MaskFn, MaskUpdate
 from nfp_jax.pruners.rounds import Score, prune_traced
 from nfp_jax.types import Batch, Mask
 
@@ -84,17 +86,18 @@ def make_group(
     mask_fn: Any = mask_fn_of(setup, cell)
     leaves = tuple(jax.tree.leaves(setup.prunable))
     select = SELECTS[cell["select"]] if isinstance(mask_fn, ByScore) else None
-    wide = isinstance(mask_fn, ByScore) and needs_x64(mask_fn.score_fn)
-    with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
+    with wide_for(getattr(mask_fn, "score_fn", None)):
         found: tuple[Mask, Any] = _group(
             mask_fn, select, leaves, in_axes, params, batch, key, keep
         )
     return found
 
 
-def needs_x64(score_fn: ScoreFn) -> bool:
-    """Returns whether a score is computed in float64."""
-    return isinstance(score_fn, Score) and score_fn.needs_x64
+def wide_for(score_fn: Any) -> contextlib.AbstractContextManager[Any]:
+    """JAX's 64-bit mode, where a score needs it; else the mode that there is."""
+    needed = isinstance(score_fn, Score) and score_fn.needs_x64
+    wide: contextlib.AbstractContextManager[Any] = jax.enable_x64(needed or has_x64())
+    return wide
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

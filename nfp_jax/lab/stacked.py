@@ -8,58 +8,46 @@ scored on its set padded to its own size: its mask depends on nothing else in th
 """
 
 import functools
+import itertools
+import logging
 import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import data, masks, pruning
-from nfp_jax.data import Labels
-from nfp_jax.engine.examples import Examples, padded_size
+from nfp_jax.engine.devices import is_out_of_memory
+from nfp_jax.engine.examples import padded_size
 from nfp_jax.engine.jobs import Networks
 from nfp_jax.engine.training import NO_LIMIT, TrainResult
 from nfp_jax.grid import DENSE, Cell
-from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
 from nfp_jax.lab.each import AHEAD, Once, Shared, ahead, each
 from nfp_jax.lab.jobs import Step
-from nfp_jax.lab.masking import counts_of, mask_fn_of, needs_x64
+from nfp_jax.lab.masking import counts_of, mask_fn_of, wide_for
 from nfp_jax.lab.names import SELECTS
+from nfp_jax.lab.one_network import (
+    Draws,
+    ablated_one,
+    cut_mask,
+    draw_one,
+    mask_on,
+    own_mask,
+    rows_of,
+    scored_mask,
+    shown_of,
+)
 from nfp_jax.lab.setup import Setup
-from nfp_jax.losses import first_of
 from nfp_jax.pruners.by_score import ByScore
-from nfp_jax.pruners.contract import ScoreFn
-from nfp_jax.pruners.rounds import prune_traced
+from nfp_jax.pruners.contract import ScoreFn, warn_of_one_shot
+from nfp_jax.pruners.rounds import refuse_nans
 from nfp_jax.pruners.selects import Among
 from nfp_jax.types import Mask, Params
 
+_LOG = logging.getLogger(__name__)
+
 AT_ONCE = 32  # networks in a stack, where lanes are many
-
-
-class Draws(NamedTuple):
-    """Data sets, initial weights and keys of several cells, stacked, on the device.
-
-    Attributes:
-      params: initial weights, ``[k, ...]``.
-      dense: masks that keep all of them.
-      examples: sets padded to the room of the run, ``[k, room, ...]``; without inputs,
-        where all draws share those of the pool.
-      score_key: the randomness of scores, ``[k]``.
-      train_key: the order of batches, ``[k]``.
-    """
-
-    params: Params
-    dense: Mask
-    examples: Examples
-    score_key: jax.Array
-    train_key: jax.Array
-
-    def data(self) -> "Draws":
-        """Returns them without weights and masks: what is kept until networks end."""
-        return self._replace(params=None, dense=None)
 
 
 class Points(NamedTuple):
@@ -86,6 +74,9 @@ class Stacks:
         self.among = Among(tuple(SELECTS[name] for name in self.selects))
         self.programs: dict[Any, Once] = {}
         self.lock = threading.Lock()
+        for pruner in setup.pruners.values():  # once a run: programs can't warn
+            if isinstance(by := getattr(pruner, "start", pruner), ByScore):
+                warn_of_one_shot(by.score_fn, by.rounds)
         self.fetched: tuple[Any, Any] = (None, None)
 
     def ahead(
@@ -96,9 +87,9 @@ class Stacks:
 
     # ---- Programs
 
-    def program(self, name: Any, fn: Callable[..., Any]) -> Any:
-        """A function of one network, over the axis of a stack, compiled once."""
-        return self.compiled(name, each(fn, self.size))
+    def program(self, name: Any, fn: Callable[..., Any], size: int) -> Any:
+        """A function of one network, over a stack of a size, compiled once."""
+        return self.compiled((name, size), each(fn, size))
 
     def compiled(self, name: Any, fn: Callable[..., Any]) -> Any:
         """A function of stacks, jitted; of threads that call it the first compiles."""
@@ -107,26 +98,68 @@ class Stacks:
                 self.programs[name] = Once(jax.jit(fn))
             return self.programs[name]
 
-    def filled(self, values: Sequence[Any], dtype: Any = None) -> np.ndarray:
-        """Numbers of cells along an axis, filled up to the size of a stack."""
-        listed = [*values, *[values[0]] * (self.size - len(values))]
-        return np.asarray(listed, dtype)
-
     def at(
-        self, cells: Sequence[Cell], folds: Mapping[int, Sequence[int]] | None = None
+        self,
+        cells: Sequence[Cell],
+        size: int,
+        folds: Mapping[int, Sequence[int]] | None = None,
     ) -> dict[str, np.ndarray]:
         """What a draw is made from, of each cell; and what keys are folded with."""
         seeds = ("init_seed", "data_seed", "train_seed")
         found = {
-            name: self.filled([cell[name] for cell in cells], np.uint32)
+            name: filled([cell[name] for cell in cells], size, np.uint32)
             for name in seeds
         }
         folded = {
-            f"fold {stream}": self.filled(numbers, np.uint32)
+            f"fold {stream}": filled(numbers, size, np.uint32)
             for stream, numbers in (folds or {}).items()
         }
-        noise = self.filled([cell["noise"] for cell in cells], np.float32)
+        noise = filled([cell["noise"] for cell in cells], size, np.float32)
         return {**found, **folded, "noise": noise}
+
+    # ---- As many at once as memory holds
+
+    def made(
+        self,
+        owners: Sequence[list[Cell]],
+        items: Sequence[Any],
+        make: Callable[[list[Any]], list[Networks]],
+    ) -> list[Networks]:
+        """Returns the networks that are made of items, a stack of them at a time.
+
+        Where memory runs out, it goes on with half as many in a stack, from now on.
+        Any other error fails the cells of the stack, and those of no other.
+
+        Args:
+          owners: the cells that need each item.
+          items: what networks are made of.
+          make: makes networks of up to as many items as a stack has networks.
+        """
+        found: list[Networks] = []
+        done = 0
+        while done < len(items):
+            size = self.size
+            part = slice(done, done + size)
+            try:
+                networks = make(list(items[part]))
+                # Made when it is waited for: memory may run out until then.
+                jax.block_until_ready([x[:4] for x in networks])
+            except Exception as error:
+                if is_out_of_memory(error) and size > 1:
+                    self.halve(size)
+                    continue
+                self.setup.failures.add(itertools.chain(*owners[part]), error)
+            else:
+                found += networks
+            done += size
+        return found
+
+    def halve(self, size: int) -> None:
+        """Makes stacks half of this size, unless another thread has done so."""
+        with self.lock:
+            if self.size == size:
+                self.size = size // 2
+                _LOG.warning("out of memory: %d networks in a stack", self.size)
 
     def draws(
         self,
@@ -144,17 +177,19 @@ class Stacks:
           labels: uniform labels ``[n]`` of each, in place of those of its noise.
           streams: by stream of randomness, the one that each draw has in its place.
         """
-        at: dict[str, Any] = self.at(cells, folds)
+        # Another thread may have halved the size since these cells were chosen.
+        size = max(self.size, len(cells))
+        at: dict[str, Any] = self.at(cells, size, folds)
         for stream, others in (streams or {}).items():
-            at[f"stream {stream}"] = self.filled(others, np.uint32)
+            at[f"stream {stream}"] = filled(others, size, np.uint32)
         if labels is not None:
             more = self.room - len(labels[0])
             padded = [np.pad(np.asarray(y, np.int32), (0, more)) for y in labels]
-            at["labels"] = self.filled(padded)
+            at["labels"] = filled(padded, size)
         pool = None if self.setup.pool is None else self.setup.pool.clean
-        draw = functools.partial(_draw, self.setup, self.room)
+        draw = functools.partial(draw_one, self.setup, self.room)
         name = ("draw", *sorted(at))
-        found: Draws = self.program(name, draw)(at, Shared(pool))
+        found: Draws = self.program(name, draw, size)(at, Shared(pool))
         return found
 
     # ---- Masks
@@ -170,9 +205,9 @@ class Stacks:
           sizes: how many points each mask is found on; all the same if the pruner takes
             no padded batch.
         """
-        setup, first = self.setup, cells[0]
+        setup, first, count = self.setup, cells[0], size_of(draws)
         if first["pruner"] == DENSE:
-            return draws.dense, np.zeros((self.size, 1), np.int32)
+            return draws.dense, np.zeros((count, 1), np.int32)
         mask_fn: Any = mask_fn_of(setup, first)
         sees = setup.sees[first["pruner"]]
         n: int | None = sizes[0]
@@ -180,37 +215,36 @@ class Stacks:
         if sees == "nothing":
             n = None
         elif first["pruner"] in setup.padded:
-            n, size = None, self.scored_size(sizes[0])
-        shown = functools.partial(_shown, sees, n, size)
+            n, size = None, self.scored_size(sizes[0], count)
+        shown = functools.partial(shown_of, sees, n, size)
         counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
-        keep: Any = self.filled(counts, np.int32)
+        keep: Any = filled(counts, count, np.int32)
         if isinstance(mask_fn, ByScore):
-            keep = (keep, np.repeat(self.codes(cells)[:, None], keep.shape[1], axis=1))
-            find = functools.partial(_scored, self.among, setup, mask_fn)
+            codes = self.codes(cells, count)
+            keep = (keep, np.repeat(codes[:, None], keep.shape[1], axis=1))
+            find = functools.partial(scored_mask, self.among, setup, mask_fn)
         else:
-            find = functools.partial(_made, setup, mask_fn)
-        name = (mask_fn, n, size)
-        make = self.program(name, functools.partial(_on, find, shown))
-        inputs = Shared(setup.inputs)
-        wide = isinstance(mask_fn, ByScore) and needs_x64(mask_fn.score_fn)
-        with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            many = self.filled(sizes, np.int32)
-            found: tuple[Mask, Any] = make(draws, inputs, many, keep)
+            find = functools.partial(own_mask, setup, mask_fn)
+        find = functools.partial(mask_on, find, shown)
+        make = self.program((mask_fn, n, size), find, count)
+        with wide_for(getattr(mask_fn, "score_fn", None)):
+            many = filled(sizes, count, np.int32)
+            found: tuple[Mask, Any] = make(draws, Shared(setup.inputs), many, keep)
         return found
 
-    def scored_size(self, n: int) -> int:
+    def scored_size(self, n: int, count: int) -> int:
         """What sets are padded to for scoring: one program for all n of the grid.
 
         Alone, a mask does not depend on the largest n of the grid.
         """
-        if self.size > 1:
+        if count > 1:
             return self.room
         return min(padded_size(n, self.setup.spec.train.batch_size), self.room)
 
-    def codes(self, cells: Sequence[Cell]) -> np.ndarray:
+    def codes(self, cells: Sequence[Cell], size: int) -> np.ndarray:
         """Which of the run's selections each cell has."""
         chosen = [cell["select"] or self.selects[0] for cell in cells]
-        return self.filled([self.selects.index(name) for name in chosen], np.int32)
+        return filled([self.selects.index(name) for name in chosen], size, np.int32)
 
     def cut(
         self,
@@ -219,6 +253,7 @@ class Stacks:
         keeps: Sequence[int],
         trained: tuple[Params, Mask],
         rows: Sequence[int],
+        size: int,
     ) -> tuple[Mask, Params, Any]:
         """Returns masks cut from trained weights within their masks; these weights; and
         of which a score was NaN.
@@ -229,18 +264,19 @@ class Stacks:
           keeps: how many weights each mask keeps.
           trained: weights and masks of networks that ended together, stacked.
           rows: which of them each mask is cut from.
+          size: of the stack that is returned.
         """
-        keep = self.filled(keeps, np.int32)[:, None], self.codes(cells)[:, None]
-        cut = functools.partial(_cut, self.among, self.setup.prunable, score_fn)
+        keep = filled(keeps, size, np.int32)[:, None], self.codes(cells, size)[:, None]
+        cut = functools.partial(cut_mask, self.among, self.setup.prunable, score_fn)
 
         def cut_rows(trained: Any, rows: Any, keep: Any) -> Any:
-            return each(cut, self.size)(_rows(trained, rows), keep)
+            return each(cut, size)(rows_of(trained, rows), keep)
 
-        wide = needs_x64(score_fn)
-        with jax.enable_x64(wide or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            found: tuple[Mask, Params, Any] = self.compiled(
-                ("cut", score_fn), cut_rows
-            )(trained, self.filled(rows, np.int32), keep)
+        program = self.compiled(("cut", score_fn, size), cut_rows)
+        with wide_for(score_fn):
+            found: tuple[Mask, Params, Any] = program(
+                trained, filled(rows, size, np.int32), keep
+            )
         return found
 
     def refused(self, owners: Sequence[list[Cell]], nans: Any) -> list[list[Cell]]:
@@ -250,14 +286,8 @@ class Stacks:
             if counts.any():
                 failed.append(cells)
                 with self.setup.failures.reporting(cells):
-                    self.refuse(counts)
+                    refuse_nans(self.setup.shapes, counts)
         return failed
-
-    def refuse(self, counts: np.ndarray) -> None:
-        """Raises for NaN scores, naming their layer."""
-        leaves = masks.named_leaves(self.setup.shapes)
-        for (path, leaf), count in zip(leaves, counts, strict=True):
-            masks.refuse_nan(path, int(count), leaf.size)
 
     # ---- On the host
 
@@ -282,9 +312,10 @@ class Stacks:
 
     # ---- Networks
 
-    def taken(self, stacked: Any, rows: Sequence[int]) -> Any:
-        """Returns these networks' part of a stack, as a stack."""
-        return self.compiled("taken", _rows)(stacked, self.filled(rows, np.int32))
+    def taken(self, stacked: Any, rows: Sequence[int], size: int) -> Any:
+        """Returns these networks' part of a stack, as a stack of another size."""
+        taken = self.compiled(("taken", size), rows_of)
+        return taken(stacked, filled(rows, size, np.int32))
 
     def networks(
         self,
@@ -306,14 +337,15 @@ class Stacks:
           steps: what each is for.
           limits: after how many optimizer steps to end; ``None``: at convergence.
         """
+        size = size_of(mask)
         known = [NO_LIMIT if x is None else x for x in limits or [None]]
         return Networks(
             start,
             mask,
             draws.examples,
             draws.train_key,
-            None if limits is None else self.filled(known, np.int32),
-            self.filled(sizes, np.int32),
+            None if limits is None else filled(known, size, np.int32),
+            filled(sizes, size, np.int32),
             max(sizes),
             steps,
         )
@@ -337,142 +369,24 @@ class Stacks:
         kinds &= {"shuffle", "reinitialize"}
         if not kinds:
             return mask, start  # the training masks them
-        ablate = functools.partial(_ablated, self.setup, frozenset(kinds))
+        ablate = functools.partial(ablated_one, self.setup, frozenset(kinds))
+        size = size_of(mask)
         which = {
-            kind: self.filled([cell["ablation"] == kind for cell in cells], bool)
+            kind: filled([cell["ablation"] == kind for cell in cells], size, bool)
             for kind in kinds
         }
-        found: tuple[Mask, Params] = self.program("ablate", ablate)(
-            self.at(cells, folds), which, mask, start
+        found: tuple[Mask, Params] = self.program("ablate", ablate, size)(
+            self.at(cells, size, folds), which, mask, start
         )
         return found
 
 
-def _rows(stacked: Any, rows: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[rows], stacked)
+def filled(values: Sequence[Any], size: int, dtype: Any = None) -> np.ndarray:
+    """Returns numbers of cells along an axis, filled up to the size of a stack."""
+    listed = [*values, *[values[0]] * (size - len(values))]
+    return np.asarray(listed, dtype)
 
 
-def _key(setup: Setup, at: dict[str, Any], stream: int, seed: str) -> jax.Array:
-    """The key of a stream, or of the one in its place, and a seed; folded once more."""
-    root, which = jax.random.key(setup.spec.seed), at.get(f"stream {stream}", stream)
-    key = jax.random.fold_in(jax.random.fold_in(root, which), at[seed])
-    fold = at.get(f"fold {stream}")
-    return key if fold is None else jax.random.fold_in(key, fold)
-
-
-def _draw(setup: Setup, room: int, at: dict[str, Any], pool: Shared) -> Draws:
-    """The draw of a cell; ``pool`` has the clean labels of an image set."""
-    key_of = functools.partial(_key, setup, at)
-    params = setup.init(key_of(INIT, "init_seed"))
-    data_key = key_of(DATA, "data_seed")
-    inputs: Any = None
-    if setup.make is not None:
-        made = setup.make(data_key, n=room)
-        inputs, clean, index = made.x, made.clean, jnp.arange(room)
-    else:
-        index = jnp.asarray(data.subset_index(len(pool.of), room, data_key))
-        clean = jnp.asarray(pool.of)[index]
-    if "labels" in at:
-        z = jax.nn.one_hot(at["labels"], setup.classes) - np.float32(1 / setup.classes)
-        labels = Labels(at["labels"], z, jnp.ones(room, bool))
-    else:
-        noise_key = key_of(NOISE, "data_seed")
-        labels = data.redraw(clean, noise_key, at["noise"], classes=setup.classes)
-    return Draws(
-        params,
-        masks.dense_mask(params),
-        Examples(inputs, index.astype(jnp.int32), labels),
-        key_of(SCORE, "train_seed"),
-        key_of(TRAIN, "train_seed"),
-    )
-
-
-def _shown(
-    sees: str, n: int | None, size: int | None, x: Any, y: Any, counts: Any
-) -> Any:
-    """What a pruner sees of a padded set: cut to ``n``; or to ``size``, and counted."""
-    if sees == "nothing":
-        return None
-    batch = x, None if sees == "inputs" else y
-    batch = jax.tree.map(lambda leaf: leaf[: size if n is None else n], batch)
-    return first_of(batch, counts) if n is None else batch
-
-
-def _on(
-    find: Callable[..., Any],
-    shown: Callable[..., Any],
-    draw: Draws,
-    inputs: Shared,
-    size: Any,
-    keep: Any,
-) -> tuple[Mask, Any]:
-    """The mask of one draw, and whether a score was NaN."""
-    own, index, labels = draw.examples
-    assert labels is not None  # every draw has some
-    x = inputs.of[index] if own is None else own
-    found: tuple[Mask, Any] = find(draw, shown(x, labels[0], size), keep)
-    return found
-
-
-def _scored(
-    among: Among, setup: Setup, by: ByScore, draw: Draws, batch: Any, keep: Any
-) -> tuple[Mask, Any]:
-    return prune_traced(
-        by.score_fn,
-        draw.params,
-        batch,
-        draw.score_key,
-        keep=keep,
-        select=among,
-        prunable=setup.prunable,
-        **by.options,
-    )
-
-
-def _made(
-    setup: Setup, mask_fn: Any, draw: Draws, batch: Any, keep: Any
-) -> tuple[Mask, Any]:
-    found = mask_fn(
-        draw.params, batch, draw.score_key, keep=keep[-1], prunable=setup.prunable
-    )
-    return found, jnp.zeros(len(jax.tree.leaves(found)), jnp.int32)
-
-
-def _cut(
-    among: Among, prunable: Any, score_fn: ScoreFn, trained: Any, keep: Any
-) -> tuple[Mask, Params, Any]:
-    params, mask = trained
-    found, nan = prune_traced(
-        score_fn,
-        params,
-        None,
-        None,
-        keep=keep,
-        select=among,
-        prunable=prunable,
-        mask=mask,
-    )
-    return found, params, nan
-
-
-def _ablated(
-    setup: Setup,
-    kinds: frozenset[str],
-    at: dict[str, Any],
-    which: dict[str, Any],
-    mask: Mask,
-    start: Params,
-) -> tuple[Mask, Params]:
-    def where(kind: str, changed: Any, same: Any) -> Any:
-        pick = functools.partial(jnp.where, which[kind])
-        return jax.tree.map(pick, changed, same)
-
-    if "shuffle" in kinds:
-        key = _key(setup, at, SHUFFLE, "train_seed")
-        moved = masks.shuffle_within_layers(mask, key, prunable=setup.prunable)
-        mask = where("shuffle", moved, mask)
-    if "reinitialize" in kinds:
-        key = _key(setup, at, REINITIALIZE, "init_seed")
-        fresh = pruning.reinitialize(setup.init, mask, key)
-        start = where("reinitialize", fresh, start)
-    return mask, start
+def size_of(stacked: Any) -> int:
+    """Returns how many networks a stack has, those that fill it up among them."""
+    return int(jax.tree.leaves(stacked)[0].shape[0])

@@ -7,6 +7,7 @@ card that says which, what the pruner is called and what it sees.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -70,6 +71,12 @@ class Score:
     ) -> Scores:
         """Returns scores like ``params``, as every ``ScoreFn``."""
         return self.fn(params, batch, key, mask, prunable)
+
+
+def warn_of_one_shot(score_fn: ScoreFn, rounds: int) -> None:
+    """Warns where a score is used in one round that says not to; of a caller's call."""
+    if rounds == 1 and isinstance(score_fn, Score) and score_fn.one_shot_warning:
+        warnings.warn(score_fn.one_shot_warning, stacklevel=3)
 
 
 def invert(score_fn: ScoreFn) -> ScoreFn:

@@ -1,13 +1,11 @@
 """From a score to a mask, in one round or many, inside one ``jit``.
 
-``prune`` makes one mask, ``prune_many`` those of many networks or data sets.
+``prune`` makes one mask; ``many`` has those of many networks or data sets.
 Depends on masks and the scores.
 """
 
 import functools
-import operator
-import warnings
-from collections.abc import Callable
+import math
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -33,7 +31,7 @@ from nfp_jax.masks import (
     refuse_nan,
     top_k,
 )
-from nfp_jax.pruners.contract import InitFn, Score, ScoreFn
+from nfp_jax.pruners.contract import InitFn, Score, ScoreFn, warn_of_one_shot
 from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.trees import in_a_line, same_structure
 from nfp_jax.types import Batch
@@ -126,114 +124,23 @@ def prune(
     """
     prunable = prunable_kernels(params) if prunable is None else prunable
     total = prunable_size(params, prunable)
-    keep = _counts(params, total, sparsity, keep, rounds, schedule)
+    keep = counts_of(params, total, sparsity, keep, rounds, schedule)
     if is_concrete(keep):
-        _check_keep(keep, total)
-    _warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[0])
+        check_keep(keep, total)
+    warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[0])
     if mask is None:
         mask = dense_mask(params)
     else:
         check_mask(params, mask)
         _check_left(mask, keep, prunable)
-    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
+    plan = plan_of(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
     inputs = (params, batch, key, keep, mask)
     turn_on = plan.needs_x64 and is_concrete(inputs)
     with jax.enable_x64(turn_on or has_x64()):
-        mask, nans = _rounds(plan, params, batch, key, keep, mask)
+        mask, nans = run_rounds(plan, params, batch, key, keep, mask)
     if is_concrete(nans):
-        for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
-            refuse_nan(path, int(count), jnp.size(leaf))
+        refuse_nans(params, nans)
     return mask
-
-
-def prune_many(
-    score_fn: ScoreFn,
-    params: Params,
-    batch: Batch = None,
-    key: jax.Array | None = None,
-    *,
-    in_axes: tuple[Any, Any, Any] = (0, 0, 0),
-    sparsity: float | Fraction | None = None,
-    keep: Any = None,
-    rounds: int = 1,
-    select: SelectFn = top_k,
-    schedule: Schedule = exponential,
-    nested: bool = True,
-    fresh_keys: bool = False,
-    init_fn: InitFn | None = None,
-    prunable: Prunable = None,
-    at_once: int | None = None,
-) -> Mask:
-    """Returns the masks of many networks or data sets, ``prune`` under ``vmap``.
-
-    Networks are taken ``at_once`` in one call of one program, the last of them filled
-    up, so that a mask does not depend on how many others are made; it is that of
-    ``prune`` up to the order of sums.
-
-    Args:
-      score_fn: as in ``prune``.
-      params: as in ``prune``, along a leading axis where ``in_axes`` says 0.
-      batch: likewise.
-      key: likewise.
-      in_axes: of ``params``, ``batch`` and ``key``, as in ``jax.vmap``: 0 or ``None``,
-        or for ``batch`` a tuple of them. ``(None, 0, None)``: many data sets at one
-        initialization.
-      sparsity: share of prunable weights removed.
-      keep: instead of ``sparsity``: integers ``[rounds]``, or ``[networks, rounds]``
-        for a count of each network's own.
-      rounds: number of rounds.
-      select: the selection.
-      schedule: the densities after each round.
-      nested: as in ``prune``.
-      fresh_keys: as in ``prune``.
-      init_fn: as in ``prune``.
-      prunable: static pytree of bools, of the parameters of one network.
-      at_once: networks in one call, which bounds the memory; ``None``: all.
-
-    Returns:
-      A bool pytree like the parameters of one network, each leaf ``[networks, ...]``.
-
-    Raises:
-      NanScores: a NaN score (names networks and layer).
-      ValueError: as ``prune``; leading axes that differ, or none; ``at_once`` below 1.
-
-    >>> from nfp_jax.pruners.magnitude import magnitude
-    >>> params = {"w": jnp.array([[[1.0, -3.0]], [[2.0, 0.5]]])}
-    >>> prune_many(magnitude(), params, sparsity=0.5)["w"].tolist()
-    [[[False, True]], [[True, False]]]
-
-    Reference: as ``prune``.
-    """
-    if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once is {at_once}, expected at least 1 or None")
-    absent = [arg is None for arg in (params, batch, key)]
-    axes: Any = tuple(
-        None if no else axis for no, axis in zip(absent, in_axes, strict=True)
-    )
-    one = params if axes[0] is None else jax.tree.map(lambda leaf: leaf[0], params)
-    prunable = prunable_kernels(one) if prunable is None else prunable
-    total = prunable_size(one, prunable)
-    keep = _counts(one, total, sparsity, keep, rounds, schedule)
-    each = jax.tree.leaves(keep)[0].ndim == 2
-    _check_keep(jax.tree.map(jnp.ravel, keep) if each else keep, total)
-    args = (params, batch, key, keep)
-    axes = (*axes, 0 if each else None)
-    count = _networks(args, axes)
-    _warn_of_one_shot(score_fn, jax.tree.leaves(keep)[0].shape[-1])
-    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
-    size = at_once or count
-    masks, nans = [], []
-    with jax.enable_x64(plan.needs_x64 or has_x64()):
-        for start in range(0, count, size):
-            index = np.minimum(np.arange(start, start + size), count - 1)
-            part = _along(axes, args, operator.itemgetter(index))
-            found = _many_rounds(plan, axes, *part)
-            wanted = operator.itemgetter(slice(count - start))
-            mask, nan = jax.tree.map(wanted, found)
-            masks.append(mask)
-            nans.append(nan)
-    _refuse_nans(one, np.concatenate(jax.device_get(nans), axis=1))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *masks)
 
 
 def prune_traced(
@@ -257,57 +164,27 @@ def prune_traced(
     Arguments are those of ``prune``, ``keep`` that of all rounds. A score that needs
     64 bits must be called in JAX's 64-bit mode.
     """
-    plan = _plan(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
+    plan = plan_of(score_fn, select, prunable, nested, fresh_keys, init_fn, key)
     first = dense_mask(params) if mask is None else mask
-    found, nans = _rounds(plan, params, batch, key, keep, first)
-    return found, jnp.stack(nans)
+    found: tuple[Mask, jax.Array] = run_rounds(plan, params, batch, key, keep, first)
+    return found
 
 
-class NanScores(ValueError):
-    """Scores that are NaN; ``networks`` has the places of the networks."""
+def refuse_nans(params: Params, counts: Any) -> None:
+    """Raises for NaN scores, naming their leaf.
 
-    def __init__(self, message: str, networks: list[int]) -> None:
-        super().__init__(message)
-        self.networks = networks
+    Args:
+      params: arrays, or their shapes.
+      counts: how many each leaf has, ``[leaves]``.
 
-
-def _refuse_nans(params: Params, nans: np.ndarray) -> None:
-    """Raises for networks with NaN scores: their number ``[leaves, networks]``."""
-    networks = np.flatnonzero(nans.any(axis=0)).tolist()
-    if networks:
-        for (path, leaf), count in zip(named_leaves(params), nans, strict=True):
-            try:
-                refuse_nan(path, int(count[networks[0]]), jnp.size(leaf))
-            except ValueError as error:
-                raise NanScores(f"networks {networks}: {error}", networks) from None
+    Raises:
+      ValueError: there are some.
+    """
+    for (path, leaf), count in zip(named_leaves(params), counts, strict=True):
+        refuse_nan(path, int(count), math.prod(leaf.shape))
 
 
-def _along(axes: Any, args: Any, fn: Callable[[Any], Any]) -> Any:
-    """The arguments, with ``fn`` of every leaf that has an axis of networks."""
-
-    def at(axis: Any, arg: Any) -> Any:
-        return arg if axis is None else jax.tree.map(fn, arg)
-
-    return jax.tree.map(at, axes, args, is_leaf=lambda axis: axis is None)
-
-
-def _networks(args: Any, axes: Any) -> int:
-    """The number of networks, the common leading size of what has their axis."""
-    sizes: set[int] = set()
-
-    def see(leaf: Any) -> None:
-        sizes.add((*jnp.shape(leaf), 0)[0])
-
-    _along(axes, args, see)
-    if len(sizes) != 1 or 0 in sizes:
-        raise ValueError(
-            f"params, batch, key and keep have leading sizes {sorted(sizes)} where "
-            "in_axes is 0, expected one common size of at least 1"
-        )
-    return sizes.pop()
-
-
-def _counts(
+def counts_of(
     params: Params,
     total: int,
     sparsity: Any,
@@ -342,12 +219,7 @@ def _is_listed(counts: Any) -> bool:
     )
 
 
-def _warn_of_one_shot(score_fn: ScoreFn, rounds: int) -> None:
-    if rounds == 1 and isinstance(score_fn, Score) and score_fn.one_shot_warning:
-        warnings.warn(score_fn.one_shot_warning, stacklevel=3)
-
-
-def _check_keep(keep: Any, total: int) -> None:
+def check_keep(keep: Any, total: int) -> None:
     """Raises unless every leaf holds integers in [0, total], one a round."""
     for path, leaf in named_leaves(keep):
         name = f"keep at {path!r}" if path else "keep"
@@ -372,7 +244,7 @@ def _check_left(mask: Mask, keep: Any, prunable: Prunable) -> None:
             )
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What the rounds are compiled for, beside shapes."""
 
     score_fn: ScoreFn
@@ -388,7 +260,7 @@ class _Plan(NamedTuple):
         return isinstance(self.score_fn, Score) and self.score_fn.needs_x64
 
 
-def _plan(
+def plan_of(
     score_fn: ScoreFn,
     select: SelectFn,
     prunable: Prunable,
@@ -396,28 +268,29 @@ def _plan(
     fresh_keys: bool,
     init_fn: InitFn | None,
     key: jax.Array | None,
-) -> _Plan:
+) -> Plan:
+    """Returns what rounds are compiled for; ValueError: no key where one is needed."""
     if key is None and (fresh_keys or init_fn is not None):
         raise ValueError("key is None, expected one: every round has a key of its own")
     leaves = tuple(jax.tree.leaves(prunable))
-    return _Plan(score_fn, select, leaves, nested, fresh_keys, init_fn)
+    return Plan(score_fn, select, leaves, nested, fresh_keys, init_fn)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _rounds(
-    plan: _Plan,
+def run_rounds(
+    plan: Plan,
     params: Params,
     batch: Batch,
     key: jax.Array | None,
     keep: Any,
     mask: Mask,
-) -> tuple[Mask, list[jax.Array]]:
-    """The mask after every round, and how many NaN each leaf's scores had."""
+) -> tuple[Mask, jax.Array]:
+    """The mask after every round, and how many NaN each leaf's scores had at most."""
     flags = plan.prunable_leaves
     prunable = jax.tree.unflatten(jax.tree.structure(params), flags)
     first, count = mask, jax.tree.leaves(keep)[0].shape[0]
 
-    def one_round(mask: Mask, now: tuple[Any, Any]) -> tuple[Mask, list[jax.Array]]:
+    def one_round(mask: Mask, now: tuple[Any, Any]) -> tuple[Mask, jax.Array]:
         place, keep = now
         round_key: Any = key
         if plan.fresh_keys or plan.init_fn is not None:
@@ -433,24 +306,8 @@ def _rounds(
                 jax.tree.leaves(scores), jax.tree.leaves(among), flags, strict=True
             )
         ]
-        return plan.select(scores, keep, prunable=prunable, mask=among), nans
+        found = plan.select(scores, keep, prunable=prunable, mask=among)
+        return found, jnp.stack(nans)
 
     mask, nans = jax.lax.scan(one_round, mask, (jnp.arange(count), keep))
-    return mask, [jnp.max(count) for count in nans]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _many_rounds(
-    plan: _Plan,
-    in_axes: Any,
-    params: Params,
-    batch: Batch,
-    key: jax.Array | None,
-    keep: Any,
-) -> tuple[Mask, list[jax.Array]]:
-    """``_rounds`` of many networks, from dense masks."""
-
-    def rounds(params: Params, batch: Batch, key: Any, keep: Any) -> Any:
-        return _rounds(plan, params, batch, key, keep, dense_mask(params))
-
-    return jax.vmap(rounds, in_axes=in_axes)(params, batch, key, keep)
+    return mask, jnp.max(nans, axis=0)

@@ -20,12 +20,12 @@ from nfp_jax.fields import SpecError
 from nfp_jax.grid import DENSE, Cell, grouped
 from nfp_jax.lab.chains import Chains, Found
 from nfp_jax.lab.columns import Last, measured_of, summary_of
-from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.kept import keep_network, kept_networks
 from nfp_jax.lab.names import settled
+from nfp_jax.lab.one_network import Draws
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.stacked import Draws, Stacks
+from nfp_jax.lab.stacked import Stacks, filled
 from nfp_jax.lab.trainer import Budget
 from nfp_jax.lab.training import train_stacks
 from nfp_jax.results import Results
@@ -175,33 +175,28 @@ class Capacity:
         """Trainings under masks of before, with another order of batches."""
         further = []
         for same in grouped(steps, lambda step: id(step.of.of.mask)):
-            for part in parts(same, self.stacks.size):
-                lasts = [step.of for step in part]
-                rows = [last.row for last in lasts]
-                begin = self.stacks.compiled("again", _again)
-                draws, mask, start, key = begin(
-                    lasts[0].draws,
-                    lasts[0].of.mask,
-                    lasts[0].of.start,
-                    self.stacks.filled(rows, np.int32),
-                    self.stacks.filled([x.of.failed for x in lasts], np.uint32),
-                )
-                following = [
-                    last._replace(
-                        draws=draws,
-                        row=row,
-                        of=last.of._replace(mask=mask, start=start),
-                    )
-                    for row, last in enumerate(lasts)
-                ]
-                tags = [
-                    Step(step.cells, self.ended, last)
-                    for step, last in zip(part, following, strict=True)
-                ]
-                other = draws._replace(train_key=key)
-                sizes = [last.size for last in lasts]
-                further.append(self.stacks.networks(sizes, other, mask, start, tags))
+            owners = [step.cells for step in same]
+            further += self.stacks.made(owners, same, self.repeated_together)
         return further
+
+    def repeated_together(self, steps: list[Step]) -> list[Networks]:
+        """Those of a stack, whose masks are of one stack."""
+        stacks, lasts = self.stacks, [step.of for step in steps]
+        first, size = lasts[0], max(self.stacks.size, len(lasts))
+        draws, mask, start, key = stacks.compiled(("again", size), _again)(
+            first.draws,
+            first.of.mask,
+            first.of.start,
+            filled([last.row for last in lasts], size, np.int32),
+            filled([last.of.failed for last in lasts], size, np.uint32),
+        )
+        again = []
+        for row, step in enumerate(steps):
+            trial = step.of.of._replace(mask=mask, start=start)
+            last = step.of._replace(draws=draws, row=row, of=trial)
+            again.append(Step(step.cells, self.ended, last))
+        other, sizes = draws._replace(train_key=key), [last.size for last in lasts]
+        return [stacks.networks(sizes, other, mask, start, again)]
 
 
 class Searched:

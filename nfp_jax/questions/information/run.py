@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from nfp_jax import decoding, ensemble, information, masks
+from nfp_jax.engine.bars import NoBar, bar_of
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell, by_draw
@@ -32,6 +32,7 @@ from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.lab.training import train_stacks
+from nfp_jax.pruners.rounds import refuse_nans
 from nfp_jax.questions.information.family import (
     Family,
     filled,
@@ -111,9 +112,12 @@ class Information:
                 else:
                     missing.append(cell)
         direct = [cell for cell in missing if not self.trains(cell)]
-        for cell in tqdm(direct, unit="cell", disable=not (progress and direct)):
-            with self.setup.failures.reporting([cell]):
-                self.finish(family, cell, self.make_direct(family, cell))
+        shown = progress and direct
+        with bar_of(len(direct), "cell") if shown else NoBar() as bar:
+            for cell in direct:
+                with self.setup.failures.reporting([cell]):
+                    self.finish(family, cell, self.make_direct(family, cell))
+                bar.update(1)
         through = [cell for cell in missing if self.trains(cell)]
         if not through:
             return []
@@ -182,7 +186,7 @@ class Information:
         bits, counts = zip(*jax.device_get(found), strict=True)
         packed, nans = np.concatenate(bits), np.concatenate(counts)
         if nans.any():
-            self.stacks.refuse(nans[nans.any(axis=1)][0])
+            refuse_nans(self.setup.shapes, nans[nans.any(axis=1)][0])
         if alike:
             count, places = len(family.labels), np.arange(len(family.order))
             packed = packed[places % size + np.where(places < count, 0, size)]
@@ -239,19 +243,23 @@ class Information:
                 for cell in (cell for cell in left if cell in moving):
                     yield functools.partial(move, cell, places)
                 if rest := [cell for cell in left if cell not in moving]:
-                    yield functools.partial(chains.begin, [rest] * len(places), places)
+                    yield functools.partial(
+                        chains.begin, [(rest, place) for place in places]
+                    )
 
         def move(cell: Cell, places: list[int]) -> list[Networks]:
             """The trainings that move the masks of a cell."""
-            with self.setup.failures.reporting([cell]):
-                cells, draws = [cell] * len(places), draws_of(places)
-                sizes = [cell["n"]] * len(places)
-                mask, nans = stacks.masks(cells, draws, sizes)
-                if stacks.refused([[cell]] * len(places), nans):
-                    return []
-                steps = [Step([cell], moved, place) for place in places]
-                return [stacks.networks(sizes, draws, mask, draws.params, steps)]
-            return []
+            begin = functools.partial(move_together, cell)
+            return stacks.made([[cell]] * len(places), places, begin)
+
+        def move_together(cell: Cell, places: list[int]) -> list[Networks]:
+            cells, draws = [cell] * len(places), draws_of(places)
+            sizes = [cell["n"]] * len(places)
+            mask, nans = stacks.masks(cells, draws, sizes)
+            if stacks.refused([[cell]] * len(places), nans):
+                return []
+            steps = [Step([cell], moved, place) for place in places]
+            return [stacks.networks(sizes, draws, mask, draws.params, steps)]
 
         rest = [cell for cell in through if cell not in moving]
         each = len(moving) + count_trainings(self.setup, rest)

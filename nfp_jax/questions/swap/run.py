@@ -36,12 +36,12 @@ from nfp_jax.lab.draws import (
     SHUFFLE,
     TRAIN,
 )
-from nfp_jax.lab.each import parts
 from nfp_jax.lab.jobs import AddRow, Failure, Row, Step
 from nfp_jax.lab.kept import keep_network, kept_networks
 from nfp_jax.lab.names import cards_of
+from nfp_jax.lab.one_network import Draws
 from nfp_jax.lab.setup import Engine, Setup, is_through, set_up
-from nfp_jax.lab.stacked import Draws, Stacks
+from nfp_jax.lab.stacked import Stacks, filled, size_of
 from nfp_jax.lab.training import train_stacks
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
@@ -182,28 +182,32 @@ class Swap:
             for row, cell in enumerate(found.cells)
             for place in self.places(cell, pairs[row])
         ]
-        further = []
-        for part in parts(every, stacks.size):
-            rows, places = [row for row, _ in part], [place for _, place in part]
-            cells = [found.cells[row] for row in rows]
-            draws = self.draws(cells, places)
-            fresh = stacks.filled([place[2] != "" for place in places], bool)
-            begin = stacks.compiled("begin", _begin)
-            under, weights = begin(
-                mask, start, stacks.filled(rows, np.int32), draws.params, fresh
+        owners = [[found.cells[row]] for row, _ in every]
+        begin = functools.partial(self.begin_together, found, mask, start)
+        return stacks.made(owners, every, begin)
+
+    def begin_together(
+        self, found: Found, mask: Mask, start: Params, part: list[tuple[int, Place]]
+    ) -> list[Networks]:
+        """Those of a stack: of each the row of its mask among those found."""
+        stacks = self.stacks
+        rows, places = [row for row, _ in part], [place for _, place in part]
+        cells = [found.cells[row] for row in rows]
+        sizes = [found.sizes[row] for row in rows]
+        draws = self.draws(cells, places)
+        size = size_of(draws)
+        fresh = filled([start != "" for _, _, start in places], size, bool)
+        under, weights = stacks.compiled(("begin", size), _begin)(
+            mask, start, filled(rows, size, np.int32), draws.params, fresh
+        )
+        data = draws.data()
+        steps = [
+            Step(
+                [cells[i]], self.ended, Last(data, i, sizes[i], found.late[row], place)
             )
-            data = draws.data()
-            sizes = [found.sizes[row] for row in rows]
-            steps = [
-                Step(
-                    [cells[i]],
-                    self.ended,
-                    Last(data, i, sizes[i], found.late[row], place),
-                )
-                for i, (row, place) in enumerate(part)
-            ]
-            further.append(stacks.networks(sizes, draws, under, weights, steps))
-        return further
+            for i, (row, place) in enumerate(part)
+        ]
+        return [stacks.networks(sizes, draws, under, weights, steps)]
 
     def ended(
         self, steps: list[Step], rows: list[int], results: TrainResult
