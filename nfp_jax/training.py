@@ -3,6 +3,7 @@
 The face of ``engine``'s ``training``, ``stopping``, ``examples`` and ``metrics``.
 """
 
+from nfp_jax.engine.alone import run_training, train
 from nfp_jax.engine.examples import Data, Examples, Padded, pad, padded_size
 from nfp_jax.engine.metrics import (
     Metrics,
@@ -24,8 +25,6 @@ from nfp_jax.engine.training import (
     TrainResult,
     TrainState,
     make_training,
-    run_training,
-    train,
 )
 from nfp_jax.types import Batch, LossFn
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nfp_jax.engine import programs
+from nfp_jax.engine.alone import run_training
 from nfp_jax.engine.examples import is_same, pad
 from nfp_jax.engine.jobs import (
     Job,
@@ -22,7 +23,7 @@ from nfp_jax.engine.jobs import (
 from nfp_jax.engine.queue import Queue
 from nfp_jax.engine.shapes import abstract, shapes_of
 from nfp_jax.engine.stacks import job_of
-from nfp_jax.engine.training import Summary, Training, TrainResult, run_training
+from nfp_jax.engine.training import Summary, Training, TrainResult
 from nfp_jax.types import Params
 
 

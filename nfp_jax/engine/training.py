@@ -1,7 +1,7 @@
 """The whole training of one masked network, to convergence, as pure functions.
 
-``make_training`` closes over what is static and returns the four functions of one
-lane: ``init``, ``epoch``, ``done``, ``finish``. ``train`` strings them together in one
+``make_training`` fixes what is static and returns the four functions of one
+lane: ``init``, ``epoch``, ``done``, ``finish``; ``alone`` strings them together in one
 ``jit``. An epoch is a permutation of the ``n`` points given by (key, epoch), in
 batches; the last, smaller one counts by its own mean. Removed weights are 0 from the
 start and get no gradient, so the forward pass needs no mask.
@@ -20,7 +20,6 @@ from nfp_jax.engine.examples import (
     Data,
     Padded,
     epoch_order,
-    pad,
     take_batch,
 )
 from nfp_jax.engine.metrics import Metrics, per_example
@@ -158,6 +157,7 @@ def make_training(
       ValueError: ``batch_size``, ``max_epochs``, ``max_steps`` or ``evaluate_at_once``
         below 1.
 
+    >>> from nfp_jax.engine.alone import train
     >>> loss_fn = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
     >>> metrics_fn = lambda w, data: {"loss": loss_fn(w, data), "accuracy": 0.0}
     >>> training = make_training(loss_fn, optax.sgd(0.1), metrics_fn=metrics_fn)
@@ -179,236 +179,224 @@ def make_training(
             raise ValueError(f"{name} is {value}, expected at least 1")
     stop = stop_when_settled() if stop is None else stop
 
-    def init(
-        params: Params,
-        mask: Mask,
-        data: Padded,
-        key: jax.Array,
-        limit: Any = NO_LIMIT,
-    ) -> TrainState:
-        params = apply_mask(params, mask)
-        each = jax.eval_shape(
-            lambda params, examples: per_example(
-                metrics_fn, params, take_batch(examples, examples.index)
-            ),
-            params,
-            data.examples,
-        )
-        if not {"loss", "accuracy"} <= set(each):
-            raise ValueError(
-                f"metrics_fn returns {sorted(each)}, expected loss and accuracy"
-            )
-        nan = jnp.float32(jnp.nan)
-        return TrainState(
-            params,
-            mask,
-            optimizer.init(params),
-            () if mask_update is None else mask_update.init(params, mask, key),
-            key,
-            jnp.int32(0),
-            jnp.asarray(limit, jnp.int32),
-            Progress(
-                epoch=jnp.int32(0),
-                loss=nan,
-                previous_loss=jnp.float32(jnp.inf),
-                accuracy=nan,
-                still=jnp.int32(0),
-                half_loss=nan,
-                half_accuracy=nan,
-                step=jnp.int32(0),
-            ),
-            {name: jnp.full(max_epochs, jnp.nan) for name in each},
-            converged=jnp.bool_(False),
-            diverged=jnp.bool_(False),
-        )
-
-    def batch_loss(params: Params, batch: Batch, counts: jax.Array) -> jax.Array:
-        """The mean over the examples that count."""
-        losses = per_example(loss_fn, params, batch)
-        if losses.ndim != 1:
-            raise ValueError(
-                f"loss_fn returns shape {losses.shape[1:]}, expected a scalar"
-            )
-        return jnp.sum(jnp.where(counts, losses, 0)) / jnp.sum(counts)
-
-    def epoch(state: TrainState, data: Padded, count: int | None = None) -> TrainState:
-        examples, n = data
-        padded = len(examples.index)
-        size = min(batch_size, padded)
-        order = epoch_order(state.key, state.progress.epoch, n, padded)
-        steps = jnp.minimum((n + size - 1) // size, state.limit - state.step)
-        running = ~done(state)
-
-        def step(i: jax.Array, carry: Any) -> Any:
-            params, opt_state = carry
-            counts = i * size + jnp.arange(size) < n
-            # Padding is filled with a real example, which then counts for nothing.
-            index = jnp.where(counts, order.reshape(-1, size)[i], order[0])
-            gradient = jax.grad(batch_loss)(params, take_batch(examples, index), counts)
-            # Removed weights are 0 already: masking the gradient keeps them there.
-            updates, stepped = optimizer.update(
-                apply_mask(gradient, state.mask), opt_state, params
-            )
-            moved = apply_mask(optax.apply_updates(params, updates), state.mask)
-            if count is None:
-                return moved, stepped
-            return _where(running & (i < steps), (moved, stepped), carry)
-
-        # Every iteration of a fori_loop is cheaper than one of a scan on a CPU.
-        carry = (state.params, state.opt_state)
-        params, opt_state = jax.lax.fori_loop(
-            0, steps if count is None else count, step, carry
-        )
-        if mask_update is not None:
-            state, params, opt_state = move(state, params, opt_state, data, order)
-        metrics = measure(params, data, count)
-        after = _account(state._replace(step=state.step + steps), metrics, stop)
-        if count is not None:
-            still = state._replace(params=None, opt_state=None)
-            after = _where(running, after._replace(params=None, opt_state=None), still)
-        return after._replace(params=params, opt_state=opt_state)
-
-    def move(
-        state: TrainState,
-        params: Params,
-        opt_state: optax.OptState,
-        data: Padded,
-        order: jax.Array,
-    ) -> tuple[TrainState, Params, optax.OptState]:
-        """The network with its mask updated; what stands still keeps its own."""
-        assert mask_update is not None
-        examples, n = data
-        size = min(batch_size, len(examples.index))
-        counts = jnp.arange(size) < n
-        batch = take_batch(examples, jnp.where(counts, order[:size], order[0]))
-        moving, mask = mask_update.update(
-            state.moving,
-            params,
-            state.mask,
-            lambda params: jax.grad(batch_loss)(params, batch, counts),
-            state.progress.epoch,
-        )
-        stayed = jax.tree.map(jnp.logical_and, mask, state.mask)
-
-        def clear(leaf: Any, keep: jax.Array) -> jax.Array:
-            return jnp.where(keep, leaf, jnp.zeros_like(leaf))
-
-        # Where a weight left or came, its value and its moments are 0.
-        moments = optax.tree_map_params(optimizer, clear, opt_state, stayed)
-        cleared = (apply_mask(params, stayed), moments)
-        return _where(
-            ~done(state),
-            (state._replace(mask=mask, moving=moving), *cleared),
-            (state, params, opt_state),
-        )
-
-    def measure(params: Params, data: Padded, count: int | None) -> Metrics:
-        """The metrics over all examples, a chunk of them at a time."""
-        examples, n = data
-        padded = len(examples.index)
-        size = min(evaluate_at_once, padded)
-
-        def chunk(i: Any) -> Metrics:
-            index = i * size + jnp.arange(size)
-            counts = index < n
-            part = take_batch(examples, jnp.where(counts, index, 0))
-            each = per_example(metrics_fn, params, part)
-            return {
-                name: jnp.sum(jnp.where(counts, values, 0.0))
-                for name, values in each.items()
-            }
-
-        sums = chunk(0)
-        if size < padded:
-            chunks = (n + size - 1) // size
-            sums = jax.lax.fori_loop(
-                1,
-                chunks if count is None else -(-padded // size),
-                lambda i, sums: jax.tree.map(jnp.add, sums, chunk(i)),
-                sums,
-            )
-        return {name: total / n for name, total in sums.items()}
-
-    def done(state: TrainState) -> jax.Array:
-        ended = state.converged | (state.progress.epoch >= max_epochs)
-        ended = ended | (state.step >= max_steps)
-        ended = jnp.where(state.limit == NO_LIMIT, ended, state.step >= state.limit)
-        return ended | state.diverged
-
-    def finish(state: TrainState) -> TrainResult:
-        last = jnp.maximum(state.progress.epoch - 1, 0)
-        return TrainResult(
-            state.params,
-            {name: values[last] for name, values in state.history.items()},
-            state.history,
-            state.progress.epoch,
-            state.converged,
-            state.diverged,
-            mask=state.mask if mask_update is not None else None,
-            steps=state.step,
-        )
-
-    moves = mask_update is not None
-    return Training(init, epoch, done, finish, batch_size, moves, Kept())
+    given = _Given(
+        loss_fn,
+        optimizer,
+        metrics_fn,
+        batch_size,
+        max_epochs,
+        max_steps,
+        stop,
+        mask_update,
+        evaluate_at_once,
+    )
+    return Training(
+        functools.partial(_init, given),
+        functools.partial(_epoch, given),
+        functools.partial(_done, given),
+        functools.partial(_finish, given),
+        batch_size,
+        mask_update is not None,
+        Kept(),
+    )
 
 
-def train(
-    training: Training,
-    params: Params,
-    mask: Mask,
-    data: Data,
-    key: jax.Array,
-    *,
-    steps: Any = None,
-    inputs: Any = None,
-) -> TrainResult:
-    """Returns one network, trained to its own convergence in one ``jit``.
+class _Given(NamedTuple):
+    """What ``make_training`` is given, as its arguments say."""
 
-    The outcome depends on the arguments alone. Works under ``vmap``, where all
-    networks run until the slowest has converged (``ensemble.run`` does better), and
-    differentiates nothing.
-
-    Args:
-      training: from ``make_training``; keep it, another one compiles again.
-      params: initial weights.
-      mask: bool pytree like ``params``.
-      data: ``Examples``; or a tuple ``(x, *labels)``, often ``(x, y)``, or any other
-        pytree of arrays with a common leading axis of examples. Sizes that pad to the
-        same one share a program.
-      key: decides the order of batches.
-      steps: instead, exactly this many optimizer steps, an integer: the weights to
-        rewind to. The last metrics may then be those of a part of an epoch.
-      inputs: those of ``Examples`` that have none, so that many sets share them.
-
-    Returns:
-      A ``TrainResult``.
-
-    Raises:
-      ValueError: a mask that does not fit (names the path), or leaves of ``data`` of
-        different leading sizes.
-    """
-    limit = NO_LIMIT if steps is None else steps
-    padded = pad(data, training.batch_size, inputs=inputs)
-    result = run_training(training, params, mask, padded, key, limit)
-    return result if training.moves else result._replace(mask=mask)
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    metrics_fn: Callable[[Params, Data], Metrics]
+    batch_size: int
+    max_epochs: int
+    max_steps: int
+    stop: StopFn
+    mask_update: MaskUpdate | None
+    evaluate_at_once: int
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run_training(
-    training: Training,
+def _init(
+    given: _Given,
     params: Params,
     mask: Mask,
     data: Padded,
     key: jax.Array,
-    limit: Any,
-) -> TrainResult:
-    """Returns what ``train`` does; jitted, so that it can be lowered ahead of time."""
-    state = jax.lax.while_loop(
-        lambda state: ~training.done(state),
-        lambda state: training.epoch(state, data),
-        training.init(params, mask, data, key, limit),
+    limit: Any = NO_LIMIT,
+) -> TrainState:
+    """A network before its first epoch."""
+    params = apply_mask(params, mask)
+    each = jax.eval_shape(
+        lambda params, examples: per_example(
+            given.metrics_fn, params, take_batch(examples, examples.index)
+        ),
+        params,
+        data.examples,
     )
-    return training.finish(state)
+    if not {"loss", "accuracy"} <= set(each):
+        raise ValueError(
+            f"metrics_fn returns {sorted(each)}, expected loss and accuracy"
+        )
+    nan = jnp.float32(jnp.nan)
+    return TrainState(
+        params,
+        mask,
+        given.optimizer.init(params),
+        () if given.mask_update is None else given.mask_update.init(params, mask, key),
+        key,
+        jnp.int32(0),
+        jnp.asarray(limit, jnp.int32),
+        Progress(
+            epoch=jnp.int32(0),
+            loss=nan,
+            previous_loss=jnp.float32(jnp.inf),
+            accuracy=nan,
+            still=jnp.int32(0),
+            half_loss=nan,
+            half_accuracy=nan,
+            step=jnp.int32(0),
+        ),
+        {name: jnp.full(given.max_epochs, jnp.nan) for name in each},
+        converged=jnp.bool_(False),
+        diverged=jnp.bool_(False),
+    )
+
+
+def _batch_loss(
+    given: _Given, params: Params, batch: Batch, counts: jax.Array
+) -> jax.Array:
+    """The mean over the examples that count."""
+    losses = per_example(given.loss_fn, params, batch)
+    if losses.ndim != 1:
+        raise ValueError(f"loss_fn returns shape {losses.shape[1:]}, expected a scalar")
+    return jnp.sum(jnp.where(counts, losses, 0)) / jnp.sum(counts)
+
+
+def _epoch(
+    given: _Given, state: TrainState, data: Padded, count: int | None = None
+) -> TrainState:
+    """A network after one more epoch, its metrics entered."""
+    examples, n = data
+    padded = len(examples.index)
+    size = min(given.batch_size, padded)
+    gradient_of = jax.grad(functools.partial(_batch_loss, given))
+    order = epoch_order(state.key, state.progress.epoch, n, padded)
+    steps = jnp.minimum((n + size - 1) // size, state.limit - state.step)
+    running = ~_done(given, state)
+
+    def step(i: jax.Array, carry: Any) -> Any:
+        params, opt_state = carry
+        counts = i * size + jnp.arange(size) < n
+        # Padding is filled with a real example, which then counts for nothing.
+        index = jnp.where(counts, order.reshape(-1, size)[i], order[0])
+        gradient = gradient_of(params, take_batch(examples, index), counts)
+        # Removed weights are 0 already: masking the gradient keeps them there.
+        updates, stepped = given.optimizer.update(
+            apply_mask(gradient, state.mask), opt_state, params
+        )
+        moved = apply_mask(optax.apply_updates(params, updates), state.mask)
+        if count is None:
+            return moved, stepped
+        return _where(running & (i < steps), (moved, stepped), carry)
+
+    # Every iteration of a fori_loop is cheaper than one of a scan on a CPU.
+    carry = (state.params, state.opt_state)
+    params, opt_state = jax.lax.fori_loop(
+        0, steps if count is None else count, step, carry
+    )
+    if given.mask_update is not None:
+        state, params, opt_state = _move(given, state, params, opt_state, data, order)
+    metrics = _measure(given, params, data, count)
+    after = _account(state._replace(step=state.step + steps), metrics, given.stop)
+    if count is not None:
+        still = state._replace(params=None, opt_state=None)
+        after = _where(running, after._replace(params=None, opt_state=None), still)
+    return after._replace(params=params, opt_state=opt_state)
+
+
+def _move(
+    given: _Given,
+    state: TrainState,
+    params: Params,
+    opt_state: optax.OptState,
+    data: Padded,
+    order: jax.Array,
+) -> tuple[TrainState, Params, optax.OptState]:
+    """The network with its mask updated; what stands still keeps its own."""
+    assert given.mask_update is not None
+    gradient_of = jax.grad(functools.partial(_batch_loss, given))
+    examples, n = data
+    size = min(given.batch_size, len(examples.index))
+    counts = jnp.arange(size) < n
+    batch = take_batch(examples, jnp.where(counts, order[:size], order[0]))
+    moving, mask = given.mask_update.update(
+        state.moving,
+        params,
+        state.mask,
+        lambda params: gradient_of(params, batch, counts),
+        state.progress.epoch,
+    )
+    stayed = jax.tree.map(jnp.logical_and, mask, state.mask)
+
+    def clear(leaf: Any, keep: jax.Array) -> jax.Array:
+        return jnp.where(keep, leaf, jnp.zeros_like(leaf))
+
+    # Where a weight left or came, its value and its moments are 0.
+    moments = optax.tree_map_params(given.optimizer, clear, opt_state, stayed)
+    cleared = (apply_mask(params, stayed), moments)
+    return _where(
+        ~_done(given, state),
+        (state._replace(mask=mask, moving=moving), *cleared),
+        (state, params, opt_state),
+    )
+
+
+def _measure(given: _Given, params: Params, data: Padded, count: int | None) -> Metrics:
+    """The metrics over all examples, a chunk of them at a time."""
+    examples, n = data
+    padded = len(examples.index)
+    size = min(given.evaluate_at_once, padded)
+
+    def chunk(i: Any) -> Metrics:
+        index = i * size + jnp.arange(size)
+        counts = index < n
+        part = take_batch(examples, jnp.where(counts, index, 0))
+        each = per_example(given.metrics_fn, params, part)
+        return {
+            name: jnp.sum(jnp.where(counts, values, 0.0))
+            for name, values in each.items()
+        }
+
+    sums = chunk(0)
+    if size < padded:
+        chunks = (n + size - 1) // size
+        sums = jax.lax.fori_loop(
+            1,
+            chunks if count is None else -(-padded // size),
+            lambda i, sums: jax.tree.map(jnp.add, sums, chunk(i)),
+            sums,
+        )
+    return {name: total / n for name, total in sums.items()}
+
+
+def _done(given: _Given, state: TrainState) -> jax.Array:
+    ended = state.converged | (state.progress.epoch >= given.max_epochs)
+    ended = ended | (state.step >= given.max_steps)
+    ended = jnp.where(state.limit == NO_LIMIT, ended, state.step >= state.limit)
+    return ended | state.diverged
+
+
+def _finish(given: _Given, state: TrainState) -> TrainResult:
+    last = jnp.maximum(state.progress.epoch - 1, 0)
+    return TrainResult(
+        state.params,
+        {name: values[last] for name, values in state.history.items()},
+        state.history,
+        state.progress.epoch,
+        state.converged,
+        state.diverged,
+        mask=state.mask if given.mask_update is not None else None,
+        steps=state.step,
+    )
 
 
 def _account(state: TrainState, metrics: Metrics, stop: StopFn) -> TrainState:
