@@ -28,6 +28,9 @@ class ModelSpec:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+MOMENTS = ("float32", "bfloat16")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
     """How one network is trained."""
@@ -35,6 +38,9 @@ class TrainSpec:
     optimizer: str = "adam"  # any name of optax
     learning_rate: float = 1e-3
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # How the optimizer's moments are kept between steps, or bfloat16: see
+    # engine/moments.py. At its default it is left out of the hash (spec.py).
+    moments: str = "float32"
     decay_steps: int = 0  # cosine decay to 0 over so many steps; 0: a constant rate
     batch_size: int = 64
     max_epochs: int = 3200  # the budget; a network that uses it up decides no claim

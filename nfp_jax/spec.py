@@ -27,6 +27,7 @@ from nfp_jax.fields import (
 )
 from nfp_jax.grid import DENSE, SEEDS, GridSpec
 from nfp_jax.groups import (
+    MOMENTS,
     DataSpec,
     EngineSpec,
     ModelSpec,
@@ -37,6 +38,10 @@ from nfp_jax.groups import (
 
 # Bumped when rows of an old version could no longer stand beside new ones.
 FORMAT = 4
+
+# Fields that came later, with the value that stands for what was there before: at that
+# value they are left out of the hash, so that directories made before are extended.
+ADDED = (("train", "moments", "float32"),)
 
 
 def defaults() -> dict[str, Any]:
@@ -125,7 +130,9 @@ class Spec:
         return spec
 
     def identity(self) -> dict[str, Any]:
-        """Returns what decides a row's numbers, as plain data, defaults spelt out.
+        """Returns what decides a row's numbers, as plain data.
+
+        Defaults are spelt out, but for those of fields that came later (``ADDED``).
 
         Every field but the grid (more cells extend the same directory), the settings
         of pruners (they are in the rows), the engine, the paths and the download flag;
@@ -141,6 +148,9 @@ class Spec:
         del plain["data"]["dir"], plain["data"]["download"]
         if self.question in groups:
             plain[self.question] = groups[self.question]
+        for group, field, default in ADDED:
+            if plain[group][field] == default:
+                del plain[group][field]
         return json.loads(json.dumps({"format": FORMAT, **plain}))
 
     def digest(self) -> str:
@@ -336,6 +346,11 @@ def _check(spec: Spec) -> None:
         {"train.learning_rate": train.learning_rate},
         lambda value: 0 < value < float("inf"),
         "{} > 0",
+    )
+    check(
+        {"train.moments": train.moments},
+        lambda value: value in MOMENTS,
+        f"one of {', '.join(map(repr, MOMENTS))}",
     )
     _check_cards(spec)
     _check_grid(spec.grid)

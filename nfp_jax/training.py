@@ -1,6 +1,7 @@
 """The whole training of one masked network, to convergence, as pure functions.
 
-The face of ``engine``'s ``training``, ``stopping``, ``examples`` and ``metrics``.
+The face of ``engine``'s ``training``, ``stopping``, ``moments``, ``examples`` and
+``metrics``.
 """
 
 from nfp_jax.engine.alone import run_training, train
@@ -11,6 +12,7 @@ from nfp_jax.engine.metrics import (
     label_metrics,
     logits_in_chunks,
 )
+from nfp_jax.engine.moments import bfloat16_moments
 from nfp_jax.engine.stopping import (
     Progress,
     StopFn,
@@ -41,6 +43,7 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "Training",
+    "bfloat16_moments",
     "classification_metrics",
     "label_metrics",
     "logits_in_chunks",

@@ -101,6 +101,29 @@ def test_steps_fill_the_arithmetic_given_within_bounds(benchmarks):
     assert ensemble.steps_for(1, 50, 70 * contest.step_flops(50, 2) / 1e9) == 64
 
 
+def test_moments_pass_where_the_interval_lies_within_the_noise_of_a_seed(benchmarks):
+    import moments
+
+    found = {
+        name: {"points": points, "epochs_to_99": epochs}
+        for name, points, epochs in (
+            ("float32", [10, 20, 30, 40], [8, 8, 8, None]),
+            ("reordered", [8, 22, 28, 42], [4, 16, 8, 8]),
+            ("mu", [11, 21, 31, 41], [16, 16, 16, 16]),
+            ("nearest", [13, 23, 33, 43], [8, 8, 8, 8]),
+        )
+    }
+    # Differences of the reordered: -2, 2, -2, 2, of standard deviation 2.31.
+    points = moments.judged(found, "mu", "points")
+    assert (points["mean"], points["passes"], points["pairs"]) == (1.0, True, 4)
+    assert points["noise"] == pytest.approx(2.3094, abs=1e-4)
+    assert not moments.judged(found, "nearest", "points")["passes"]
+    # One seed never fitted them in float32; of ratios 1/2, 2 and 1 the noise is 2.
+    epochs = moments.judged(found, "mu", "epochs_to_99")
+    assert epochs["mean"] == pytest.approx(2.0) and epochs["pairs"] == 3
+    assert epochs["noise"] == pytest.approx(2.0)
+
+
 def test_a_contender_that_crashes_leaves_the_others_running(benchmarks, tmp_path):
     import contest
 

@@ -232,6 +232,8 @@ def test_a_scope_has_the_run_the_rows_and_the_training_in_words():
     assert "selection" not in scope(part, rows=several)
     decayed = ruled("run", decay_steps=100, max_epochs=60)
     assert scope(decayed) == f"{start}, adam 0.001, cosine decay, budget 60 epochs"
+    half = ruled("run", moments="bfloat16", max_epochs=60)
+    assert scope(half) == f"{start}, adam 0.001, bfloat16 moments, budget 60 epochs"
 
 
 def test_of_a_search_for_capacity_the_budget_is_in_steps():

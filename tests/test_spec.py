@@ -53,6 +53,10 @@ def test_defaults_make_a_spec_and_go_round():
             {"grid": {"pruner": "snip"}},
             r"grid\.pruner is 'snip', expected a tuple of str",
         ),
+        (
+            {"train": {"moments": "float16"}},
+            r"train\.moments is 'float16', expected one of 'float32', 'bfloat16'",
+        ),
         ({"grid": {"n": (10.5,)}}, r"grid\.n\[0\] is 10\.5, expected int"),
         ({"grid": {"n": (0,)}}, r"grid\.n\[0\] is 0, expected n >= 1"),
         ({"grid": {"noise": (1.5,)}}, r"grid\.noise\[0\] is 1\.5, expected 0 <= noise"),
@@ -282,6 +286,7 @@ def test_the_hash_covers_every_field_but_grid_and_engine_and_where_things_lie():
             {"train": {"settle_fall": 0.1}},
             {"train": {"settle_steps": 999}},
             {"train": {"decay_steps": 1}},
+            {"train": {"moments": "bfloat16"}},
             {"prune": {"round_epochs": 1}, "grid": {"pruner": ("imp",)}},
             {"prune": {"rewind_step": 1}},
             {"model": {"name": "convnet"}},
@@ -321,6 +326,14 @@ def test_the_hash_is_the_one_of_before():
     end when they have settled under doubling, and settings are those of cards."""
     assert Spec().digest() == "e5567cadf0"
     assert Spec.from_config(ASKED).digest() == "4b330c90c4"
+
+
+def test_a_field_that_came_later_is_in_the_hash_only_where_it_is_set():
+    later = Spec.from_config({"train": {"moments": "float32"}})
+    assert later.digest() == Spec().digest()
+    assert "moments" not in later.identity()["train"]
+    half = Spec.from_config({"train": {"moments": "bfloat16"}})
+    assert half.identity()["train"]["moments"] == "bfloat16"
 
 
 # Collections

@@ -62,6 +62,10 @@ def training_of(
     if math.isfinite(spec.engine.shrink_from) and mask_update is None:
         if shrink := _shrink(spec, model, input_shape, optimizer, max_steps):
             apply_fn = models.apply_at_any_width(model)
+    if spec.train.moments == "bfloat16":
+        # Rounded each by itself, and 0 stays 0: what the probe of dead weights said of
+        # the optimizer still holds.
+        optimizer = training.bfloat16_moments(optimizer)
     loss_fn = scores.classification_loss(apply_fn)
 
     def batch_loss(params: Params, batch: tuple[Any, ...]) -> jax.Array:

@@ -159,7 +159,10 @@ def scope(
         settings = part.config.get(part.question, {})
         if "max_steps" in settings:
             budget = f"{settings['max_steps']:,} steps"
-        words.append(f"{train.get('optimizer', 'adam')} {rate:g}{decay}")
+        kept = ""
+        if (moments := train.get("moments", "float32")) != "float32":
+            kept = f", {moments} moments"
+        words.append(f"{train.get('optimizer', 'adam')} {rate:g}{decay}{kept}")
         words.append(f"budget {budget}")
     return ", ".join(words)
 
