@@ -32,12 +32,15 @@ POINTS, BATCH, WIDTH = 2048, 64, 200
 PARTS = {"steps": 110, "small": 80, "paper": 130}
 
 
-def steps(networks: int, count: int) -> list[dict[str, Any]]:
+def steps(networks: int, count: int, moments: str) -> list[dict[str, Any]]:
     """Returns the network-steps a second of the engine, and of plain JAX beside it."""
-    return [steps_at(784, 10, networks, count), steps_at(50, 2, networks, count)]
+    sizes = ((784, 10), (50, 2))
+    return [steps_at(*size, networks, count, moments) for size in sizes]
 
 
-def steps_at(dim: int, classes: int, networks: int, count: int) -> dict[str, Any]:
+def steps_at(
+    dim: int, classes: int, networks: int, count: int, moments: str
+) -> dict[str, Any]:
     """Returns the network-steps a second at one size of the inputs."""
     import jax
     import jax.numpy as jnp
@@ -49,9 +52,12 @@ def steps_at(dim: int, classes: int, networks: int, count: int) -> dict[str, Any
     model = models.MLP(classes, (WIDTH, WIDTH))
     loss_fn = nfp.classification_loss(model.apply)
     nothing = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
+    optimizer = optax.adam(1e-3)
+    if moments == "bfloat16":
+        optimizer = training.bfloat16_moments(optimizer)
     made = training.make_training(
         loss_fn,
-        optax.adam(1e-3),
+        optimizer,
         metrics_fn=lambda params, data: nothing,  # only at the end, as beside it
         batch_size=BATCH,
         max_epochs=-(-count * BATCH // POINTS),
@@ -77,6 +83,7 @@ def steps_at(dim: int, classes: int, networks: int, count: int) -> dict[str, Any
         "dim": dim,
         "networks": networks,
         "steps": count,
+        "moments": moments,
         **{f"{name}_network_steps_a_second": rate for name, rate in rates.items()},
         "ratio": rates["ours"] / rates["plain"],
     }
@@ -214,6 +221,7 @@ def part(name: str, arguments: argparse.Namespace, cache: str) -> dict[str, Any]
     """Returns what a part found, in a process of its own; or why there is nothing."""
     command = [sys.executable, __file__, f"--part={name}"]
     command += [f"--networks={arguments.networks}", f"--steps={arguments.steps}"]
+    command += [f"--moments={arguments.moments}"]
     command += ["--quick"] if arguments.quick else []
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
     for field in ("MIN_COMPILE_TIME_SECS", "MIN_ENTRY_SIZE_BYTES"):
@@ -237,7 +245,7 @@ def part(name: str, arguments: argparse.Namespace, cache: str) -> dict[str, Any]
 def measure(name: str, arguments: argparse.Namespace) -> Any:
     """Returns what one part measures, in this process."""
     if name == "steps":
-        return steps(arguments.networks, arguments.steps)
+        return steps(arguments.networks, arguments.steps, arguments.moments)
     return grid({"small": "", "paper": "paper"}[name], arguments.quick)
 
 
@@ -257,6 +265,12 @@ def main() -> int:
     )
     options.add_argument("--networks", type=int, default=512)
     options.add_argument("--steps", type=int, default=1024)
+    options.add_argument(
+        "--moments",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of our engine in the part steps; beside it they are float32",
+    )
     options.add_argument("--only", choices=tuple(PARTS))
     options.add_argument("--quick", action="store_true", help="tiny, and no numbers")
     options.add_argument("--write", type=Path, help="a JSON file of the results")

@@ -1,7 +1,7 @@
 """What bfloat16 moments do to trainings, paired by seed with float32 moments.
 
     python benchmarks/moments.py                # 32 seeds; kinds on file are kept
-    python benchmarks/moments.py --show=benchmarks/results/moments-….json
+    python benchmarks/moments.py --show=benchmarks/results/moments-….json --short
 
 Each seed has weights, Gaussian points with random labels, a mask and an order of
 batches. Each variant trains that same network: Adam at 1e-3, batches of 64, until all
@@ -23,6 +23,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,28 +36,32 @@ VARIANTS = (BASELINE, NOISE, "mu", "nearest", "hashed", "dithered")
 
 
 class Cell(NamedTuple):
-    """Networks of one kind; ``fixed`` goes on for all epochs, whatever is fitted."""
+    """Networks of one kind; ``fixed`` goes on for all epochs, whatever is fitted.
+
+    ``measure`` is the one that the short table shows.
+    """
 
     name: str
     pruner: str
     sparsity: float
     n: int
     widths: tuple[int, ...]
+    measure: str
     epochs: int = 3200
     fixed: bool = False
 
 
 WIDE = (200, 200)
 CELLS = (
-    Cell("dense", "dense", 0.0, 1000, WIDE),
-    Cell("random 0.9", "random", 0.9, 1000, WIDE),
+    Cell("dense", "dense", 0.0, 1000, WIDE, "epochs_to_99"),
+    Cell("random 0.9", "random", 0.9, 1000, WIDE, "epochs_to_99"),
     # All fitted early; then gradients vanish for thousands of steps.
-    Cell("narrow, dense, 8,000 steps", "dense", 0.0, 500, (32, 32), 1000, True),
+    Cell("narrow, 8,000 steps", "dense", 0.0, 500, (32, 32), "loss", 1000, True),
     # Settled where capacity binds, after up to 25,000 and 12,800 steps.
-    Cell("narrow, snip 0.5", "snip", 0.5, 512, (16, 16)),
-    Cell("narrow, random 0.8", "random", 0.8, 256, (16, 16)),
-    Cell("snip 0.95", "snip", 0.95, 500, WIDE),
-    Cell("magnitude_trained 0.95", "magnitude_trained", 0.95, 500, WIDE),
+    Cell("narrow, snip 0.5", "snip", 0.5, 512, (16, 16), "epochs_to_99"),
+    Cell("narrow, random 0.8", "random", 0.8, 256, (16, 16), "points"),
+    Cell("snip 0.95", "snip", 0.95, 500, WIDE, "epochs_to_99"),
+    Cell("trained 0.95", "magnitude_trained", 0.95, 500, WIDE, "epochs_to_99"),
 )
 
 # How two trainings of a pair are compared: as a ratio or as a difference.
@@ -225,36 +230,34 @@ def judged(found: dict[str, Any], variant: str, measure: str) -> dict[str, Any] 
     }
 
 
-def comparison(rows: dict[str, Any]) -> dict[str, Any]:
-    """Returns every variant's differences by cell and measure."""
-    return {
-        name: {
-            variant: {m: judged(found, variant, m) for m in MEASURES}
-            for variant in found
-            if variant != BASELINE
-        }
-        for name, found in rows.items()
-    }
+def table(rows: dict[str, Any], measures: Sequence[str] = ()) -> str:
+    """Returns the comparison as a Markdown table, a line a cell and measure.
 
-
-def table(compared: dict[str, Any]) -> str:
-    """Returns the comparison as a Markdown table, a line a cell and variant."""
-    lines = ["| cell | variant | " + " | ".join(MEASURES) + " |"]
-    lines.append("| --- " * (2 + len(MEASURES)) + "|")
-    for name, variants in compared.items():
-        for variant, measures in variants.items():
-            entries = (entry(measures[m], m) for m in MEASURES)
-            lines.append(f"| {name} | {variant} | " + " | ".join(entries) + " |")
+    Without ``measures`` each cell has its own.
+    """
+    variants = [variant for variant in VARIANTS if variant != BASELINE]
+    lines = [f"| kind | measure | {' | '.join(variants)} |"]
+    lines.append("| --- " * (2 + len(variants)) + "|")
+    for cell in CELLS:
+        for measure in measures or (cell.measure,):
+            if found := rows.get(cell.name):
+                entries = (entry(found, variant, measure) for variant in variants)
+                what = measure.replace("_", " ")
+                lines.append(f"| {cell.name} | {what} | {' | '.join(entries)} |")
     return "\n".join(lines)
 
 
-def entry(found: dict[str, Any] | None, measure: str) -> str:
-    """Returns a difference in words: its interval, and whether it fails."""
-    if found is None:
+def entry(found: dict[str, Any], variant: str, measure: str) -> str:
+    """Returns a difference with its interval; in bold where it does not pass."""
+    judgement = judged(found, variant, measure)
+    if judgement is None:
         return ""
     digits = ".3f" if MEASURES[measure] == "ratio" else ".2f"
-    mean, lower, upper = (f"{found[x]:{digits}}" for x in ("mean", "lower", "upper"))
-    return f"{mean} ({lower} to {upper})" + ("" if found["passes"] else " fails")
+    mean, lower, upper = (
+        f"{judgement[x]:{digits}}" for x in ("mean", "lower", "upper")
+    )
+    text = f"{mean} ({lower} to {upper})"
+    return text if judgement["passes"] else f"**{text}**"
 
 
 def main() -> int:
@@ -266,9 +269,11 @@ def main() -> int:
     options.add_argument("--only", help="cells whose name holds this")
     options.add_argument("--show", type=Path, help="print the table of such a file")
     options.add_argument("--write", type=Path, help="a JSON file of the results")
+    options.add_argument("--short", action="store_true", help="one measure a kind")
     arguments = options.parse_args()
+    measures = () if arguments.short else tuple(MEASURES)
     if arguments.show:
-        print(table(json.loads(arguments.show.read_text("utf-8"))["compared"]))
+        print(table(json.loads(arguments.show.read_text("utf-8"))["rows"], measures))
         return 0
     from nfp_jax import ensemble, running
 
@@ -292,12 +297,11 @@ def main() -> int:
                 "machine": machine,
                 "versions": {x: metadata.version(x) for x in PACKAGES},
                 "cells": {x.name: x._asdict() for x in CELLS if x.name in rows},
-                "compared": comparison(rows),
                 "rows": rows,
             }
         )
         target.write_text(text + "\n", encoding="utf-8")
-    print(table(comparison(rows)))
+    print(table(rows, measures))
     return 0
 
 
