@@ -61,7 +61,7 @@ CELLS = (
     Cell("narrow, snip 0.5", "snip", 0.5, 512, (16, 16), "epochs_to_99"),
     Cell("narrow, random 0.8", "random", 0.8, 256, (16, 16), "points"),
     Cell("snip 0.95", "snip", 0.95, 500, WIDE, "epochs_to_99"),
-    Cell("trained 0.95", "magnitude_trained", 0.95, 500, WIDE, "epochs_to_99"),
+    Cell("trained 0.98", "magnitude_trained", 0.98, 250, WIDE, "epochs_to_99"),
 )
 
 # How two trainings of a pair are compared: as a ratio or as a difference.
@@ -209,12 +209,15 @@ def differences(found: dict[str, Any], variant: str, measure: str) -> list[float
 
 
 def judged(found: dict[str, Any], variant: str, measure: str) -> dict[str, Any] | None:
-    """Returns the mean paired difference with its interval, and whether it passes."""
+    """Returns the mean paired difference with its interval, and whether it passes.
+
+    ``None`` where fewer than half of the seeds have the measure.
+    """
     from nfp_jax.measures.student_t import paired_gap
 
     mine = differences(found, variant, measure)
     noise = differences(found, NOISE, measure)
-    if len(mine) < 2 or len(noise) < 2:
+    if min(len(mine), len(noise)) < max(2, len(found[variant][measure]) / 2):
         return None
     gap = paired_gap(mine, [0.0] * len(mine))
     mean = sum(noise) / len(noise)

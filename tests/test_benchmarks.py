@@ -226,3 +226,13 @@ def test_masks_and_bounds_are_measured_and_named(tmp_path):
         assert row["masks_cpu_seconds"] > 0 and row["bounds_cpu_seconds"] > 0
         assert row["bounds_peak_mb"] >= row["masks_peak_mb"] > 0
         assert row["lower"] <= row["upper"]
+
+
+def test_the_table_of_moments_is_that_of_the_rows_on_file(benchmarks):
+    import moments
+
+    page = (BENCHMARKS.parent / "docs/performance.md").read_text("utf-8")
+    (path,) = (BENCHMARKS / "results").glob("moments-*.json")
+    assert path.name in page
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    assert moments.table(rows) in page
