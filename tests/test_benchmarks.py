@@ -235,4 +235,5 @@ def test_the_table_of_moments_is_that_of_the_rows_on_file(benchmarks):
     (path,) = (BENCHMARKS / "results").glob("moments-*.json")
     assert path.name in page
     rows = json.loads(path.read_text("utf-8"))["rows"]
+    assert set(rows) == {cell.name for cell in moments.CELLS}
     assert moments.table(rows) in page
