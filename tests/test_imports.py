@@ -12,7 +12,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nfp_jax"
 # Faces of folders: ``scores``, ``pruning``, ``training``, ``ensemble``, ``capacity``
 # and ``robustness``.
-ROLES = {"card": "card", "run": "run", "family": "run"}  # of a question's files
+ROLES = {
+    "card": "card",
+    "run": "run",
+    "family": "run",
+    "reading": "run",
+}  # of a question's files
 CORE = {"types", "trees", "losses", "freeze", "masks", "pruners", "scores", "pruning"}
 ALLOWED = {
     "types": set(),

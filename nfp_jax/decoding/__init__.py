@@ -11,15 +11,23 @@ double precision: K³ operations and about 36 K² bytes. Depends on masks, cores
 optax, numpy and scipy.
 """
 
-from nfp_jax.decoding.contract import Decoder, LogProb, Stack
+from nfp_jax.decoding.additive import additive
+from nfp_jax.decoding.bits import NotAdditive, Signed
+from nfp_jax.decoding.contract import Decoder, LogProb, MaskLaw, Stack
 from nfp_jax.decoding.linear import class_means, network_features, ridge
+from nfp_jax.decoding.mask_law import mask_law
 from nfp_jax.decoding.searching import search
 
 __all__ = [
     "Decoder",
     "LogProb",
+    "MaskLaw",
+    "NotAdditive",
+    "Signed",
     "Stack",
+    "additive",
     "class_means",
+    "mask_law",
     "network_features",
     "ridge",
     "search",

@@ -49,16 +49,35 @@ class Decoder(NamedTuple):
       log_prob: a ``LogProb``.
       most: how many masks it decodes at most, the last ones; ``None``: half of them.
       blocks: number of blocks that it decodes; it is fitted anew before each.
+      fitted: whether it is fitted to masks before those that it decodes; one that is
+        not decodes all of them, up to ``most``.
     """
 
     name: str
     log_prob: LogProb
     most: int | None = None
     blocks: int = 4
+    fitted: bool = True
 
     def start(self, count: int) -> int:
         """Returns the index of the first mask that is decoded, of ``count`` masks."""
-        return max(count // 2, count - (count if self.most is None else self.most))
+        least = count // 2 if self.fitted else 0
+        return max(least, count - (count if self.most is None else self.most))
+
+
+class MaskLaw(NamedTuple):
+    """A distribution of masks and its name: ``H(m) <= E[-log q(m)]``.
+
+    Attributes:
+      name: stands in ``Interval.upper_by``.
+      log_prob: ``log_prob(stack, start, stop) -> [stop - start]``, ``log q(m_k)`` for
+        ``start <= k < stop``, nats. q may be fitted to masks and data before
+        ``start``, but to nothing of those from there on but inputs that all share. It
+        sums to at most 1 over all masks.
+    """
+
+    name: str
+    log_prob: Callable[[Stack, int, int], np.ndarray]
 
 
 class Last:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfp_jax import decoding
-from nfp_jax.decoding import Decoder
+from nfp_jax.decoding import Decoder, MaskLaw
 from nfp_jax.information.codes import code_lengths, log_binomial
 from nfp_jax.information.conditioning import label_entropy, require_known
 from nfp_jax.information.reading import (
@@ -67,6 +67,7 @@ def mask_information(
     keep: int | None = None,
     gaussian: bool = False,
     decoders: Sequence[Decoder] | None = None,
+    laws: Sequence[MaskLaw] = (),
     confidence: float = 0.95,
 ) -> Interval:
     """Returns an interval for the information between masks and data, in nats.
@@ -94,6 +95,7 @@ def mask_information(
       decoders: those of ``decoding``. They are asked in this order, and each only where
         it could still raise the lower end. ``None``: ``(ridge(),)`` under ``"labels"``,
         no decoder under ``"data"``.
+      laws: of masks, those of ``decoding``: codes by which the upper end may be lower.
       confidence: of both ends together.
 
     Returns:
@@ -134,8 +136,9 @@ def mask_information(
     if decoders and stack is None:
         raise ValueError("labels is None, expected labels for the decoders")
     alpha = (1 - confidence) / 2
-    known = stack if conditioning == "labels" else None
-    uppers = _upper_ends(masks, known, keep, alpha)
+    if laws and stack is None:
+        raise ValueError("labels is None, expected labels for the laws of masks")
+    uppers = _upper_ends(masks, stack, laws, keep, alpha)
     most = min(uppers.values())
     lowers = _lower_ends(masks, stack, decoders, gaussian, most, alpha)
     lower_by = max(lowers, key=lambda name: lowers[name])
@@ -152,9 +155,14 @@ def mask_information(
 
 
 def _upper_ends(
-    masks: np.ndarray, known: decoding.Stack | None, keep: int | None, alpha: float
+    masks: np.ndarray,
+    stack: decoding.Stack | None,
+    laws: Sequence[MaskLaw],
+    keep: int | None,
+    alpha: float,
 ) -> dict[str, float]:
-    """The upper bounds by name; ``known`` has the labels if nothing else is drawn."""
+    """The upper bounds by name."""
+    known = None if stack is None or stack.resampled else stack  # labels alone drawn
     count, weights = masks.shape
     most = weights * math.log(2) if keep is None else log_binomial(weights, keep)
     uppers = {"number of weights" if keep is None else "log binomial": most}
@@ -165,12 +173,31 @@ def _upper_ends(
         with np.errstate(divide="ignore"):
             log_p = np.where(known.prior > 0, np.log(known.prior), 0.0)
         least = float(log_p.min(axis=1).sum())
+    for law in laws:
+        log_base = mixed_with_law(law, stack, log_base)
+        least -= math.log(2)
     lengths, longest = code_lengths(masks, log_base=log_base, log_least=least)
     # A start in the middle leaves out the first masks, whose codes are longest. An
     # early start has more masks to bet on, which is better where all cost the same.
     starts = (min(count - 1, max(1, count // 32)), count // 2)
-    uppers["code length"] = betting_upper_bound(lengths, longest, alpha, starts=starts)
+    name = " and ".join(["code length", *(law.name for law in laws)])
+    uppers[name] = betting_upper_bound(lengths, longest, alpha, starts=starts)
     return uppers
+
+
+def mixed_with_law(law: MaskLaw, stack: Any, log_base: np.ndarray) -> np.ndarray:
+    """Returns ``log (q + base) / 2`` of each mask, a normalized law as both are.
+
+    The law is asked for the first masks; for the others only if it was better than the
+    base there. What is asked depends on masks before, so all remain laws.
+    """
+    count = len(log_base)
+    tried = min(FEWEST, count)
+    first = np.logaddexp(law.log_prob(stack, 0, tried), log_base[:tried]) - math.log(2)
+    if np.mean(first) <= np.mean(log_base[:tried]):
+        return np.concatenate([first, log_base[tried:]])
+    rest = np.logaddexp(law.log_prob(stack, tried, count), log_base[tried:])
+    return np.concatenate([first, rest - math.log(2)])
 
 
 def _lower_ends(

@@ -45,6 +45,23 @@ class ScoreFn(Protocol):
         ...
 
 
+class Polynomial(NamedTuple):
+    """A score before its absolute value, as a polynomial in the labels' probabilities.
+
+    Decoders read masks by it (``decoding.additive``); they test what it says.
+
+    Attributes:
+      fn: ``fn(params, (x, q), key, mask, prunable)``, like ``params``, with ``q [n,
+        classes]`` in place of labels.
+      degree: 1: a mean over examples of what is linear in each one's q. 2: as GraSP's.
+      absolute: whether the score is ``|fn|``, and not ``fn``.
+    """
+
+    fn: Callable[[Params, Batch, jax.Array | None, Mask, Prunable], Scores]
+    degree: int
+    absolute: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """A score, and what ``prune`` must know of it.
@@ -54,11 +71,13 @@ class Score:
       needs_x64: whether it computes in float64, so that the outermost ``jit`` must be
         called in JAX's 64-bit mode.
       one_shot_warning: what to warn of where it is used in one round.
+      polynomial: what it is in the labels, where that is known.
     """
 
     fn: Callable[[Params, Batch, jax.Array | None, Mask, Prunable], Scores]
     needs_x64: bool = False
     one_shot_warning: str = ""
+    polynomial: Polynomial | None = None
 
     def __call__(
         self,
@@ -102,7 +121,7 @@ def invert(score_fn: ScoreFn) -> ScoreFn:
         return jax.tree.map(jnp.negative, scores)
 
     if isinstance(score_fn, Score):  # with what is declared of it
-        return dataclasses.replace(score_fn, fn=inverted)
+        return dataclasses.replace(score_fn, fn=inverted, polynomial=None)
     return Score(inverted)
 
 

@@ -14,7 +14,14 @@ from nfp_jax.losses import (
 )
 from nfp_jax.masks import Mask, Params, Prunable, Scores, prunable_kernels
 from nfp_jax.pruners.by_score import ByScore, by_score
-from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
+from nfp_jax.pruners.contract import (
+    Network,
+    Polynomial,
+    Pruner,
+    Score,
+    ScoreFn,
+    mask_params,
+)
 from nfp_jax.types import Batch, LossFn
 
 
@@ -84,7 +91,7 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             )
         return jax.tree.map(jnp.multiply, weights, hg)
 
-    return Score(score)
+    return Score(score, polynomial=Polynomial(score, degree=2, absolute=False))
 
 
 def _build(

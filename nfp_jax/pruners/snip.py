@@ -1,12 +1,21 @@
 """SNIP: how much the loss feels the removal of a weight, to first order."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from nfp_jax.losses import check_chunk_size, mean_loss, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores
 from nfp_jax.pruners.by_score import ByScore, by_score
-from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
+from nfp_jax.pruners.contract import (
+    Network,
+    Polynomial,
+    Pruner,
+    Score,
+    ScoreFn,
+    mask_params,
+)
 from nfp_jax.types import Batch, LossFn
 
 
@@ -38,7 +47,7 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     """
     check_chunk_size(chunk_size)
 
-    def score(
+    def signed(
         params: Params,
         batch: Batch,
         key: jax.Array | None,
@@ -53,9 +62,12 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
                 batch,
                 chunk_size,
             )
-        return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
+        return jax.tree.map(jnp.multiply, gradient, weights)
 
-    return Score(score)
+    def score(*arguments: Any) -> Scores:
+        return jax.tree.map(jnp.abs, signed(*arguments))
+
+    return Score(score, polynomial=Polynomial(signed, degree=1, absolute=True))
 
 
 def _build(

@@ -15,7 +15,7 @@ class Settings:
     datasets: int = 256  # drawn for each cell, K
     conditioning: str = "labels"  # labels redrawn, inputs fixed; or data: all redrawn
     confidence: float = 0.95  # that both ends of an interval hold
-    decoded: int = 128  # masks decoded by searching, at most
+    decoded: int = 128  # masks decoded by what knows their pruner, at most
     exact: bool = False  # try all labelings where they are few and uniform
 
 
@@ -24,6 +24,7 @@ COLUMNS = {
     "information_lower_by": "str",
     "information_upper_by": "str",
     "datasets": "int",
+    "decoder_fallbacks": "int",
     "distinct_masks": "int",
     "prunable": "int",
     "information_lower": "float",

@@ -17,19 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import decoding, ensemble, information, masks
+from nfp_jax import ensemble, information, masks
 from nfp_jax.engine.bars import NoBar, bar_of
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
 from nfp_jax.grid import Cell, by_draw
 from nfp_jax.information.stacks import row_identities
 from nfp_jax.lab.chains import Chains, Found, count_trainings
-from nfp_jax.lab.draws import Draw
 from nfp_jax.lab.each import AHEAD, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
-from nfp_jax.lab.masking import counts_of, make_group, mask_on
+from nfp_jax.lab.masking import counts_of, make_group
 from nfp_jax.lab.run import summed
-from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, score_of, set_up
+from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, set_up
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.lab.training import train_stacks
 from nfp_jax.pruners.rounds import refuse_nans
@@ -38,9 +37,10 @@ from nfp_jax.questions.information.family import (
     filled,
     label_probabilities,
 )
+from nfp_jax.questions.information.reading import bound_masks
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
-from nfp_jax.types import Batch, Mask, Scores
+from nfp_jax.types import Batch, Mask
 
 # Data sets scored in one call, always: another number sums in another order, and a tie
 # that falls the other way would read as information. 8 keep a core's cache, 32 a GPU.
@@ -306,7 +306,7 @@ class Information:
         found = np.unpackbits(packed, axis=1, count=setup.total).view(bool)
         start = time.perf_counter()
         x = family.inputs()
-        interval = bound_masks(setup, family.draw, cell, found, labels, x)
+        interval, fallbacks = bound_masks(setup, family.draw, cell, found, labels, x)
         seconds = time.perf_counter() - start
         _, first, counts = np.unique(
             row_identities(packed), return_index=True, return_counts=True
@@ -325,6 +325,7 @@ class Information:
                 "information_exact": exact,
                 "information_lower_by": interval.lower_by,
                 "information_upper_by": interval.upper_by,
+                "decoder_fallbacks": fallbacks,
                 "p_eff_lower": p_eff[0],
                 "p_eff_upper": p_eff[1],
                 "kept": kept,
@@ -357,66 +358,3 @@ class Information:
         row = jnp.unpackbits(bits, count=setup.total).astype(bool)
         mask = masks.unravel_mask(row, setup.shapes, prunable=setup.prunable)
         return masks.collapsed(setup.model.apply, mask, setup.input_shape)
-
-
-def bound_masks(
-    setup: Setup,
-    draw: Draw,
-    cell: Cell,
-    found: np.ndarray,
-    labels: np.ndarray,
-    x: np.ndarray,
-) -> information.Interval:
-    """Returns the interval of a cell's information, from its K masks.
-
-    Decoded by ridge, with what the masked network says, and where the pruner is a score
-    of the labels, by searching for labels that give the mask.
-
-    Args:
-      setup: the network and the pruners.
-      draw: the initial weights and the keys.
-      cell: the coordinates.
-      found: ``bool[K, P]``, the masks, of the prunable weights alone.
-      labels: ``int32[K, n]``.
-      x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
-    """
-    settings, probabilities = (
-        setup.spec.settings,
-        label_probabilities(setup, draw, cell),
-    )
-    features = decoding.network_features(
-        setup.model.apply, draw.params, prunable=setup.prunable
-    )
-    decoders = [decoding.ridge(features=features)]
-    before = not (is_through(setup, cell) or is_moving(setup, cell))
-    if settings.decoded and before and score_of(setup, cell) is not None:
-        decoders.append(search(setup, draw, cell))
-    known = probabilities is not None  # labels of no known law are not decoded
-    differ = any((mask != found[0]).any() for mask in found[1:])
-    return information.mask_information(
-        found,
-        labels if known else None,
-        conditioning=settings.conditioning,
-        label_probabilities=probabilities,
-        x=x,
-        keep=masks.keep_count(setup.total, cell["sparsity"]),
-        gaussian=setup.card is not None and setup.card.gaussian_inputs,
-        decoders=decoders if known and differ else (),
-        confidence=settings.confidence,
-    )
-
-
-def search(setup: Setup, draw: Draw, cell: Cell) -> decoding.Decoder:
-    """Returns the decoder that runs a pruner at initialization in its loop."""
-    score_fn: Any = score_of(setup, cell)
-    keep, prunable = counts_of(setup, cell), setup.prunable
-
-    def scores(q: jax.Array, x: jax.Array) -> Scores:
-        found: Scores = score_fn(draw.params, (x, q), draw.score_key, prunable=prunable)
-        return found
-
-    def mask(y: jax.Array, x: jax.Array) -> Mask:
-        return mask_on(setup, draw, cell, (x, y), keep=keep)
-
-    most = setup.spec.settings.decoded
-    return decoding.search(scores, mask, most=most, prunable=prunable)
