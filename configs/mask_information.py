@@ -3,6 +3,7 @@
     python launch.py --config=configs/mask_information.py
     python launch.py --config=configs/mask_information.py:smoke    # seconds
     python launch.py --config=configs/mask_information.py:small    # at most 6 minutes
+    python launch.py --config=configs/mask_information.py:thousand
     python launch.py --config=configs/mask_information.py:seed
     python launch.py --config=configs/mask_information.py:digits
     python launch.py --config=configs/mask_information.py:paper
@@ -79,6 +80,24 @@ def seed() -> ConfigDict:
     return config
 
 
+def thousand() -> ConfigDict:
+    """N = 1000 points (693 nats), where information could stand beside the weights.
+
+        python launch.py --config=configs/mask_information.py:thousand
+
+    50-200-200-2 with 5,040 and 1,008 weights kept, 128 labelings, at initialization.
+    About half an hour on two CPU cores, most of it reading SNIP's masks at 98 %.
+    """
+    config = default()
+    config.name = "mask-information-thousand"
+    config.information.datasets = 128
+    config.information.decoded = 128
+    config.grid.pruner = ("snip", "synflow", "magnitude_init", "random")
+    config.grid.sparsity = (0.9, 0.98)
+    config.grid.n = (1000,)
+    return config
+
+
 def digits() -> ConfigDict:
     """As small, on 8×8 digits with random labels."""
     config = small()
@@ -117,6 +136,7 @@ PRESETS = {
     "smoke": smoke,
     "seed": seed,
     "small": small,
+    "thousand": thousand,
     "digits": digits,
     "paper": paper,
     "paper_784": paper_784,

@@ -14,16 +14,16 @@ from nfp_jax.decoding.bits import Bits, Signed, bits_of
 from nfp_jax.decoding.contract import Decoder, Last, Stack
 
 # Noise floors that are tried, in units of a score's spread between labelings.
-NOISES = (0.02, 0.1)
+NOISES = (0.02, 0.05, 0.1)
 
 # Masks of labels drawn for it, on which the decoder chooses its noise floor.
 MADE_UP = 2
 
 # Sweeps before labels are told, and after each block of them.
-FIRST, EACH = 10, 3
+FIRST, EACH = 8, 1
 
 # Labels are told in so many blocks.
-BLOCKS = 25
+BLOCKS = 50
 
 # Labels are taken for those of the mask if so many of them are expected to be wrong, at
 # most, and if they give it exactly.
