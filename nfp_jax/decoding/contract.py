@@ -46,18 +46,22 @@ class Decoder(NamedTuple):
 
     Attributes:
       name: stands in ``Interval.lower_by``.
-      log_prob: a ``LogProb``.
+      log_prob: a ``LogProb``; ``None`` where there are ``gains``.
       most: how many masks it decodes at most, the last ones; ``None``: half of them.
       blocks: number of blocks that it decodes; it is fitted anew before each.
       fitted: whether it is fitted to masks before those that it decodes; one that is
         not decodes all of them, up to ``most``.
+      gains: in place of ``log_prob``, of more than labels: ``gains(stack, start, stop)
+        -> log(q(T | m_k) / p(T))``, nats, of some T that is made of the data and of
+        what is independent of the mask; q, and what it looks at, as in ``LogProb``.
     """
 
     name: str
-    log_prob: LogProb
+    log_prob: LogProb | None
     most: int | None = None
     blocks: int = 4
     fitted: bool = True
+    gains: Callable[[Stack, int, int], np.ndarray] | None = None
 
     def start(self, count: int) -> int:
         """Returns the index of the first mask that is decoded, of ``count`` masks."""

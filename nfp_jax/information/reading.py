@@ -31,7 +31,8 @@ def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
     """Returns what each mask tells the decoder of its labels, ``log(q(y | m) / p(y))``.
 
     Given the data sets before it, each has a mean of at most ``I(m; y)``. (Under
-    ``"data"`` that is ``I(m; y | X)``, a part of ``I(m; D)``.) So
+    ``"data"`` that is ``I(m; y | X)``, a part of ``I(m; D)``; ``gains`` of a decoder
+    are of all of it.) So
     ``betting_lower_bound`` of these numbers bounds the information from below. The
     decoder is fitted anew before each block of masks, to all masks before the block. q
     is mixed with the law p of the labels, so that no number is below log 0.01.
@@ -51,6 +52,10 @@ def decoded(decoder: Decoder, stack: decoding.Stack) -> np.ndarray:
     start = decoder.start(count)
     blocks = min(decoder.blocks, count - start)
     bounds = np.linspace(start, count, blocks + 1).astype(int)
+    if decoder.gains is not None:
+        told = [decoder.gains(stack, i, j) for i, j in itertools.pairwise(bounds)]
+        return mixed_with_uniform(np.concatenate(told))
+    assert decoder.log_prob is not None  # it has one or the other
     log_q = np.concatenate(
         [decoder.log_prob(stack, i, j) for i, j in itertools.pairwise(bounds)]
     )
