@@ -26,7 +26,7 @@ import numpy as np
 from nfp_jax.decoding.bits import Signed
 from nfp_jax.decoding.choosing import Lists, fitted, gains
 from nfp_jax.decoding.contract import Stack
-from nfp_jax.decoding.factor_law import Draw, FactorLaw, factor_law
+from nfp_jax.decoding.factor_law import Draw, FactorLaw, factor_law, made_up
 from nfp_jax.decoding.factor_map import (
     Problem,
     climb,
@@ -84,7 +84,9 @@ class Examples:
     ) -> None:
         self.signed, self.draw, self.readout = signed, draw, readout
         self.candidates, self.at_once = candidates, at_once
-        self.keys = jax.random.split(key, 4)  # the law, made-up data, their lists, lists
+        self.keys = jax.random.split(
+            key, 4
+        )  # the law, made-up data, their lists, lists
         self.chains: dict[tuple[int, int], Chain] = {}
 
     def gains(self, stack: Stack, start: int, stop: int) -> np.ndarray:
@@ -148,18 +150,14 @@ class Examples:
 
     def learned(self, chain: Chain, n: int) -> np.ndarray:
         """The weights of the features by block, from masks of data drawn for this."""
-        x, y, masks = [], [], []
-        made = jax.jit(lambda key: made_up(self.signed, self.draw, key, n))
         count = math.ceil(LEARNED / len(chain.sizes))
-        for key in jax.random.split(self.keys[1], count):
-            for values, value in zip((x, y, masks), made(key), strict=True):
-                values.append(value)
-        x = jax.tree.map(lambda *leaves: jnp.stack(leaves), *x)
+        keys = jax.random.split(self.keys[1], count)
+        make = jax.jit(lambda key: made_up(self.signed, self.draw, key, n))
+        made = [make(key) for key in keys]
+        x, y, masks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
         keys = jax.random.split(self.keys[2], count)
-        found = np.stack(
-            list(self.features(chain, np.stack(masks), x, np.stack(y), keys))
-        )
-        weights = []
+        found = np.stack(list(self.features(chain, masks, x, y, keys)))
+        weights: list[np.ndarray] = []
         for part in np.array_split(np.arange(len(chain.sizes)), RANGES):
             if len(part):
                 features = found[:, part].reshape(-1, *found.shape[2:])
@@ -226,14 +224,6 @@ def block_sizes(n: int) -> np.ndarray:
     return np.array(sizes)
 
 
-def made_up(
-    signed: Signed, draw: Draw, key: jax.Array, n: int
-) -> tuple[Any, jax.Array, jax.Array]:
-    """Returns a drawn data set and its mask."""
-    x, y = draw(key, n)
-    return x, y, signed.mask(y, x)
-
-
 def describe(
     signed: Signed,
     draw: Draw,
@@ -244,7 +234,7 @@ def describe(
     classes: int,
     candidates: int,
 ) -> Callable[..., jax.Array]:
-    """Returns ``features(bit, x, y, key)`` of a mask's lists, ``[blocks, features, list]``.
+    """Returns ``features(bit, x, y, key) -> [blocks, features, list]`` of a mask.
 
     With ``λ`` and ``π`` the first and minus the second derivative of the bits' log
     probability in their scores, at what is known before the block, a candidate's
@@ -287,8 +277,8 @@ def describe(
             both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), true, others)
             q = jax.nn.one_hot(both[1], classes)
             weights = found.first + found.second * law.mean / n
-            wide = jnp.zeros((2, total)).at[:, index]
-            wide = wide.set(jnp.stack([weights / n, found.second / n**2]))
+            narrow = jnp.stack([weights / n, found.second / n**2])
+            wide = jnp.zeros((2, total)).at[:, index].set(narrow)
             seen = readout(q, both[0], wide[0], wide[1])
             g = example_scores(signed, q[:BLOCK], true[0])[:, index]
             told = (jnp.arange(BLOCK) < size).astype(g.dtype)

@@ -58,19 +58,21 @@ class FactorLaw(NamedTuple):
       kept: how many of the bits are set on average, ``[T]``.
       log_zero: log probability that each of all weights is removed, ``[P]``.
       log_one: that it is kept.
-      log_masks: the log of the number of masks.
+      sizes: how many weights compete for each threshold, int ``[T]``.
+      counts: how many of them every drawn mask keeps, ``[T]``; -1: not always as many.
     """
 
-    index: np.ndarray
-    mean: np.ndarray
-    factors: np.ndarray
-    rest: np.ndarray
-    groups: np.ndarray
-    level: np.ndarray
-    kept: np.ndarray
-    log_zero: np.ndarray
-    log_one: np.ndarray
-    log_masks: float
+    index: Any
+    mean: Any
+    factors: Any
+    rest: Any
+    groups: Any
+    level: Any
+    kept: Any
+    log_zero: Any
+    log_one: Any
+    sizes: Any
+    counts: Any
 
 
 def factor_law(
@@ -80,7 +82,7 @@ def factor_law(
 
     The factors are the principal components of scores of other sets, each bit weighed
     by its Fisher information: how much the bit says of its score. The noise of a sample
-    of sets is subtracted from their variances. It takes about ``SETS * MOST * 4`` bytes.
+    of sets is subtracted from their variances. The sets take ``4 SETS MOST`` bytes.
 
     Args:
       signed: the pruner.
@@ -97,8 +99,8 @@ def factor_law(
     _check_additive(signed, draw, check_key, classes, u)
     x, y = jax.eval_shape(lambda key: draw(key, n), key)
     sizes = layer_sizes(signed, jax.ShapeDtypeStruct((len(y), classes), float), x)
-    group = np.repeat(np.arange(len(sizes)), sizes) if signed.by_layer else 0
-    group = np.broadcast_to(group, u.shape[1])
+    totals = np.array(sizes if signed.by_layer else [sum(sizes)])
+    group = np.repeat(np.arange(len(totals)), totals)
     size = np.abs(u) if signed.absolute else u
     level, level_sd = _levels(size, kept, group)
     index = _uncertain(u, level[group], level_sd[group], signed.absolute)
@@ -121,7 +123,8 @@ def factor_law(
         level.astype(np.float32),
         (groups @ kept[:, index].mean(axis=0)).astype(np.float32),
         *laws,
-        _log_masks(kept, group, len(level)),
+        totals,
+        _counts(kept, totals),
     )
 
 
@@ -192,7 +195,8 @@ def _scores(
 
     @jax.jit
     def each(keys: jax.Array, center: jax.Array) -> tuple[jax.Array, ...]:
-        moved = jax.lax.map(first, keys) - center  # counted from a number near the mean
+        # Counted from numbers near the mean, so that little is lost to rounding.
+        moved = jax.lax.map(lambda key: first(key) - center, keys)
         return jnp.sum(moved, axis=0), jnp.sum(moved**2, axis=0), moved[:, index]
 
     if not len(index):
@@ -200,15 +204,16 @@ def _scores(
     sets -= sets % AT_ONCE
     keys = jax.random.split(key, sets).reshape(-1, AT_ONCE)
     center = jax.jit(first)(key)
-    total, square, parts = 0.0, 0.0, []
+    total, square = np.zeros((2, len(center)))
+    parts = []
     for part in keys:
         once, second, moved = each(part, center)
-        total = total + np.asarray(once, np.float64)
-        square = square + np.asarray(second, np.float64)
+        total += np.asarray(once, np.float64)
+        square += np.asarray(second, np.float64)
         parts.append(moved)
     mean = total / sets
     variance = np.maximum(square / sets - mean**2, 0) * examples
-    scores = jnp.concatenate(parts) - mean[index].astype(np.float32)
+    scores = jnp.concatenate(parts) - mean[None, index].astype(np.float32)
     return np.asarray(center) + mean, variance, scores * np.float32(np.sqrt(examples))
 
 
@@ -220,7 +225,7 @@ def _factors(
     n: int,
     absolute: bool,
 ) -> np.ndarray:
-    """F, ``[E, r]``: principal components weighed by what each bit says of its score."""
+    """F, ``[E, r]``: principal components, weighed by what each bit says."""
     sets, bits = scores.shape
     if not bits:
         return np.zeros((0, 1), np.float32)
@@ -236,7 +241,7 @@ def _factors(
     values, vectors = _principal(scores, jnp.asarray(weight), count)
     noise = (fisher.sum() - values.sum()) / (sets - count)
     shrunk = np.sqrt(np.clip(1 - noise / np.maximum(values, 1e-30), 0, 1))
-    factors = np.asarray(scores.T @ (vectors * shrunk.astype(np.float32)))
+    factors = np.asarray(scores.T @ (vectors * shrunk[None].astype(np.float32)))
     factors = factors / np.sqrt(np.float32(sets))
     share = np.sum(factors**2, axis=1)
     least = np.minimum(1, 0.95 * variance / np.maximum(share, 1e-30))
@@ -251,11 +256,11 @@ def _principal(
     count]``, by subspace iteration.
     """
     sets, bits = scores.shape
-    few = jax.jit(lambda part, weight: (part * weight) @ (part * weight).T)
+    few = jax.jit(lambda part, w: (part * w) @ (part * w).T)
     gram = jnp.zeros((sets, sets))
     for start in range(0, bits, 2048):
         part = slice(start, start + 2048)
-        gram += few(scores[:, part], weight[part])
+        gram += few(scores[:, part], weight[None, part])
     gram /= sets
 
     more = min(count + 48, sets)
@@ -268,13 +273,42 @@ def _principal(
     return values[order], basis @ turned[:, order].astype(np.float32)
 
 
-def _log_masks(kept: np.ndarray, group: np.ndarray, groups: int) -> float:
-    """The log of how many masks there are: of the counts that all drawn masks keep."""
-    total = 0.0
-    for t in range(groups):
-        size, counts = np.sum(group == t), kept[:, group == t].sum(axis=1)
-        if (counts != counts[0]).any():
-            return float(kept.shape[1] * np.log(2))
-        k = counts[0]
-        total -= special.betaln(size - k + 1, k + 1) + np.log(size + 1)
-    return float(total)
+def _counts(kept: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """How many weights all drawn masks keep, by threshold; -1 where they differ."""
+    found = counts_of(kept, sizes)
+    return np.where((found == found[0]).all(axis=0), found[0], -1)
+
+
+def counts_of(masks: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns how many weights masks keep, by threshold, int ``[masks, T]``."""
+    starts = np.cumsum(sizes) - sizes
+    return np.asarray(np.add.reduceat(masks, starts, axis=1, dtype=int))
+
+
+def log_uniform(law: FactorLaw, masks: np.ndarray) -> np.ndarray:
+    """Returns the log of the uniform law of masks that keep as many as those drawn.
+
+    Uniform over all masks, if those drawn differ in how many they keep; ``-inf`` for
+    a mask that keeps another number.
+    """
+    fixed = law.counts >= 0
+    n, k = law.sizes[fixed], law.counts[fixed]
+    binomials = -special.betaln(n - k + 1, k + 1) - np.log(n + 1)
+    total = binomials.sum() + law.sizes[~fixed].sum() * np.log(2)
+    same = (counts_of(masks, law.sizes) == law.counts) | ~fixed
+    return np.where(same.all(axis=1), -total, -np.inf)
+
+
+def with_factors(law: FactorLaw, count: int) -> FactorLaw:
+    """Returns the law with the first factors alone, at least 1; the variances stay."""
+    left = law.factors[:, max(1, count) :]
+    rest = law.rest + np.sum(left**2, axis=1)
+    return law._replace(factors=law.factors[:, : max(1, count)], rest=rest)
+
+
+def made_up(
+    signed: Signed, draw: Draw, key: jax.Array, n: int
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Returns a drawn data set and its mask."""
+    x, y = draw(key, n)
+    return x, y, signed.mask(y, x)

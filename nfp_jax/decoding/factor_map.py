@@ -1,4 +1,4 @@
-"""The common factors that a mask speaks for, and what its bits then say of their scores.
+"""The common factors that a mask speaks for, and what its bits say at these.
 
 Of a ``FactorLaw`` and a mask: the factors h ~ N(0, I) of greatest probability given the
 bits, by Newton's method, its matrix made anew now and then, with steps back where it
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy import linalg
 from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
@@ -101,7 +100,7 @@ def levels_at(
 
 
 def read(problem: Problem, h: jax.Array, level: jax.Array, steps: int = NEAR) -> Read:
-    """Returns what the bits say at the factors h, with thresholds found from a level."""
+    """Returns what the bits say at factors; thresholds are sought from ``level``."""
     u = scores_at(problem, h)
     level = levels_at(problem, u, level, steps)
     variance = problem.spread**2
@@ -178,12 +177,7 @@ def maximum(problem: Problem, rounds: int, steps: int) -> tuple[Read, jax.Array]
 
 
 def on_device(law: FactorLaw) -> FactorLaw:
-    """Returns the law with the arrays that traced functions take, on the device."""
-    wide = {"log_zero", "log_one", "log_masks"}
-    put = {
-        name: jnp.asarray(value)
-        for name, value in law._asdict().items()
-        if name not in wide
-    }
-    nothing = np.zeros(0, np.float32)
-    return FactorLaw(**put, log_zero=nothing, log_one=nothing, log_masks=0.0)
+    """Returns the law with the arrays that traced functions take on the device."""
+    traced = "mean", "factors", "rest", "groups", "level", "kept"
+    put = {name: jnp.asarray(getattr(law, name)) for name in traced}
+    return law._replace(**put)

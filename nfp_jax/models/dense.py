@@ -33,9 +33,9 @@ def dense_layers(
     """Returns ``passed(q, x)``: what passes through each dense layer.
 
     Args:
-      loss_fn: ``loss_fn(params, (x, q))``, the mean loss over examples of a Flax network
-        whose leaves of two or more axes are the kernels of dense layers, each applied
-        once to inputs ``[batch, in]``; examples do not see each other.
+      loss_fn: ``loss_fn(params, (x, q))``, the mean loss over examples of a Flax
+        network whose leaves of two or more axes are the kernels of dense layers, each
+        applied once to inputs ``[batch, in]``; examples do not see each other.
       params: the weights.
 
     Returns:
