@@ -17,23 +17,26 @@ import numpy as np
 from scipy import linalg, special
 
 from nfp_jax.decoding import propagation
+from nfp_jax.decoding.additive import room
 from nfp_jax.decoding.bits import Signed, _drawn, _groups, _levels
 from nfp_jax.decoding.contract import Decoder, Last, Stack
 from nfp_jax.decoding.propagation import MOST_ODDS
 from nfp_jax.decoding.slopes import DEVIATION, Autodiff, NoSlopes, Slopes, check
 
 # Bits of a mask that are read, times the number of labels: those whose scores are
-# nearest to their threshold, in standard deviations.
-BITS = 4
+# nearest to their threshold, in standard deviations. First of the first layer alone,
+# whose scores vary most beside the threshold; then of all layers.
+BITS = 4, 8
 
 # How far the first eigenvector is trusted: an overlap with the labels of n = 1000.
 TRUST = 0.33
 
-# The rest's spread: at least this share of the score's.
-LEAST_NOISE = 0.15
+# The spread of what a reading leaves out, as a share of the score's: at least this, and
+# at least this times the share of weights that the masks do not share.
+LEAST_NOISE, DOUBT = 0.15, 0.6
 
 # Sweeps before labels are told, and after each block of them.
-FIRST, EACH = 16, 2
+FIRST, EACH = 12, 2
 
 # Labels are told in so many blocks.
 BLOCKS = 25
@@ -54,6 +57,9 @@ RATES = (1, 2, 4, 8, 16, 32)
 
 # Single labels that are flipped at once, and how often, to make masks agree.
 FLIPS, ROUNDS = 32, 12
+
+# Above this overlap flips of single labels may mend the rest.
+POLISHED = 0.8
 
 
 class NotQuadratic(ValueError):
@@ -86,15 +92,17 @@ class State(NamedTuple):
 
     Attributes:
       sites: the approximation.
+      odds: log odds that each label is 1, ``[n]``.
       labels: the likeliest, or what polishing made of them, int ``[n]``.
       overlap: how far their mask is that which is read, 1: it is.
-      diverged: how often sweeps had to begin anew.
+      diverged: whether sweeps diverged, so that the sites are those of the law.
     """
 
     sites: propagation.Sites
+    odds: np.ndarray
     labels: np.ndarray
     overlap: float
-    diverged: int
+    diverged: bool
 
 
 class Quadratic:
@@ -107,7 +115,9 @@ class Quadratic:
 
     def __init__(self, signed: Signed, slopes: Slopes | None) -> None:
         if signed.absolute:
-            raise ValueError("the score is absolute, expected one that is ranked signed")
+            raise ValueError(
+                "the score is absolute, expected one that is ranked signed"
+            )
         self.signed, self.closed, self.fallbacks = signed, slopes, 0
         self.readers = Last(lambda stack: {})
 
@@ -178,7 +188,9 @@ class Reader:
             for one, bits in zip(u, kept, strict=True)
         ]
         self.fit_levels(kept, np.array(levels) / self.unit)
-        self.sizes = self.sizes_of(kept)
+        layers = 1, len(self.cuts) + 1
+        pairs = zip(BITS, layers, strict=True)
+        self.sizes = [self.sizes_of(kept, bits, layer) for bits, layer in pairs]
         with np.errstate(divide="ignore"):
             odds = np.log(self.one) - np.log1p(-self.one)
         self.prior_odds = np.clip(odds, -MOST_ODDS, MOST_ODDS)
@@ -233,17 +245,17 @@ class Reader:
         kept = [np.count_nonzero(part) for part in np.split(mask, self.cuts)]
         return np.append(1.0, np.log1p(kept))
 
-    def sizes_of(self, kept: np.ndarray) -> list[int]:
-        """How many weights of each layer are read: the nearest in drawn masks.
+    def sizes_of(self, kept: np.ndarray, bits: int, layers: int) -> list[int]:
+        """How many weights of each of the first layers are read: as in drawn masks.
 
         The same of all masks, so that they share programs.
         """
         total = np.zeros(len(self.cuts) + 1)
         for mask in kept:
             z = self.distance(self.counts(mask) @ self.level_fit)
-            order = np.argsort(z, kind="stable")[: BITS * len(self.one)]
-            at = order[np.isfinite(z[order])]
-            layer = np.searchsorted(self.cuts, at, side="right")
+            z[np.append(self.cuts, len(z))[layers - 1] :] = np.inf
+            at = np.argsort(z, kind="stable")[: bits * len(self.one)]
+            layer = np.searchsorted(self.cuts, at[np.isfinite(z[at])], side="right")
             total += np.bincount(layer, minlength=len(total))
         return [int(size) for size in total // len(kept)]
 
@@ -263,14 +275,12 @@ class Reader:
             start += len(part)
         return np.sort(np.concatenate(found))
 
-    def view(self, mask: np.ndarray) -> View:
+    def view(self, mask: np.ndarray, which: int) -> View:
         """What of a mask is read: the bits nearest to their thresholds."""
         level = self.counts(mask) @ self.level_fit
-        at = self.nearest(level, self.sizes)
+        at = self.nearest(level, self.sizes[which])
         picked = self.slopes.picked(self.factors, at)
-        return View(
-            jnp.asarray(mask), at, picked, self.group[at], level, self.level_sd
-        )
+        return View(jnp.asarray(mask), at, picked, self.group[at], level, self.level_sd)
 
     def start(self, view: View) -> tuple[np.ndarray, float]:
         """A direction of the labels' signs, ``[n]``, and which way it seems to point.
@@ -294,54 +304,224 @@ class Reader:
         slope = np.asarray(self.owner.gradient(q, self.x, weights), np.float64)
         return top * np.sqrt(len(top)), float(top @ (sd * slope))
 
-    def sweeps(
-        self,
-        view: View,
-        sites: propagation.Sites,
-        mu: np.ndarray,
-        known: np.ndarray,
-        left: np.ndarray,
-        count: int,
-    ) -> tuple[propagation.Sites, bool]:
-        """Sites after sweeps over readings made around ``mu``, and whether they diverged.
+    def readings(
+        self, view: View, mu: np.ndarray, left: np.ndarray, rest: float
+    ) -> propagation.Model:
+        """What the bits of a mask read, around the means ``mu`` of the signs, ``[n]``.
 
         Args:
           view: the mask.
-          sites: before it.
-          mu: means of the labels' signs, ``[n]``.
-          known: the signs of labels that have been told, 0 of the others, ``[n]``.
+          mu: of labels that have been told, their signs.
           left: the others, filled up with n.
-          count: how many sweeps.
+          rest: the spread of what is left out, as a share of the score's.
         """
         n = len(mu)
         real, rows = left < n, np.minimum(left, n - 1)
         q = (1 + mu) / 2
-        mean = self.mean(q)[view.at] / self.unit
         slope = self.slopes.slopes(
             self.factors, view.picked, jnp.asarray(q, jnp.float32), jnp.asarray(rows)
         )
-        slope = slope * np.float32(0.5 / self.unit)
-        offset = mean - np.asarray(np.where(real, mu[rows], 0.0) @ slope)
-        rest = max(1 - float(np.mean(mu**2)), LEAST_NOISE)
+        slope = slope * np.float32(0.5 / self.unit)  # a sign is 2 q - 1
+        moved = np.where(real, mu[rows], 0.0).astype(np.float32) @ slope
+        offset = self.mean(q)[view.at] / self.unit - np.asarray(moved, np.float64)
         chosen = view.group == np.arange(len(view.level))[:, None]
         with jax.enable_x64(True):
-            model = propagation.Model(
+            whole = jnp.zeros((n, slope.shape[1]), jnp.float32)
+            return propagation.Model(
                 jnp.asarray(offset),
-                jnp.zeros((n, slope.shape[1]), jnp.float32)
-                .at[jnp.asarray(left)]
-                .set(slope, mode="drop"),
+                whole.at[jnp.asarray(left)].set(slope, mode="drop"),
                 jnp.asarray(rest * self.spread[view.at]),
                 jnp.asarray(view.level[view.group]),
                 jnp.asarray(chosen * view.level_sd[:, None], jnp.float32),
                 jnp.asarray(self.prior_odds),
             )
+
+    def advance(
+        self,
+        view: View,
+        state: State | None,
+        mu: np.ndarray,
+        known: np.ndarray,
+        left: np.ndarray,
+    ) -> State:
+        """Makes the readings anew around ``mu`` and sweeps over them."""
+        doubt = 0.0 if state is None else DOUBT * (1 - state.overlap)
+        rest = max(1 - float(np.mean(mu**2)), doubt, LEAST_NOISE)
+        model = self.readings(view, mu, left, rest)
+        with jax.enable_x64(True):
             found, diverged = propagation.sweeps(
                 model,
-                sites,
+                propagation.begin(model) if state is None else state.sites,
                 view.mask[jnp.asarray(view.at)],
                 jnp.asarray(known),
                 jnp.asarray(left),
                 absolute=False,
-                sweeps=count,
+                sweeps=2 if state is None else 1,  # the first makes the bits' sites
             )
-        return found, bool(diverged)
+            odds = np.asarray(found.odds)
+        labels = (np.where(known == 0, odds, known) > 0).astype(np.int32)
+        overlap = float(self.owner.overlap(jnp.asarray(labels), self.x, view.mask))
+        return State(found, odds, labels, overlap, bool(diverged))
+
+    def follow(self, view: View, mu: np.ndarray) -> State:
+        """The best of some sweeps from a start, given by means of the signs."""
+        n = len(mu)
+        known, left, state = np.zeros(n), np.arange(n), None
+        best: State | None = None
+        for _ in range(FIRST):
+            state = self.advance(view, state, mu, known, left)
+            if best is None or state.overlap > best.overlap:
+                best = state
+            if state.overlap == 1 or state.diverged:
+                break
+            mu = np.tanh(state.odds / 2)
+        assert best is not None
+        return best
+
+    def read(self, mask: np.ndarray) -> tuple[View, list[State]]:
+        """What can be found of the labels of a mask, best first, and how it was read.
+
+        Only the first layer's bits are read where they suffice; else all layers'.
+        """
+        view = self.view(mask, 0)
+        direction, way = self.start(view)
+        near = np.clip(TRUST * direction, -0.9, 0.9) * (1 if way >= 0 else -1)
+        middle, reach = 2 * self.one - 1, 2 * np.sqrt(self.one * (1 - self.one))
+        starts = [middle + sign * reach * near for sign in (1, -1)]
+        found: list[State] = []
+        for at in range(len(self.sizes)):
+            if at:
+                view = self.view(mask, at)
+                starts = [np.tanh(state.odds / 2) for state in found]
+                found = []
+            for mu in starts:
+                state = self.polish(view, self.follow(view, mu))
+                found.append(state)
+                if state.overlap == 1:
+                    break
+            found.sort(key=lambda state: -state.overlap)
+            if found[0].overlap == 1:
+                break
+        return view, found
+
+    def polish(self, view: View, state: State) -> State:
+        """Flips all labels or single ones, the least certain first, while that helps."""
+        y, overlap = state.labels, state.overlap
+        order = np.argsort(np.abs(state.odds), kind="stable")[:FLIPS]
+        for at in range(ROUNDS):
+            if overlap == 1 or (at and overlap < POLISHED):
+                break
+            tried = np.tile(y, (len(order) + 1, 1))
+            tried[np.arange(len(order)), order] ^= 1
+            tried[-1] ^= 1
+            found = np.asarray(
+                self.owner.overlaps(jnp.asarray(tried), self.x, view.mask)
+            )
+            if not found.max() > overlap:
+                break
+            y, overlap = tried[found.argmax()], float(found.max())
+        return state._replace(labels=y, overlap=overlap)
+
+    def log_prob(self, mask: np.ndarray, y: np.ndarray) -> float:
+        """Returns ``log q(y | mask)``: labels are looked at block by block."""
+        view, found = self.read(mask)
+        self.fallbacks += sum(state.diverged for state in found)
+        with np.errstate(divide="ignore"):
+            law = np.log(np.where(y, self.one, 1 - self.one))
+        best = found[0]
+        if best.overlap == 1:
+            return _mixed(self.exactly(view, best.labels, y), law.sum())
+        if best.overlap >= NEAR:
+            return _mixed(_near(best.labels, y), law.sum())
+        return self.chain(view, found, y, law)
+
+    def exactly(self, view: View, labels: np.ndarray, y: np.ndarray) -> float:
+        """``log q(y)`` where labels give the mask; all others do, too, in odd cases."""
+        other = 1 - labels
+        both = float(self.owner.overlap(jnp.asarray(other), self.x, view.mask)) == 1
+        right = [np.array_equal(labels, y), both and np.array_equal(other, y)]
+        return -math.log(1 + both) if any(right) else -math.inf
+
+    def chain(
+        self, view: View, found: list[State], y: np.ndarray, law: np.ndarray
+    ) -> float:
+        """``log q(y | mask)``, each block of labels scored before it is told.
+
+        What was found with either sign of all labels says of the first block; from then
+        on that which said more of it goes on.
+        """
+        n = len(y)
+        signs, known = 2.0 * y - 1, np.zeros(n)
+        blocks = np.array_split(np.arange(n), min(BLOCKS, n))
+        trust = special.log_softmax([200 * state.overlap for state in found])
+        said = trust + [
+            float(special.log_expit(state.odds[blocks[0]] * signs[blocks[0]]).sum())
+            for state in found
+        ]
+        state = found[int(np.argmax(said))]
+        total = _mixed(float(special.logsumexp(said)), law[blocks[0]].sum())
+        known[blocks[0]] = signs[blocks[0]]
+        for block in blocks[1:]:
+            rest = np.arange(block[0], n)
+            size = room(len(rest), n)
+            left = np.concatenate([rest, np.full(size - len(rest), n)])
+            for _ in range(EACH):
+                mu = np.where(known == 0, np.tanh(state.odds / 2), known)
+                state = self.advance(view, state, mu, known, left)
+            if state.overlap == 1:
+                exact = 0.0 if np.array_equal(state.labels, y) else -math.inf
+                return total + _mixed(exact, law[rest].sum())
+            said = float(special.log_expit(state.odds[block] * signs[block]).sum())
+            if state.diverged:
+                said, self.fallbacks = -math.inf, self.fallbacks + 1
+            total += _mixed(said, law[block].sum())
+            known[block] = signs[block]
+        return total
+
+
+def _mixed(log_q: float, log_law: float) -> float:
+    """``log (0.99 q + 0.01 p)``."""
+    return float(np.logaddexp(math.log1p(-MIXED) + log_q, math.log(MIXED) + log_law))
+
+
+def _near(labels: np.ndarray, y: np.ndarray) -> float:
+    """``log q(y)`` where each label found is wrong with the same unknown probability."""
+    n, wrong = len(y), int(np.sum(labels != y))
+    rates = np.minimum(np.array(RATES) / n, 0.5)
+    each = wrong * np.log(rates) + (n - wrong) * np.log1p(-rates)
+    return float(special.logsumexp(each) - math.log(len(rates)))
+
+
+def quadratic(
+    signed: Signed, *, slopes: Slopes | None = None, most: int = 128
+) -> Decoder:
+    """Returns the decoder for scores of degree two in the labels, in one round.
+
+    A start comes from the curvature of the bits' likelihood in the labels. Then the
+    score is linearized around the labels' means before each sweep of expectation
+    propagation (``propagation``), with both signs of the start. Where labels are found
+    that give the mask exactly, by the pruner itself, q is certain of them but for 1 %.
+    Where a few are wrong, q tells their number and not which. Elsewhere labels are told
+    in blocks: a block is scored given the blocks before it, mixed with the labels' law,
+    and then told. That is a normalized q however good the approximation is.
+
+    No mask is needed to fit to. The law of thresholds is fitted to masks of labels that
+    the decoder draws.
+
+    Args:
+      signed: the pruner, with its signed score; two classes.
+      slopes: the score's derivatives in closed form, as ``slopes.relu_chain`` has them;
+        ``None``, or where they do not hold: by autodiff, for few labels.
+      most: how many masks are decoded at most, the last ones.
+
+    Raises:
+      ValueError: a score that is ranked by its absolute value.
+      NotQuadratic: on decoding, if the score is of higher degree.
+      NoSlopes: on decoding, if no closed form holds and n is too large for autodiff.
+      ValueError: on decoding, if there are more than two classes.
+
+    Reference: Minka 2001, https://arxiv.org/abs/1301.2294; spectral starts: Candès et
+    al. 2015, https://arxiv.org/abs/1407.1065.
+    """
+    log_prob = Quadratic(signed, slopes)
+    return Decoder("relinearized propagation", log_prob, most, blocks=1)

@@ -387,7 +387,9 @@ class Autodiff:
         def diagonal(x: Any, variance: jax.Array) -> jax.Array:
             def one(pair: Any) -> jax.Array:
                 alone = jax.tree.map(lambda leaf: leaf[None], pair[0])
-                low, half, high = (score(jnp.full(1, q), alone) for q in (0.0, 0.5, 1.0))
+                low, half, high = (
+                    score(jnp.full(1, q), alone) for q in (0.0, 0.5, 1.0)
+                )
                 return 2 * pair[1] * (high + low - 2 * half)
 
             parts = jax.lax.map(one, (x, variance))
