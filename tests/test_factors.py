@@ -91,7 +91,7 @@ def test_probabilities_sum_to_one_over_all_masks():
 
 
 def test_a_score_that_knows_no_data_costs_the_least_share_that_is_certain():
-    params, _, signed = network(DIM, WIDTHS, 0.5)
+    params, _, _ = network(DIM, WIDTHS, 0.5)
     one = Signed(
         lambda q, x: params, lambda y, x: jax.tree.map(lambda w: w > 0, params)
     )

@@ -14,21 +14,33 @@ optax, numpy and scipy.
 from nfp_jax.decoding.additive import additive
 from nfp_jax.decoding.bits import NotAdditive, Signed
 from nfp_jax.decoding.contract import Decoder, LogProb, MaskLaw, Stack
+from nfp_jax.decoding.examples import examples
+from nfp_jax.decoding.factors import factors
 from nfp_jax.decoding.linear import class_means, network_features, ridge
 from nfp_jax.decoding.mask_law import mask_law
+from nfp_jax.decoding.quadratic import NotQuadratic, quadratic
+from nfp_jax.decoding.readouts import dense_readout
 from nfp_jax.decoding.searching import search
+from nfp_jax.decoding.slopes import NoSlopes, relu_chain
 
 __all__ = [
     "Decoder",
     "LogProb",
     "MaskLaw",
+    "NoSlopes",
     "NotAdditive",
+    "NotQuadratic",
     "Signed",
     "Stack",
     "additive",
     "class_means",
+    "dense_readout",
+    "examples",
+    "factors",
     "mask_law",
     "network_features",
+    "quadratic",
+    "relu_chain",
     "ridge",
     "search",
 ]

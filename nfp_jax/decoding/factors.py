@@ -3,8 +3,8 @@
 ``H(m) <= E[-log p(m)]`` for any law p. Here p draws the common factors h ~ N(0, I) of
 a ``FactorLaw``, and given these each bit by itself: ``P(m_j | h)`` is the probability
 that a Gaussian score lies above the threshold at which as many bits are expected as
-masks keep. The integral over h is estimated from draws h ~ q near the factors that the mask
-speaks for (``factor_map``): q is Laplace's Gaussian, and ::
+masks keep. The integral over h is estimated from draws h ~ q near the factors that the
+mask speaks for (``factor_map``): q is Laplace's Gaussian, and ::
 
     p(m) = E_q[w],  w = p(m | h) N(h) / q(h)
 

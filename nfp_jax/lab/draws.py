@@ -18,7 +18,7 @@ from nfp_jax.types import Params
 
 # Streams of randomness.
 INIT, DATA, NOISE, SCORE, TRAIN, SHUFFLE, REINITIALIZE = range(7)
-PROBE, OTHER_INIT, OTHER_DATA, OTHER_NOISE = range(7, 11)
+PROBE, OTHER_INIT, OTHER_DATA, OTHER_NOISE, READ = range(7, 12)
 
 
 class Points(NamedTuple):

@@ -1,13 +1,15 @@
 """How the masks of a cell are read: by which decoders, and by which laws of masks."""
 
+import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax import decoding, information, masks
+from nfp_jax import decoding, information, masks, models
 from nfp_jax.grid import Cell
-from nfp_jax.lab.draws import Draw
+from nfp_jax.lab.draws import READ, Draw, key_of
 from nfp_jax.lab.masking import counts_of, mask_fn_of, mask_on
 from nfp_jax.lab.setup import Setup, is_moving, is_through, score_of
 from nfp_jax.pruners.by_score import ByScore
@@ -27,9 +29,10 @@ def bound_masks(
     """Returns the interval of a cell's information, from its K masks, and how many
     blocks of labels a decoder that diverged gave the labels' law.
 
-    Masks of a score that is a sum over examples, before its absolute value, are read by
-    expectation propagation; of other scores by searching for labels that give the mask;
-    all others by ridge, with what the masked network says.
+    Masks of a score that is a polynomial in the labels are read by propagation, under
+    ``"data"`` example by example if it is a mean over examples; of other scores by
+    searching for labels that give the mask; all others by ridge, with what the masked
+    network says.
 
     Args:
       setup: the network and the pruners.
@@ -41,13 +44,11 @@ def bound_masks(
     """
     settings = setup.spec.settings
     probabilities = label_probabilities(setup, draw, cell)
-    decoders, laws = [], []
+    decoders: list[decoding.Decoder] = []
+    laws: list[decoding.MaskLaw] = []
     known = probabilities is not None  # labels of no known law are not decoded
     if known and any((mask != found[0]).any() for mask in found[1:]):
-        decoders = decoders_of(setup, draw, cell)
-        signed = additive_of(setup, draw, cell)
-        if signed is not None and settings.conditioning == "labels":
-            laws = [decoding.mask_law(signed)]
+        decoders, laws = readers_of(setup, draw, cell)
     interval = information.mask_information(
         found,
         labels if known else None,
@@ -64,12 +65,23 @@ def bound_masks(
     return interval, fallbacks
 
 
-def decoders_of(setup: Setup, draw: Draw, cell: Cell) -> list[decoding.Decoder]:
-    """Returns what decodes the masks of a cell."""
+def readers_of(
+    setup: Setup, draw: Draw, cell: Cell
+) -> tuple[list[decoding.Decoder], list[decoding.MaskLaw]]:
+    """Returns what decodes the masks of a cell, and the laws that predict them."""
     most = setup.spec.settings.decoded
-    signed = additive_of(setup, draw, cell)
-    if signed is not None:
-        return [decoding.additive(signed, most=most)]
+    polynomial = polynomial_of(setup, cell)
+    if polynomial is not None:
+        signed = signed_of(setup, draw, cell, polynomial)
+        if setup.spec.settings.conditioning == "data":
+            if polynomial.degree == 1 and setup.make is not None:
+                return by_examples(setup, draw, cell, signed)
+        elif polynomial.degree == 1 and setup.classes == 2:
+            return [decoding.additive(signed, most=most)], [decoding.mask_law(signed)]
+        elif polynomial.degree == 2 and setup.classes == 2:
+            slopes = slopes_of(setup, draw, cell)
+            if slopes is not None:
+                return [decoding.quadratic(signed, slopes=slopes, most=most)], []
     features = decoding.network_features(
         setup.model.apply, draw.params, prunable=setup.prunable
     )
@@ -77,22 +89,56 @@ def decoders_of(setup: Setup, draw: Draw, cell: Cell) -> list[decoding.Decoder]:
     before = not (is_through(setup, cell) or is_moving(setup, cell))
     if most and before and score_of(setup, cell) is not None:
         decoders.append(search(setup, draw, cell))
-    return decoders
+    return decoders, []
 
 
-def additive_of(setup: Setup, draw: Draw, cell: Cell) -> decoding.Signed | None:
-    """Returns the pruner of a cell before its absolute value, where that is a sum over
-    examples and masks are found in one round; else None.
+def polynomial_of(setup: Setup, cell: Cell) -> Polynomial | None:
+    """Returns what the score of a cell's pruner is in the labels, where that is known,
+    masks are found in one round at initialization, and they are to be decoded.
     """
     if is_through(setup, cell) or is_moving(setup, cell):
         return None
     mask_fn, asked = mask_fn_of(setup, cell), setup.spec.settings.decoded
-    if not (asked and setup.classes == 2 and isinstance(mask_fn, ByScore)):
+    if not (asked and isinstance(mask_fn, ByScore) and mask_fn.rounds == 1):
         return None
-    polynomial = getattr(mask_fn.score_fn, "polynomial", None)
-    if mask_fn.rounds > 1 or polynomial is None or polynomial.degree != 1:
+    found: Polynomial | None = getattr(mask_fn.score_fn, "polynomial", None)
+    return found
+
+
+def slopes_of(setup: Setup, draw: Draw, cell: Cell) -> Any:
+    """Returns the slopes of GraSP's score in closed form; None: there are none."""
+    try:
+        layers = models.layer_chain(setup.model)
+        temperature = json.loads(cell["settings"] or "{}").get("temperature", 1.0)
+        return decoding.relu_chain(
+            draw.params, layers, temperature=temperature, prunable=setup.prunable
+        )
+    except ValueError:  # no chain of dense layers, or a deeper one
         return None
-    return signed_of(setup, draw, cell, polynomial)
+
+
+def by_examples(
+    setup: Setup, draw: Draw, cell: Cell, signed: decoding.Signed
+) -> tuple[list[decoding.Decoder], list[decoding.MaskLaw]]:
+    """Returns what reads whole examples off masks, and predicts masks of any data."""
+
+    def fresh(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+        assert setup.make is not None  # the set is synthetic
+        points, noise = jax.random.split(key)
+        made = setup.make(points, n=count)
+        y: jax.Array = setup.redraw(made.clean, noise, cell["noise"]).y
+        return jnp.asarray(made.x), y
+
+    # Not of the streams that data sets are drawn from.
+    key = key_of(setup, READ, cell["data_seed"])
+    first, second = jax.random.split(key)
+    reader = decoding.examples(signed, fresh, first)
+    law = decoding.factors(signed, fresh, second)
+    most = setup.spec.settings.decoded
+    by_lists = decoding.Decoder(
+        "lists of examples", None, most, blocks=1, fitted=False, gains=reader.gains
+    )
+    return [by_lists], [decoding.MaskLaw("factors", law.log_prob)]
 
 
 def signed_of(
