@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import linalg, special
+from scipy import linalg, optimize, special
 
 from nfp_jax.decoding import propagation
 from nfp_jax.decoding.additive import room
@@ -26,17 +26,21 @@ from nfp_jax.decoding.slopes import DEVIATION, Autodiff, NoSlopes, Slopes, check
 # Bits of a mask that are read, times the number of labels: those whose scores are
 # nearest to their threshold, in standard deviations. First of the first layer alone,
 # whose scores vary most beside the threshold; then of all layers.
-BITS = 4, 8
+BITS = 4, 16
 
 # How far the first eigenvector is trusted: an overlap with the labels of n = 1000.
 TRUST = 0.33
 
-# The spread of what a reading leaves out, as a share of the score's: at least this, and
-# at least this times the share of weights that the masks do not share.
-LEAST_NOISE, DOUBT = 0.15, 0.6
+# The spread of what a reading leaves out, as a share of the score's: at least this.
+LEAST_NOISE = 0.15
+
+# And at least this times the share of weights that the masks do not share, when few or
+# many bits are read. The means of signs are kept as uncertain: bits err together, which
+# propagation does not know, and around means that are too certain it runs away.
+DOUBT = 0.6, 1.5
 
 # Sweeps before labels are told, and after each block of them.
-FIRST, EACH = 12, 2
+FIRST, EACH = 14, 2
 
 # Labels are told in so many blocks.
 BLOCKS = 25
@@ -44,6 +48,10 @@ BLOCKS = 25
 # What is said of labels that give the mask exactly, and of each block, is mixed with
 # this share of the labels' law.
 MIXED = 0.01
+
+# How far odds are trusted: which of these told more of the blocks before counts more,
+# and any may be right of the next with this probability.
+TEMPERS, SWITCHED = (1.0, 0.5, 0.25, 0.12, 0.06), 0.02
 
 # Third differences of a score of degree two vanish, but for rounding.
 CUBIC = 1e-3
@@ -77,6 +85,7 @@ class View(NamedTuple):
       level: the mean of each threshold given how many weights each layer keeps,
         ``[T]``, in the reader's unit, as all that follows from scores.
       level_sd: its standard deviation, ``[T]``.
+      doubt: one of ``DOUBT``.
     """
 
     mask: jax.Array
@@ -85,6 +94,7 @@ class View(NamedTuple):
     group: np.ndarray
     level: np.ndarray
     level_sd: np.ndarray
+    doubt: float
 
 
 class State(NamedTuple):
@@ -93,6 +103,7 @@ class State(NamedTuple):
     Attributes:
       sites: the approximation.
       odds: log odds that each label is 1, ``[n]``.
+      mu: means of the signs, no more certain than the overlap lets them be, ``[n]``.
       labels: the likeliest, or what polishing made of them, int ``[n]``.
       overlap: how far their mask is that which is read, 1: it is.
       diverged: whether sweeps diverged, so that the sites are those of the law.
@@ -100,6 +111,7 @@ class State(NamedTuple):
 
     sites: propagation.Sites
     odds: np.ndarray
+    mu: np.ndarray
     labels: np.ndarray
     overlap: float
     diverged: bool
@@ -280,7 +292,15 @@ class Reader:
         level = self.counts(mask) @ self.level_fit
         at = self.nearest(level, self.sizes[which])
         picked = self.slopes.picked(self.factors, at)
-        return View(jnp.asarray(mask), at, picked, self.group[at], level, self.level_sd)
+        return View(
+            jnp.asarray(mask),
+            at,
+            picked,
+            self.group[at],
+            level,
+            self.level_sd,
+            DOUBT[which],
+        )
 
     def start(self, view: View) -> tuple[np.ndarray, float]:
         """A direction of the labels' signs, ``[n]``, and which way it seems to point.
@@ -345,7 +365,7 @@ class Reader:
         left: np.ndarray,
     ) -> State:
         """Makes the readings anew around ``mu`` and sweeps over them."""
-        doubt = 0.0 if state is None else DOUBT * (1 - state.overlap)
+        doubt = 0.0 if state is None else view.doubt * (1 - state.overlap)
         rest = max(1 - float(np.mean(mu**2)), doubt, LEAST_NOISE)
         model = self.readings(view, mu, left, rest)
         with jax.enable_x64(True):
@@ -361,7 +381,9 @@ class Reader:
             odds = np.asarray(found.odds)
         labels = (np.where(known == 0, odds, known) > 0).astype(np.int32)
         overlap = float(self.owner.overlap(jnp.asarray(labels), self.x, view.mask))
-        return State(found, odds, labels, overlap, bool(diverged))
+        mu, free = np.array(known, float), known == 0
+        mu[free] = _means(odds[free], 1 - view.doubt * (1 - overlap))
+        return State(found, odds, mu, labels, overlap, bool(diverged))
 
     def follow(self, view: View, mu: np.ndarray) -> State:
         """The best of some sweeps from a start, given by means of the signs."""
@@ -374,7 +396,7 @@ class Reader:
                 best = state
             if state.overlap == 1 or state.diverged:
                 break
-            mu = np.tanh(state.odds / 2)
+            mu = state.mu
         assert best is not None
         return best
 
@@ -392,12 +414,12 @@ class Reader:
         for at in range(len(self.sizes)):
             if at:
                 view = self.view(mask, at)
-                starts = [np.tanh(state.odds / 2) for state in found]
+                starts = [state.mu for state in found]
                 found = []
             for mu in starts:
                 state = self.polish(view, self.follow(view, mu))
                 found.append(state)
-                if state.overlap == 1:
+                if state.overlap > POLISHED:  # the other sign is the wrong one
                     break
             found.sort(key=lambda state: -state.overlap)
             if found[0].overlap == 1:
@@ -454,34 +476,52 @@ class Reader:
         signs, known = 2.0 * y - 1, np.zeros(n)
         blocks = np.array_split(np.arange(n), min(BLOCKS, n))
         trust = special.log_softmax([200 * state.overlap for state in found])
-        said = trust + [
-            float(special.log_expit(state.odds[blocks[0]] * signs[blocks[0]]).sum())
-            for state in found
-        ]
-        state = found[int(np.argmax(said))]
-        total = _mixed(float(special.logsumexp(said)), law[blocks[0]].sum())
+        first = [self.tempered(state, blocks[0], signs) for state in found]
+        both = trust[:, None] + np.array(first) - math.log(len(TEMPERS))
+        total = _mixed(float(special.logsumexp(both)), law[blocks[0]].sum())
+        state = found[int(np.argmax(special.logsumexp(both, axis=1)))]
+        said = special.logsumexp(both, axis=0)
         known[blocks[0]] = signs[blocks[0]]
         for block in blocks[1:]:
             rest = np.arange(block[0], n)
             size = room(len(rest), n)
             left = np.concatenate([rest, np.full(size - len(rest), n)])
             for _ in range(EACH):
-                mu = np.where(known == 0, np.tanh(state.odds / 2), known)
+                mu = np.where(known == 0, state.mu, known)
                 state = self.advance(view, state, mu, known, left)
+                self.fallbacks += state.diverged
             if state.overlap == 1:
                 exact = 0.0 if np.array_equal(state.labels, y) else -math.inf
                 return total + _mixed(exact, law[rest].sum())
-            said = float(special.log_expit(state.odds[block] * signs[block]).sum())
-            if state.diverged:
-                said, self.fallbacks = -math.inf, self.fallbacks + 1
-            total += _mixed(said, law[block].sum())
+            share = np.logaddexp(special.log_softmax(said), math.log(SWITCHED))
+            said = special.log_softmax(share) + self.tempered(state, block, signs)
+            total += _mixed(float(special.logsumexp(said)), law[block].sum())
             known[block] = signs[block]
         return total
+
+    def tempered(self, state: State, block: np.ndarray, signs: np.ndarray) -> np.ndarray:
+        """What a block's odds say of it when they are trusted so far, ``[tempers]``."""
+        prior = self.prior_odds[block]
+        odds = prior + np.array(TEMPERS)[:, None] * (state.odds[block] - prior)
+        found: np.ndarray = special.log_expit(odds * signs[block]).sum(axis=1)
+        return found
 
 
 def _mixed(log_q: float, log_law: float) -> float:
     """``log (0.99 q + 0.01 p)``."""
     return float(np.logaddexp(math.log1p(-MIXED) + log_q, math.log(MIXED) + log_law))
+
+
+def _means(odds: np.ndarray, most: float) -> np.ndarray:
+    """Means of signs, of odds scaled such that their mean square is at most that."""
+
+    def excess(log_scale: float) -> float:
+        return float(np.mean(np.tanh(np.exp(log_scale) * odds / 2) ** 2)) - most
+
+    scale = 1.0
+    if excess(0.0) > 0:
+        scale = np.exp(optimize.brentq(excess, -40.0, 0.0)) if most > 1e-6 else 0.0
+    return np.asarray(np.tanh(scale * odds / 2))
 
 
 def _near(labels: np.ndarray, y: np.ndarray) -> float:
