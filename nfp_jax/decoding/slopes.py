@@ -306,18 +306,18 @@ def _slopes(
         # What the gradient of each example does to those of all others, by the layer
         # in which it moves the weights: the one before, the next, the one after.
         if i > 0:
-            alike = (inputs[i - 1][left] @ inputs[i - 1].T) * r
+            alike = (inputs[i - 1][left] @ inputs[i - 1].T) * r[None]
             on = gates[i - 1][:, rows] * d
             total += backs[i - 1][left][:, rows] * (alike @ on)
         on = gates[i][:, columns] * a
         if i + 1 == last:  # all backs are alike there
-            total += 2 * inputs[last][left][:, columns] * (r @ on)
+            total += 2 * inputs[last][left][:, columns] * (r @ on)[None]
         else:
-            alike = (backs[i + 1][left] @ backs[i + 1].T) * r
+            alike = (backs[i + 1][left] @ backs[i + 1].T) * r[None]
             total += inputs[i + 1][left][:, columns] * (alike @ on)
             through = (on * column).T @ gates[i + 1]  # [E, width]
             total += 2 * inputs[last][left] @ (through * kernels[i + 1][columns]).T
-        found.append(total * kernels[i][rows, columns])
+        found.append(total * kernels[i][rows, columns][None])
     return jnp.concatenate(found, axis=1) / (len(r) * temperature) ** 2
 
 
