@@ -126,8 +126,8 @@ def by_examples(
         assert setup.make is not None  # the set is synthetic
         points, noise = jax.random.split(key)
         made = setup.make(points, n=count)
-        y: jax.Array = setup.redraw(made.clean, noise, cell["noise"]).y
-        return jnp.asarray(made.x), y
+        labels = setup.redraw(made.clean, noise, cell["noise"])
+        return jnp.asarray(made.x), jnp.asarray(labels.y)
 
     # Not of the streams that data sets are drawn from.
     key = key_of(setup, READ, cell["data_seed"])
