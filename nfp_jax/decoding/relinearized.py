@@ -393,15 +393,16 @@ class Reader:
         return view, found
 
     def polish(self, view: View, state: State) -> State:
-        """Flips all labels or the least certain one by one, while that helps."""
+        """Flips all labels, then the least certain one by one, while that helps."""
+        mirrored = self.mirrored(view, state)
+        state = mirrored if mirrored.overlap > state.overlap else state
         y, overlap = state.labels, state.overlap
         order = np.argsort(np.abs(state.odds), kind="stable")[:FLIPS]
-        for at in range(ROUNDS):
-            if overlap == 1 or (at and overlap < POLISHED):
+        for _ in range(ROUNDS):
+            if overlap == 1 or overlap < POLISHED:
                 break
-            tried = np.tile(y, (len(order) + 1, 1))
+            tried = np.tile(y, (len(order), 1))
             tried[np.arange(len(order)), order] ^= 1
-            tried[-1] ^= 1
             found = np.asarray(
                 self.programs.overlaps(jnp.asarray(tried), self.x, view.mask)
             )
@@ -409,6 +410,15 @@ class Reader:
                 break
             y, overlap = tried[found.argmax()], float(found.max())
         return state._replace(labels=y, overlap=overlap)
+
+    def mirrored(self, view: View, state: State) -> State:
+        """The same with the other sign of all labels, which an even score allows."""
+        labels = 1 - state.labels
+        overlap = self.programs.overlap(jnp.asarray(labels), self.x, view.mask)
+        sites = state.sites._replace(label_shift=-state.sites.label_shift)
+        return State(
+            sites, -state.odds, -state.mu, labels, float(overlap), state.diverged
+        )
 
 
 def _means(odds: np.ndarray, most: float) -> np.ndarray:

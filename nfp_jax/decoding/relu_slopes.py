@@ -104,7 +104,8 @@ class ReluChain:
             kernel = self.kernels[layer]
             inside = at[(start <= at) & (at < start + kernel.size)] - start
             rows, columns = np.divmod(inside, kernel.shape[1])
-                        a, d = factors.inputs[layer][:, rows], factors.backs[layer][:, columns]
+            a = factors.inputs[layer][:, rows]
+            d = factors.backs[layer][:, columns]
             fixed = _fixed(factors.kernel, factors.p, a, d, self.temperature)
             found.append(Picked(jnp.asarray(rows), jnp.asarray(columns), fixed))
         return tuple(found)
