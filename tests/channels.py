@@ -77,3 +77,15 @@ def entropy(masks):
     _, counts = np.unique(np.packbits(masks, axis=1), axis=0, return_counts=True)
     share = counts / counts.sum()
     return -np.sum(share * np.log(share))
+
+
+def pool(dim, size, seed=0):
+    """Draws of one of a few Gaussian inputs, with fair labels: ``2 size`` examples."""
+    inputs = jax.random.normal(jax.random.key(seed), (size, dim))
+
+    def draw(key, count):
+        x_key, y_key = jax.random.split(key)
+        which = jax.random.randint(x_key, (count,), 0, size)
+        return inputs[which], jax.random.randint(y_key, (count,), 0, 2)
+
+    return draw

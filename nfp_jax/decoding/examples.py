@@ -15,6 +15,7 @@ is read off the mask and the examples named before: the derivatives of its bits,
 common factors that all its bits together speak for (``factor_map``).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -140,12 +141,14 @@ class Examples:
         if not len(law.index):
             return Chain(law, lambda *_: jnp.zeros(0), sizes, np.zeros((len(sizes), 0)))
         each = describe(
-            *(self.signed, self.draw, self.readout, law),
+            *(self.signed, self.draw, self.readout),
+            total=len(law.log_one),
             n=n,
             classes=classes,
             candidates=self.candidates,
         )
-        chain = Chain(law, jax.jit(jax.vmap(each)), sizes, np.zeros(0))
+        each = jax.jit(jax.vmap(each, in_axes=(None, 0, 0, 0, 0)))
+        chain = Chain(law, functools.partial(each, on_device(law)), sizes, np.zeros(0))
         return chain._replace(weights=self.learned(chain, n))
 
     def learned(self, chain: Chain, n: int) -> np.ndarray:
@@ -228,13 +231,13 @@ def describe(
     signed: Signed,
     draw: Draw,
     readout: Readout,
-    law: FactorLaw,
     *,
+    total: int,
     n: int,
     classes: int,
     candidates: int,
 ) -> Callable[..., jax.Array]:
-    """Returns ``features(bit, x, y, key) -> [blocks, features, list]`` of a mask.
+    """Returns ``features(law, bit, x, y, key) -> [blocks, features, list]``.
 
     With ``λ`` and ``π`` the first and minus the second derivative of the bits' log
     probability in their scores, at what is known before the block, a candidate's
@@ -247,10 +250,10 @@ def describe(
     for i, start in enumerate(starts):
         fresh[i] = i - last >= (SHARED if n - start > LATE else SHARED_LATE)
         last = i if fresh[i] else last
-    index, total = law.index, len(law.log_one)
-    law = on_device(law)
 
-    def features(bit: jax.Array, x: Any, y: jax.Array, key: jax.Array) -> jax.Array:
+    def features(
+        law: FactorLaw, bit: jax.Array, x: Any, y: jax.Array, key: jax.Array
+    ) -> jax.Array:
         kept = law.groups @ bit.astype(jnp.float32)
 
         def problem(known: jax.Array, unknown: Any, left: Any) -> Problem:
@@ -278,14 +281,14 @@ def describe(
             q = jax.nn.one_hot(both[1], classes)
             weights = found.first + found.second * law.mean / n
             narrow = jnp.stack([weights / n, found.second / n**2])
-            wide = jnp.zeros((2, total)).at[:, index].set(narrow)
+            wide = jnp.zeros((2, total)).at[:, law.index].set(narrow)
             seen = readout(q, both[0], wide[0], wide[1])
-            g = example_scores(signed, q[:BLOCK], true[0])[:, index]
+            g = example_scores(signed, q[:BLOCK], true[0])[:, law.index]
             told = (jnp.arange(BLOCK) < size).astype(g.dtype)
             return (known + told @ g / n, found.h, found.level, inverse), seen
 
-        found, inverse = maximum(problem(jnp.zeros(len(index)), n, n), 4, 3)
-        state = jnp.zeros(len(index)), found.h, found.level, inverse
+        found, inverse = maximum(problem(jnp.zeros(len(law.index)), n, n), 4, 3)
+        state = jnp.zeros(len(law.index)), found.h, found.level, inverse
         given = jnp.arange(len(sizes)), starts, sizes, fresh
         return jax.lax.scan(block, state, jax.tree.map(jnp.asarray, given))[1]
 

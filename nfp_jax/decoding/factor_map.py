@@ -177,7 +177,10 @@ def maximum(problem: Problem, rounds: int, steps: int) -> tuple[Read, jax.Array]
 
 
 def on_device(law: FactorLaw) -> FactorLaw:
-    """Returns the law with the arrays that traced functions take on the device."""
-    traced = "mean", "factors", "rest", "groups", "level", "kept"
+    """Returns the law with what traced functions take of it, on the device.
+
+    It is an argument of these: as a constant of a program it would be compiled, too.
+    """
+    traced = "index", "mean", "factors", "rest", "groups", "level", "kept"
     put = {name: jnp.asarray(getattr(law, name)) for name in traced}
-    return law._replace(**put)
+    return law._replace(**put, log_zero=None, log_one=None, sizes=None, counts=None)

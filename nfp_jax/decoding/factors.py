@@ -15,6 +15,8 @@ back, ``KL(q, N) + E_q[-log p(m | h)]``, is on average valid, too, but is no lon
 once it is mixed: the mixture of a code that is an average may be too short.)
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +62,7 @@ class Coder(NamedTuple):
 
     Attributes:
       law: of the scores.
-      log_weights: ``log_weights(bits, keys)``, log w of each draw, ``[masks, DRAWS]``.
+      log_weights: ``log_weights(bit, key)``, log w of each draw, ``[DRAWS]``.
     """
 
     law: FactorLaw
@@ -129,8 +131,8 @@ class Factors:
 
         count = law.factors.shape[1]
         laws = [with_factors(law, count // share) for share in SHARES]
-        each = [log_weights_of(law, n, absolute=self.signed.absolute) for law in laws]
-        coders = [Coder(*both) for both in zip(laws, map(jax.jit, each), strict=True)]
+        each = jax.jit(log_weights_of(n, absolute=self.signed.absolute))
+        coders = [Coder(law, functools.partial(each, on_device(law))) for law in laws]
         return max(coders, key=worth) if len(law.index) else coders[0]
 
 
@@ -164,15 +166,14 @@ def factors(signed: Signed, draw: Draw, key: jax.Array) -> Factors:
     return Factors(signed, draw, key)
 
 
-def log_weights_of(law: FactorLaw, n: int, *, absolute: bool) -> Any:
-    """Returns ``log_weights(bit, key) -> [DRAWS]``, the log of w at draws from q.
+def log_weights_of(n: int, *, absolute: bool) -> Callable[..., jax.Array]:
+    """Returns ``log_weights(law, bit, key) -> [DRAWS]``, log w at draws from q.
 
     ``p(m | h)`` sums to 1 over all values of the uncertain bits: the threshold depends
     on h alone, and each bit's probability is at least 1e-6.
     """
-    law = on_device(law)
 
-    def log_weights(bit: jax.Array, key: jax.Array) -> jax.Array:
+    def log_weights(law: FactorLaw, bit: jax.Array, key: jax.Array) -> jax.Array:
         scale = jnp.sqrt(n) / n
         problem = Problem(law, bit, law.mean, scale, law.kept, absolute)
         found, _ = maximum(problem, 4, 3)
