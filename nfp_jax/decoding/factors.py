@@ -3,8 +3,10 @@
 ``H(m) <= E[-log p(m)]`` for any law p. Here p draws the common factors h ~ N(0, I) of
 a ``FactorLaw``, and given these each bit by itself: ``P(m_j | h)`` is the probability
 that a Gaussian score lies above the threshold at which as many bits are expected as
-masks keep. The integral over h is estimated from draws h ~ q near the factors that the
-mask speaks for (``factor_map``): q is Laplace's Gaussian, and ::
+masks keep. The integral over h is estimated from draws: half of them from Laplace's
+Gaussian near the factors that the mask speaks for (``factor_map``), and half from
+N(0, I), which costs log 2 at most and covers what one Gaussian does not. With q that
+mixture ::
 
     p(m) = E_q[w],  w = p(m | h) N(h) / q(h)
 
@@ -46,7 +48,7 @@ from nfp_jax.decoding.factor_map import (
 )
 from nfp_jax.decoding.propagation import reading
 
-# Draws of the factors for each mask.
+# Draws of the factors for each mask, an even number.
 DRAWS = 16
 
 # How many of the factors are used is chosen on so many masks of data drawn for this:
@@ -183,15 +185,19 @@ def log_weights_of(n: int, *, absolute: bool) -> Callable[..., jax.Array]:
         center = found.h + inverse @ (scale * (found.first @ law.factors) - found.h)
         center = jnp.where(jnp.all(jnp.isfinite(center)), center, found.h)
 
-        def weight(key: jax.Array) -> jax.Array:
-            noise = jax.random.normal(key, center.shape)
+        def weight(draw: tuple[jax.Array, jax.Array]) -> jax.Array:
+            noise, near = draw
             moved = linalg.solve_triangular(lower, noise, lower=True, trans=1)
-            h = center + moved
-            log_q = jnp.sum(jnp.log(jnp.diag(lower))) - noise @ noise / 2
-            return log_conditional(problem, h) - h @ h / 2 - log_q
+            h = jnp.where(near, center + moved, noise)
+            away = lower.T @ (h - center)
+            log_near = jnp.sum(jnp.log(jnp.diag(lower))) - away @ away / 2
+            log_prior = -h @ h / 2
+            log_q = jnp.logaddexp(log_near, log_prior) - jnp.log(2.0)
+            return log_conditional(problem, h) + log_prior - log_q
 
-        found_weights = jax.lax.map(weight, jax.random.split(key, DRAWS))
-        return jnp.where(jnp.isfinite(found_weights), found_weights, -jnp.inf)
+        noise = jax.random.normal(key, (DRAWS, len(center)))
+        weights = jax.lax.map(weight, (noise, jnp.arange(DRAWS) % 2 == 0))
+        return jnp.where(jnp.isfinite(weights), weights, -jnp.inf)
 
     return log_weights
 
