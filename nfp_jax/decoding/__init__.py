@@ -21,10 +21,12 @@ from nfp_jax.decoding.examples import examples
 from nfp_jax.decoding.factors import factors
 from nfp_jax.decoding.linear import class_means, network_features, ridge
 from nfp_jax.decoding.mask_law import mask_law
-from nfp_jax.decoding.quadratic import NotQuadratic, quadratic
+from nfp_jax.decoding.quadratic import quadratic
 from nfp_jax.decoding.readouts import dense_readout
+from nfp_jax.decoding.relinearized import NotQuadratic
+from nfp_jax.decoding.relu_slopes import relu_chain
 from nfp_jax.decoding.searching import search
-from nfp_jax.decoding.slopes import NoSlopes, relu_chain
+from nfp_jax.decoding.slopes import NoSlopes
 
 __all__ = [
     "Decoder",

@@ -192,4 +192,5 @@ def quadratic(
     al. 2015, https://arxiv.org/abs/1407.1065.
     """
     log_prob = Quadratic(signed, slopes)
-    return Decoder("relinearized propagation", log_prob, most, blocks=1)
+    name = "relinearized propagation"
+    return Decoder(name, log_prob, most, blocks=1, fitted=False)
