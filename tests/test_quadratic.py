@@ -80,7 +80,7 @@ def test_labels_of_one_mask_change_nothing_for_the_next(small):
 @pytest.fixture(scope="module")
 def four():
     """4 labels, one of them all but known."""
-    signed, chain, x = network(4, (8, 8), dim=4)
+    signed, chain, x = network(4, (8,), dim=4)
     stack = stack_of(signed, x, 1, prior=[0.5, 0.3, 0.9, 0.5])
     return quadratic(signed, slopes=chain), stack
 
@@ -131,7 +131,7 @@ def test_closed_forms_of_another_temperature_are_found_out():
 
 
 def test_without_closed_forms_few_labels_are_read_by_autodiff():
-    signed, _, x = network(20, (16, 16))
+    signed, _, x = network(20, (32,))
     decoder = quadratic(signed)
     stack = stack_of(signed, x, 1)
     assert decoder.log_prob(stack, 0, 1) == pytest.approx(math.log(0.99), abs=1e-7)

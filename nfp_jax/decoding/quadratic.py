@@ -178,7 +178,7 @@ def quadratic(
 
     Args:
       signed: the pruner, with its signed score; two classes.
-      slopes: the score's derivatives in closed form, as ``slopes.relu_chain`` has them;
+      slopes: the score's derivatives in closed form, as ``relu_slopes.relu_chain`` has;
         ``None``, or where they do not hold: by autodiff, for few labels.
       most: how many masks are decoded at most, the last ones.
 
