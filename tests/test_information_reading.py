@@ -1,5 +1,6 @@
 """Which decoder reads the masks of a cell, and what comes of it in a run."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -75,3 +76,19 @@ def test_a_decoder_that_knows_the_score_reads_its_masks(pruner, names):
     cell = setup.todo[0]
     decoders, laws = reading.readers_of(setup, draw_of(setup, cell), cell)
     assert decoders[0].name == "ridge decoding" and laws == []
+
+
+def test_lists_of_fresh_examples_are_for_independent_examples_alone():
+    """Else what examples of a set share would tell them apart without the mask."""
+    setup = setup_of(make_spec())
+    cell = {**setup.todo[0], "noise": 0.5}
+
+    def independent(noise=0.5, **changes):
+        card = dataclasses.replace(setup.card, **changes)
+        other = dataclasses.replace(setup, card=card)
+        return reading.are_independent(other, {**cell, "noise": noise})
+
+    assert independent() and independent(noise=1.0, uniform_labels=False)
+    assert not independent(uniform_labels=False)
+    assert not independent(gaussian_inputs=False)
+    assert not reading.are_independent(dataclasses.replace(setup, card=None), cell)

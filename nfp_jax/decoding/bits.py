@@ -126,7 +126,7 @@ def bits_of(
         raise ValueError(f"labels have {classes} classes, expected 2 for one-bit signs")
     one = prior[:, 1]
     parts = _parts_of(signed, x)
-    y, u, kept = _drawn(signed, x, prior)
+    y, u, kept = drawn_masks(signed, x, prior)
     mean, square, total = np.zeros((3, u.shape[1]))
     for start, both in parts():  # [k, 2, P], the parts of a few examples
         few = slice(start, start + len(both))
@@ -135,9 +135,9 @@ def bits_of(
         total += both[np.arange(len(both)), y[0, few]].sum(axis=0)
     spread = np.sqrt(square)
     _check_additive(u[0], total, spread)
-    group = _groups(signed, x, n)
+    group = groups_of(signed, x, n)
     size = np.abs(u) if signed.absolute else u
-    level, level_sd = _levels(size, kept, group)
+    level, level_sd = levels_of(size, kept, group)
     reach = np.abs(mean) if signed.absolute else mean
     distance = np.abs(reach - level[group])
     both_sd = np.sqrt(spread**2 + level_sd[group] ** 2)
@@ -163,11 +163,11 @@ def bits_of(
         level_sd,
         one,
         signed.absolute,
-        *_log_laws(mean, both_sd, level[group], signed.absolute),
+        *log_laws(mean, both_sd, level[group], signed.absolute),
     )
 
 
-def _log_laws(
+def log_laws(
     mean: np.ndarray, sd: np.ndarray, level: np.ndarray, absolute: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The log probabilities that scores are below and above their thresholds."""
@@ -200,7 +200,7 @@ def _parts_of(signed: Signed, x: Any) -> Callable[[], Any]:
     return parts
 
 
-def _drawn(
+def drawn_masks(
     signed: Signed, x: Any, prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labelings drawn from the prior, their u and their masks, ``[DRAWN, ...]``."""
@@ -226,7 +226,7 @@ def _check_additive(u: np.ndarray, total: np.ndarray, spread: np.ndarray) -> Non
         )
 
 
-def _groups(signed: Signed, x: Any, n: int) -> np.ndarray:
+def groups_of(signed: Signed, x: Any, n: int) -> np.ndarray:
     """Which threshold each prunable weight is compared with, int ``[P]``."""
     shapes = jax.eval_shape(signed.layers, jax.ShapeDtypeStruct((n, 2), jnp.float32), x)
     sizes = [leaf.size for leaf in shapes]
@@ -235,7 +235,7 @@ def _groups(signed: Signed, x: Any, n: int) -> np.ndarray:
     return np.zeros(sum(sizes), int)
 
 
-def _levels(
+def levels_of(
     size: np.ndarray, kept: np.ndarray, group: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean and standard deviation of each threshold over drawn masks."""

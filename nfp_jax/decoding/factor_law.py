@@ -19,8 +19,8 @@ from nfp_jax.decoding.bits import (
     LEAST,
     NotAdditive,
     Signed,
-    _levels,
-    _log_laws,
+    levels_of,
+    log_laws,
 )
 from nfp_jax.decoding.readouts import example_scores, layer_sizes
 
@@ -102,14 +102,14 @@ def factor_law(
     totals = np.array(sizes if signed.by_layer else [sum(sizes)])
     group = np.repeat(np.arange(len(totals)), totals)
     size = np.abs(u) if signed.absolute else u
-    level, level_sd = _levels(size, kept, group)
+    level, level_sd = levels_of(size, kept, group)
     index = _uncertain(u, level[group], level_sd[group], signed.absolute)
     sets = min(SETS, max(512, 4 * len(index)))
     mean, variance, scores = _scores(
         signed, draw, set_key, index, min(n, EXAMPLES), sets, classes
     )
     sd = np.sqrt(variance / n)
-    laws = _log_laws(mean, np.hypot(sd, level_sd[group]), level[group], signed.absolute)
+    laws = log_laws(mean, np.hypot(sd, level_sd[group]), level[group], signed.absolute)
     factors = _factors(
         scores, mean[index], variance[index], level[group][index], n, signed.absolute
     )

@@ -64,16 +64,21 @@ class Model(NamedTuple):
 
 
 def model_of(bits: Bits, noise: float) -> Model:
-    """Returns the arrays of readings, with a noise floor in units of their spread."""
+    """Returns the arrays of readings, with a noise floor in units of their spread.
+
+    Scores and thresholds are in units of the spread's root mean square, so that floors
+    under variances mean the same for every network.
+    """
+    unit = float(np.sqrt(np.mean(bits.spread**2))) if len(bits.spread) else 1.0
     chosen = bits.group == np.arange(len(bits.level))[:, None]
     with np.errstate(divide="ignore"):
         odds = np.log(bits.prior) - np.log1p(-bits.prior)
     return Model(
-        jnp.asarray(bits.offset),
-        jnp.asarray(bits.slope, jnp.float32),
-        jnp.asarray(noise * bits.spread),
-        jnp.asarray(bits.level[bits.group]),
-        jnp.asarray(chosen * bits.level_sd[:, None], jnp.float32),
+        jnp.asarray(bits.offset / unit),
+        jnp.asarray(bits.slope / np.float32(unit), jnp.float32),
+        jnp.asarray(noise * bits.spread / unit),
+        jnp.asarray(bits.level[bits.group] / unit),
+        jnp.asarray(chosen * bits.level_sd[:, None] / unit, jnp.float32),
         jnp.asarray(np.clip(odds, -MOST_ODDS, MOST_ODDS)),
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 from nfp_jax.decoding import propagation
-from nfp_jax.decoding.bits import Signed, _drawn, _groups, _levels
+from nfp_jax.decoding.bits import Signed, drawn_masks, groups_of, levels_of
 from nfp_jax.decoding.propagation import MOST_ODDS
 from nfp_jax.decoding.slopes import DEVIATION, Autodiff, NoSlopes, Slopes, check
 
@@ -148,7 +148,7 @@ class Reader:
             raise ValueError(f"labels have {classes} classes, expected 2")
         self.programs, self.x = programs, jax.tree.map(jnp.asarray, x)
         self.one = prior[:, 1]
-        y, u, kept = _drawn(programs.signed, self.x, prior)
+        y, u, kept = drawn_masks(programs.signed, self.x, prior)
         self.check_quadratic(y, u)
         self.slopes = self.slopes_of(closed, n, u.shape[1])
         self.factors = self.slopes.factors(self.x)
@@ -156,13 +156,13 @@ class Reader:
         spread = np.sqrt(np.mean((u - mean) ** 2, axis=0))
         self.unit = float(np.sqrt(np.mean(spread**2))) or 1.0
         self.prior_mean, self.spread = mean / self.unit, spread / self.unit
-        self.group = _groups(programs.signed, self.x, n)
+        self.group = groups_of(programs.signed, self.x, n)
         shapes = jax.eval_shape(
             programs.signed.layers, jax.ShapeDtypeStruct((n, 2), jnp.float32), self.x
         )
         self.cuts = np.cumsum([leaf.size for leaf in shapes])[:-1]
         levels = [
-            _levels(one[None], bits[None], self.group)[0]
+            levels_of(one[None], bits[None], self.group)[0]
             for one, bits in zip(u, kept, strict=True)
         ]
         self.fit_levels(kept, np.array(levels) / self.unit)

@@ -74,7 +74,7 @@ def readers_of(
     if polynomial is not None:
         signed = signed_of(setup, draw, cell, polynomial)
         if setup.spec.settings.conditioning == "data":
-            if polynomial.degree == 1 and setup.make is not None:
+            if polynomial.degree == 1 and are_independent(setup, cell):
                 return by_examples(setup, draw, cell, signed)
         elif polynomial.degree == 1 and setup.classes == 2:
             return [decoding.additive(signed, most=most)], [decoding.mask_law(signed)]
@@ -115,6 +115,18 @@ def slopes_of(setup: Setup, draw: Draw, cell: Cell) -> Any:
         )
     except ValueError:  # no chain of dense layers, or a deeper one
         return None
+
+
+def are_independent(setup: Setup, cell: Cell) -> bool:
+    """Returns whether the examples of a data set are independent draws of one law.
+
+    Those of a set with clean labels of its own kind may share what made them, and fresh
+    ones would not: lists of both would tell them apart without the mask.
+    """
+    card = setup.card
+    if card is None or not card.gaussian_inputs:
+        return False
+    return bool(card.uniform_labels or cell["noise"] == 1.0)
 
 
 def by_examples(
