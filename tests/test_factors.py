@@ -9,7 +9,6 @@ from channels import all_signs, drawn, entropy, gaussian, masks_of, network, sig
 
 import nfp_jax as nfp
 from nfp_jax.decoding import factor_law
-from nfp_jax.decoding import factors as factors_module
 from nfp_jax.decoding.bits import Signed
 from nfp_jax.decoding.factor_law import counts_of, log_uniform
 from nfp_jax.decoding.factor_map import (
@@ -60,7 +59,7 @@ def test_no_code_is_shorter_on_average_than_the_entropy(monkeypatch):
     _, _, signed = network(6, (), 0.75)
     truth = entropy(masks_of(signed, *all_signs(6, 2)))
     stack = drawn(signed, signs(6), 2, 400)
-    monkeypatch.setattr(factors_module, "SHARES", (1,))
+    monkeypatch.setitem(factors.__globals__, "SHARES", (1,))
     code = factors(signed, signs(6), KEY)
     lengths = -code.log_prob(stack, 0, 400)
     assert lengths.mean() > truth
@@ -74,8 +73,8 @@ def test_probabilities_sum_to_one_over_all_masks(monkeypatch):
     masks = np.array(list(itertools.product((False, True), repeat=8)))
     stack = drawn(signed, gaussian(4), 20, 1)._replace(masks=masks)
     # Many draws, since few of them matter for masks that are all but impossible.
-    monkeypatch.setattr(factors_module, "DRAWS", 500)
-    monkeypatch.setattr(factors_module, "SHARES", (1,))
+    monkeypatch.setitem(factors.__globals__, "DRAWS", 500)
+    monkeypatch.setitem(factors.__globals__, "SHARES", (1,))
     code = factors(signed, gaussian(4), KEY)
     law = code.coder(stack).law
     assert np.exp(log_uniform(law, masks)).sum() == pytest.approx(1)
