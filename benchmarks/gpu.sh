@@ -5,7 +5,7 @@
 # numpy, pandas and pyarrow, no more; the part "steps" needs neither of the last two.
 # The project need not be installed. Results go to FILE, or to the device's own file in
 # benchmarks/results/. With --quick each part runs once on a CPU in seconds:
-#     benchmarks/gpu.sh /tmp/quick.json --quick
+#     benchmarks/gpu.sh quick.json --quick
 # PYTHON names the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -11,7 +11,8 @@ from scipy import special
 
 from nfp_jax.decoding import propagation
 from nfp_jax.decoding.bits import Bits, Signed, bits_of
-from nfp_jax.decoding.contract import Decoder, Last, Stack
+from nfp_jax.decoding.contract import Decoder
+from nfp_jax.decoding.label_reader import ReadsLabels, log_law, mixed, room
 
 # Noise floors that are tried, in units of a score's spread between labelings.
 NOISES = (0.02, 0.05, 0.1)
@@ -29,10 +30,6 @@ BLOCKS = 50
 # most, and if they give it exactly.
 WRONG = 0.5
 
-# What is said of labels that give the mask exactly, and of each block, is mixed with
-# this share of the labels' law.
-MIXED = 0.01
-
 
 class Told(NamedTuple):
     """What was read off a mask before its labels are looked at, and how.
@@ -49,38 +46,19 @@ class Told(NamedTuple):
     diverged: int
 
 
-class Additive:
-    """The log probability of labels, by expectation propagation: a ``LogProb``.
-
-    Attributes:
-      fallbacks: blocks of labels in which propagation diverged, so that they were given
-        the labels' law.
-    """
+class Additive(ReadsLabels):
+    """The log probability of labels, by expectation propagation: a ``LogProb``."""
 
     def __init__(self, signed: Signed) -> None:
-        self.signed, self.fallbacks = signed, 0
-        self.readers = Last(lambda stack: {})
+        super().__init__()
+        self.signed = signed
         self.exactly: Callable[..., Any] = jax.jit(
             lambda y, x, mask: jnp.all(signed.mask(y, x) == mask)
         )
 
-    def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
-        """Returns ``log q(y_k | m_k)``, as every ``LogProb``."""
-        found = []
-        for k in range(start, stop):
-            reader = self.reader(stack, k)
-            found.append(self.log_prob(reader, stack.masks[k], stack.labels[k]))
-        return np.array(found)
-
-    def reader(self, stack: Stack, k: int) -> "Reader":
-        """What masks of these inputs are read with: one reader where all share them."""
-        name = k if stack.resampled else 0
-        readers = self.readers(stack)
-        if name not in readers:
-            readers.clear()
-            readers[name] = Reader(self, stack.inputs(k), stack.prior)
-        reader: Reader = readers[name]
-        return reader
+    def made(self, x: Any, prior: np.ndarray) -> "Reader":
+        """Returns the reader of masks of these inputs."""
+        return Reader(self, x, prior)
 
     def log_prob(self, reader: "Reader", mask: np.ndarray, y: np.ndarray) -> float:
         """Returns ``log q(y | mask)``: labels are looked at block by block."""
@@ -121,10 +99,7 @@ class Reader:
 
     def law(self, y: np.ndarray) -> np.ndarray:
         """The log probability of each label by the labels' law, ``[n]``."""
-        one = self.bits.prior
-        with np.errstate(divide="ignore"):
-            found: np.ndarray = np.log(np.where(y, one, 1 - one))
-        return found
+        return log_law(self.bits.prior, y)
 
     def sweeps(
         self,
@@ -186,17 +161,6 @@ class Reader:
             fallbacks += bad
             known[block] = signs[block]
         return float(total), fallbacks
-
-
-def mixed(log_q: float, log_law: float) -> float:
-    """Returns ``log(0.99 q + 0.01 p)``."""
-    return float(np.logaddexp(math.log1p(-MIXED) + log_q, math.log(MIXED) + log_law))
-
-
-def room(left: int, n: int) -> int:
-    """Returns a size for so many labels; there are five, and so are the programs."""
-    share = math.ceil(5 * left / n) / 5
-    return min(n, math.ceil(share * n))
 
 
 def additive(signed: Signed, *, most: int = 128) -> Decoder:

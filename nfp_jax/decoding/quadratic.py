@@ -1,23 +1,20 @@
 """The decoder that knows a score of degree two in the labels, as GraSP's is."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from nfp_jax.decoding.additive import room
 from nfp_jax.decoding.bits import Signed
-from nfp_jax.decoding.contract import Decoder, Last, Stack
+from nfp_jax.decoding.contract import Decoder
+from nfp_jax.decoding.label_reader import ReadsLabels, log_law, mixed, room
 from nfp_jax.decoding.relinearized import Programs, Reader, State, View
 from nfp_jax.decoding.slopes import Slopes
 
 # Sweeps after each block of labels that is told, and how many blocks there are.
 EACH, BLOCKS = 2, 25
-
-# What is said of labels that give the mask exactly, and of each block, is mixed with
-# this share of the labels' law.
-MIXED = 0.01
 
 # How far odds are trusted: which of these told more of the blocks before counts more,
 # and any may be right of the next with this probability.
@@ -31,53 +28,31 @@ NEAR = 0.95
 RATES = (1, 2, 4, 8, 16, 32)
 
 
-class Quadratic:
-    """The log probability of labels, by relinearized propagation: a ``LogProb``.
-
-    Attributes:
-      fallbacks: blocks of labels in which propagation diverged, so that they were given
-        the labels' law.
-    """
+class Quadratic(ReadsLabels):
+    """The log probability of labels, by relinearized propagation: a ``LogProb``."""
 
     def __init__(self, signed: Signed, slopes: Slopes | None) -> None:
         if signed.absolute:
             raise ValueError(
                 "the score is absolute, expected one that is ranked signed"
             )
-        self.programs, self.closed, self.fallbacks = Programs(signed), slopes, 0
-        self.readers = Last(lambda stack: {})
+        super().__init__()
+        self.programs, self.closed = Programs(signed), slopes
 
-    def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
-        """Returns ``log q(y_k | m_k)``, as every ``LogProb``."""
-        found = []
-        for k in range(start, stop):
-            reader = self.reader(stack, k)
-            found.append(self.log_prob(reader, stack.masks[k], stack.labels[k]))
-        return np.array(found)
-
-    def reader(self, stack: Stack, k: int) -> Reader:
-        """What masks of these inputs are read with: one reader where all share them."""
-        name = k if stack.resampled else 0
-        readers = self.readers(stack)
-        if name not in readers:
-            readers.clear()
-            readers[name] = Reader(
-                self.programs, self.closed, stack.inputs(k), stack.prior
-            )
-        reader: Reader = readers[name]
-        return reader
+    def made(self, x: Any, prior: np.ndarray) -> Reader:
+        """Returns the reader of masks of these inputs."""
+        return Reader(self.programs, self.closed, x, prior)
 
     def log_prob(self, reader: Reader, mask: np.ndarray, y: np.ndarray) -> float:
         """Returns ``log q(y | mask)``: labels are looked at block by block."""
         view, found = reader.read(mask)
         self.fallbacks += sum(state.diverged for state in found)
-        with np.errstate(divide="ignore"):
-            law = np.log(np.where(y, reader.one, 1 - reader.one))
+        law = log_law(reader.one, y)
         best = found[0]
         if best.overlap == 1:
-            return _mixed(self.exactly(reader, view, best.labels, y), law.sum())
+            return mixed(self.exactly(reader, view, best.labels, y), law.sum())
         if best.overlap >= NEAR:
-            return _mixed(_near(best.labels, y), law.sum())
+            return mixed(_near(best.labels, y), law.sum())
         return self.chain(reader, view, found, y, law)
 
     def exactly(
@@ -114,7 +89,7 @@ class Quadratic:
             for state in found
         ]
         both = trust[:, None] + np.array(first) - math.log(len(TEMPERS))
-        total = _mixed(float(special.logsumexp(both)), law[block].sum())
+        total = mixed(float(special.logsumexp(both)), law[block].sum())
         state = found[int(np.argmax(special.logsumexp(both, axis=1)))]
         said = special.logsumexp(both, axis=0)
         known[block] = signs[block]
@@ -130,12 +105,12 @@ class Quadratic:
             self.fallbacks += bad
             if state.overlap == 1:
                 exact = 0.0 if np.array_equal(state.labels, y) else -math.inf
-                return total + _mixed(exact, law[rest].sum())
+                return total + mixed(exact, law[rest].sum())
             share = np.logaddexp(special.log_softmax(said), math.log(SWITCHED))
             said = special.log_softmax(share) + _tempered(
                 state.odds[block], reader.prior_odds[block], signs[block]
             )
-            total += _mixed(float(special.logsumexp(said)), law[block].sum())
+            total += mixed(float(special.logsumexp(said)), law[block].sum())
             known[block] = signs[block]
         return total
 
@@ -145,11 +120,6 @@ def _tempered(odds: np.ndarray, prior: np.ndarray, signs: np.ndarray) -> np.ndar
     tempered = prior + np.array(TEMPERS)[:, None] * (odds - prior)
     found: np.ndarray = special.log_expit(tempered * signs).sum(axis=1)
     return found
-
-
-def _mixed(log_q: float, log_law: float) -> float:
-    """``log (0.99 q + 0.01 p)``."""
-    return float(np.logaddexp(math.log1p(-MIXED) + log_q, math.log(MIXED) + log_law))
 
 
 def _near(labels: np.ndarray, y: np.ndarray) -> float:
