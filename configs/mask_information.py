@@ -92,7 +92,7 @@ def thousand() -> ConfigDict:
     config.name = "mask-information-thousand"
     config.information.datasets = 128
     config.information.decoded = 128
-    config.grid.pruner = ("snip", "synflow", "magnitude_init", "random")
+    config.grid.pruner = ("snip", "grasp", "synflow", "magnitude_init", "random")
     config.grid.sparsity = (0.9, 0.98)
     config.grid.n = (1000,)
     return config
