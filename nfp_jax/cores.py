@@ -1,9 +1,15 @@
 """The cores of a CPU: how many networks it trains, or searches, at once."""
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
+from typing import TypeVar
 
 import jax
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 # Networks that a CPU device trains at once, a thread each; ``use_all_cores`` sets it.
 _at_once = 1
@@ -42,3 +48,35 @@ def workers(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """
     alone = len(devices) == 1 and devices[0].platform == "cpu"
     return list(devices) * (_at_once if alone else 1)
+
+
+def each(
+    fn: Callable[[Item], Found],
+    items: Iterable[Item],
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Found]:
+    """Returns ``fn`` of every item, in order; cores, or devices, share the work.
+
+    A thread for each of ``workers`` takes item after item, with its device as JAX's
+    default one. The first error is raised, once all threads have ended.
+
+    Args:
+      fn: of one item; it may be called in several threads at once.
+      items: that do not depend on one another.
+      devices: ``None``: all local ones.
+
+    >>> each(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+    left, turns = list(items), itertools.count()
+    found: dict[int, Found] = {}
+
+    def work(device: jax.Device) -> None:
+        with jax.default_device(device):
+            while (i := next(turns)) < len(left):
+                found[i] = fn(left[i])
+
+    places = workers(jax.local_devices() if devices is None else devices)
+    with futures.ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(work, places))
+    return [found[i] for i in range(len(left))]

@@ -68,7 +68,7 @@ class Additive(ReadsLabels):
             right = 0.0 if np.array_equal(told.labels, y) else -np.inf
             return mixed(right, law.sum())
         total, fallbacks = reader.chain(told.sites, mask, y, law)
-        self.fallbacks += fallbacks + told.diverged
+        self.fell_back(fallbacks + told.diverged)
         return total
 
 

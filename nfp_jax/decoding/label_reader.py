@@ -1,10 +1,12 @@
 """What decoders share that know the pruner: they read the labels off one mask each."""
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
 
+from nfp_jax import cores
 from nfp_jax.decoding.contract import Last, Stack
 
 # What is said of labels that give the mask exactly, and of each block, is mixed with
@@ -21,16 +23,21 @@ class ReadsLabels:
     """
 
     def __init__(self) -> None:
-        self.fallbacks = 0
+        self.fallbacks, self.lock = 0, threading.Lock()
         self.readers = Last(lambda stack: {})
 
     def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
         """Returns ``log q(y_k | m_k)``, as every ``LogProb``."""
-        found = []
-        for k in range(start, stop):
+
+        def one(k: int) -> float:
             reader = self.reader(stack, k)
-            found.append(self.log_prob(reader, stack.masks[k], stack.labels[k]))
-        return np.array(found)
+            return self.log_prob(reader, stack.masks[k], stack.labels[k])
+
+        first = [one(k) for k in range(start, min(start + 1, stop))]  # it compiles
+        rest = range(start + 1, stop)
+        # Readers of inputs of their own are made one after the other.
+        found = [one(k) for k in rest] if stack.resampled else cores.each(one, rest)
+        return np.array(first + found)
 
     def reader(self, stack: Stack, k: int) -> Any:
         """What masks of these inputs are read with: one reader where all share them."""
@@ -40,6 +47,11 @@ class ReadsLabels:
             readers.clear()
             readers[name] = self.made(stack.inputs(k), stack.prior)
         return readers[name]
+
+    def fell_back(self, blocks: int) -> None:
+        """Counts blocks that were given the labels' law."""
+        with self.lock:
+            self.fallbacks += blocks
 
     def made(self, x: Any, prior: np.ndarray) -> Any:
         """Returns the reader of masks of these inputs."""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nfp_jax import cores
 from nfp_jax.decoding.bits import Bits, Signed, bits_of
 from nfp_jax.decoding.contract import Last, MaskLaw, Stack
 from nfp_jax.decoding.propagation import Model, model_of, reading
@@ -69,10 +70,13 @@ def log_law(bits: Bits, masks: np.ndarray) -> np.ndarray:
         length = -(-len(order) // BLOCK) * BLOCK
         order = np.concatenate([order, np.full(length - len(order), -1)])
         blocks = jnp.asarray(order.reshape(-1, BLOCK))
-        found = [
-            float(_filtered(model, jnp.asarray(bit), blocks, absolute=bits.absolute))
-            for bit in masks[:, bits.at]
-        ]
+
+        def one(bit: np.ndarray) -> float:
+            with jax.enable_x64(True):  # of this thread
+                mask = jnp.asarray(bit)
+                return float(_filtered(model, mask, blocks, absolute=bits.absolute))
+
+        found = cores.each(one, masks[:, bits.at])
     return certain.sum(axis=1) + np.array(found)
 
 

@@ -46,7 +46,7 @@ class Quadratic(ReadsLabels):
     def log_prob(self, reader: Reader, mask: np.ndarray, y: np.ndarray) -> float:
         """Returns ``log q(y | mask)``: labels are looked at block by block."""
         view, found = reader.read(mask)
-        self.fallbacks += sum(state.diverged for state in found)
+        self.fell_back(sum(state.diverged for state in found))
         law = log_law(reader.one, y)
         best = found[0]
         if best.overlap == 1:
@@ -102,7 +102,7 @@ class Quadratic(ReadsLabels):
                 mu = np.where(known == 0, state.mu, known)
                 state = reader.advance(view, state, mu, known, left)
                 bad |= state.diverged
-            self.fallbacks += bad
+            self.fell_back(bad)
             if state.overlap == 1:
                 exact = 0.0 if np.array_equal(state.labels, y) else -math.inf
                 return total + mixed(exact, law[rest].sum())

@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import optax
 from scipy import optimize, special
 from scipy.sparse import linalg as sparse
 
-from nfp_jax.cores import workers
+from nfp_jax import cores
 from nfp_jax.decoding.contract import Decoder, Last, Stack
 from nfp_jax.masks import Mask, Prunable, Scores, prunable_kernels, ravel_mask
 
@@ -104,16 +103,9 @@ class _Finder:
 
     def find(self, wanted: Sequence[int], mean: Any) -> list[_Found]:
         """The labels found for the wanted masks; cores or devices share the work."""
-        devices = workers(jax.local_devices())
         missing = [k for k in wanted if k not in self.known]
-
-        def part(i: int) -> None:
-            with jax.default_device(devices[i]):
-                for k in missing[i :: len(devices)]:
-                    self.known[k] = self.find_one(k, mean)
-
-        with futures.ThreadPoolExecutor(len(devices)) as pool:
-            list(pool.map(part, range(len(devices))))
+        found = cores.each(lambda k: self.find_one(k, mean), missing)
+        self.known |= dict(zip(missing, found, strict=True))
         return [self.known[k] for k in wanted]
 
     def find_one(self, k: int, mean: Any) -> _Found:
