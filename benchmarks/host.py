@@ -3,15 +3,17 @@
     python benchmarks/host.py
     python benchmarks/host.py --beside=<checkout of another commit>
 
-Two counts, each in a process of its own; with ``--beside`` also of another checkout, in
-the same run. ``lanes``: 2,000 networks 8-4-4-2 on 32 points each, 16 epochs, in 256
+Three counts, each in a process of its own; with ``--beside`` also of another checkout,
+in the same run. ``lanes``: 2,000 networks 8-4-4-2 on 32 points each, 16 epochs, in 256
 lanes on one CPU device: their training is next to nothing, so what is left is the host.
 They are given as the checkout takes them best: as one stack made on the device, or else
 as jobs. The host's milliseconds a network are wall time less compiling and less the
 time in which lanes train, the median of five runs after one that compiled. ``grid``:
 ``gaussian.py:paper`` with 256 lanes, cut to one epoch a network: the programs that a
 run compiles, and which of them are eager (one operation of JAX outside any program of
-ours), by name.
+ours), by name. ``tail``: 256 networks 8-12-12-2 on 256 points with random labels, in 64
+lanes, each until it has settled, which takes them from some hundred to thousands of
+epochs: the lanes' steps in which they stood still.
 Bytes are those that go to the device and come from it by ``device_put`` and
 ``device_get``, a network. On a CPU they are views, and on an accelerator copies.
 """
@@ -33,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-COUNTS = ("lanes", "grid")
+COUNTS = ("lanes", "grid", "tail")
 FLAGS = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
 NAME = re.compile(r"^Compiling (?:jit\()?([^\s()]+)")
 
@@ -102,34 +104,33 @@ def counting() -> Iterator[Counts]:
         jax.config.update("jax_log_compiles", False)
 
 
-def many_small_networks(count: int) -> tuple[Any, Any, dict[str, Any]]:
-    """Returns a training, networks 8-4-4-2 on 32 points, and options of the run."""
+def small_networks(
+    count: int, hidden: int, n: int, **options: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns a training with these options, networks 8-hidden-hidden-2 on n points
+    with random labels, and options of the run.
+    """
     import jax
     import jax.numpy as jnp
     import optax
 
     import nfp_jax as nfp
     from nfp_jax import ensemble, models
-    from nfp_jax.training import (
-        classification_metrics,
-        make_training,
-        stop_when_still,
-    )
+    from nfp_jax.training import classification_metrics, make_training
 
-    model = models.MLP(2, (4, 4))
+    model = models.MLP(2, (hidden, hidden))
     training = make_training(
         nfp.classification_loss(model.apply),
-        optax.adam(1e-3),
+        optax.adam(options.pop("rate")),
         metrics_fn=classification_metrics(model.apply),
-        max_epochs=16,
-        stop=stop_when_still(min_epochs=16),
+        **options,
     )
 
     def make(seed: jax.Array) -> Any:
         key = jax.random.key(seed)
         params = models.initialize(model, key, (8,))
-        x = jax.random.normal(key, (32, 8))
-        y = jax.random.bernoulli(key, shape=(32,)).astype(jnp.int32)
+        x = jax.random.normal(key, (n, 8))
+        y = jax.random.bernoulli(key, shape=(n,)).astype(jnp.int32)
         return params, nfp.masks.dense_mask(params), (x, y), key
 
     if hasattr(ensemble, "Networks"):
@@ -141,11 +142,49 @@ def many_small_networks(count: int) -> tuple[Any, Any, dict[str, Any]]:
     return training, jobs, {}
 
 
+def tail(count: int, width: int) -> dict[str, Any]:
+    """Returns what networks waste in lanes that end at very different times."""
+    import numpy as np
+
+    from nfp_jax import ensemble
+    from nfp_jax.training import stop_when_settled
+
+    training, jobs, options = small_networks(
+        count,
+        12,
+        256,
+        rate=3e-3,
+        batch_size=16,
+        max_epochs=6400,
+        stop=stop_when_settled(),
+    )
+    epochs: list[int] = []
+    _, stats = ensemble.run(
+        training,
+        jobs,
+        lanes=width,
+        collect=False,
+        on_finish=lambda job, result: epochs.append(int(result.epochs)),
+        **options,
+    )
+    at = (0, 0.25, 0.5, 0.75, 0.95, 1)
+    return {
+        "networks": len(epochs),
+        "lanes": width,
+        "seconds": stats.seconds,
+        "epochs": dict(zip(map(str, at), np.quantile(epochs, at), strict=True)),
+        "wasted": stats.wasted,
+    }
+
+
 def lanes(count: int, width: int) -> dict[str, Any]:
     """Returns what many small networks in lanes cost the host."""
     from nfp_jax import ensemble
+    from nfp_jax.training import stop_when_still
 
-    training, jobs, options = many_small_networks(count)
+    training, jobs, options = small_networks(
+        count, 4, 32, rate=1e-3, max_epochs=16, stop=stop_when_still(min_epochs=16)
+    )
     options["lanes"] = width
     first, _ = ensemble.run(training, jobs, **options)  # compiles
     assert len(first) == count
@@ -233,6 +272,9 @@ def main() -> int:
     arguments = options.parse_args()
     if arguments.count == "lanes":
         print(json.dumps(lanes(arguments.networks, arguments.lanes)))
+        return 0
+    if arguments.count == "tail":
+        print(json.dumps(tail(256, 64)))
         return 0
     if arguments.count == "grid":
         found = grid(arguments.root, arguments.preset, arguments.lanes)

@@ -221,7 +221,7 @@ def test_lanes_grow_fewer_in_the_tail_and_as_many_again(monkeypatch):
     results, stats = ensemble.run(
         TRAINING, [first], lanes=8, devices=ONE, on_finish=follow
     )
-    assert [width for width, _ in itertools.groupby(widths)] == [8, 2, 8, 2]
+    assert [width for width, _ in itertools.groupby(widths)] == [8, 2, 1, 8, 1]
     assert stats.networks == 15
     check(results[:2], [alone(0, steps=900), alone(1, steps=200)])
 

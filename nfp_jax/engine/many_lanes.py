@@ -40,9 +40,8 @@ _LOG = logging.getLogger(__name__)
 JOBS_AT_ONCE = 16
 # Threads that compile, beside the training that goes on.
 COMPILED_AT_ONCE = 4
-# Lanes are taken together where this many times fewer would do.
-NARROWER = 4
-# After so many turns with lanes that nobody needs: a short tail is not worth compiling.
+# Fewer lanes are compiled after so many turns in which they would have done: a short
+# tail is not worth that.
 PATIENCE = 4
 
 
@@ -197,6 +196,23 @@ class ManyLanes:
 
     # ---- Lanes
 
+    def fitting(self, needed: int) -> int:
+        """The least number of lanes that does: all, a half, a quarter and so on."""
+        width, least = self.width, len(self.devices)
+        while (fewer := width // least // 2 * least) >= max(needed, least):
+            width = fewer
+        return width
+
+    def ready(self, shape: Any, needed: int) -> LanePrograms | None:
+        """The programs for the fewest lanes that do, of those that are compiled."""
+        with self.lock:
+            known = [key for key in self.coming if key[0] == shape]
+            found = [self.coming[key] for key in sorted(known, key=lambda key: key[1])]
+        for one in found:
+            if one.done() and one.exception() is None and one.result().width >= needed:
+                return one.result()
+        return None
+
     def programs(
         self, shape: Any, width: int
     ) -> concurrent.futures.Future[LanePrograms]:
@@ -257,10 +273,10 @@ class ManyLanes:
 
         ``running`` and ``ended`` always say which networks are not finished yet.
         """
-        place, tail = self.waiting[shape], _Tail(self, shape, lanes.programs)
+        place, width = self.waiting[shape], _Width(self, shape)
         self.look_for(queue, shape, self.width, wait=False)
         while (running or place) and not queue.stopped:
-            tail.fit(lanes, running, len(place))
+            width.fit(lanes, running, len(place))
             free = [i for i in range(lanes.programs.width) if i not in running]
             new = {lane: place.popleft() for lane in free[: len(place)]}
             running |= new
@@ -332,40 +348,34 @@ class ManyLanes:
         queue.finish([waiting.taken for waiting in ended.waiting], lambda: together)
 
 
-class _Tail:
-    """Fewer lanes where the queue has run dry, and as many as before where it fills.
+class _Width:
+    """How many lanes there are: fewer where the queue has run dry, and more again.
 
-    The programs for fewer lanes are compiled beside the training that goes on.
+    The programs for another number are compiled beside the training that goes on.
     """
 
-    def __init__(self, owner: ManyLanes, shape: Any, whole: LanePrograms) -> None:
-        self.owner, self.shape, self.whole = owner, shape, whole
-        self.turns = 0
-        self.coming: concurrent.futures.Future[LanePrograms] | None = None
+    def __init__(self, owner: ManyLanes, shape: Any) -> None:
+        self.owner, self.shape, self.turns = owner, shape, 0
 
     def fit(self, lanes: Lanes, running: dict[int, Waiting], waiting: int) -> None:
         """Changes the number of lanes where that pays, and what runs in which."""
-        width, needed = lanes.programs.width, len(running) + waiting
-        if needed > width < self.whole.width:
-            self.resize(lanes, self.whole, running)
-            return
-        devices = len(self.owner.devices)
-        narrow = width // devices // NARROWER * devices
-        if not running or needed > narrow:
-            self.coming, self.turns = None, 0
-            return
-        self.turns += 1
-        if self.coming is None and self.turns >= PATIENCE:
-            self.coming = self.owner.programs(self.shape, narrow)
-        if self.coming is not None and self.coming.done():
-            if self.coming.exception() is None:  # else it goes on as it is
-                self.resize(lanes, self.coming.result(), running)
+        width = lanes.programs.width
+        needed = min(len(running) + waiting, self.owner.width)
+        self.turns = self.turns + 1 if needed < width else 0
+        if needed > width:
+            self.owner.programs(self.shape, self.owner.fitting(needed))
+        elif self.turns >= PATIENCE:
+            # Ahead of their use, so that they are there in time.
+            fewer = self.owner.fitting(min(needed, width // 2))
+            self.owner.programs(self.shape, fewer)
+        ready = self.owner.ready(self.shape, needed)
+        if ready is not None and ready.width != width:
+            self.resize(lanes, ready, running)
 
     def resize(
         self, lanes: Lanes, programs: LanePrograms, running: dict[int, Waiting]
     ) -> None:
         """Moves the networks to the first lanes of other programs."""
-        self.coming, self.turns = None, 0
         lanes.resize(programs, list(running))
         moved = dict(enumerate(running.values()))
         running.clear()
