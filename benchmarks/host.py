@@ -3,7 +3,7 @@
     python benchmarks/host.py
     python benchmarks/host.py --beside=<checkout of another commit>
 
-Three counts, each in a process of its own; with ``--beside`` also of another checkout,
+Four counts, each in a process of its own; with ``--beside`` also of another checkout,
 in the same run. ``lanes``: 2,000 networks 8-4-4-2 on 32 points each, 16 epochs, in 256
 lanes on one CPU device: their training is next to nothing, so what is left is the host.
 They are given as the checkout takes them best: as one stack made on the device, or else
@@ -13,7 +13,8 @@ time in which lanes train, the median of five runs after one that compiled. ``gr
 run compiles, and which of them are eager (one operation of JAX outside any program of
 ours), by name. ``tail``: 256 networks 8-12-12-2 on 256 points with random labels, in 64
 lanes, each until it has settled, which takes them from some hundred to thousands of
-epochs: the lanes' steps in which they stood still.
+epochs: the lanes' steps in which they stood still. ``main``: the seconds of
+``launch.py --config=configs/gaussian.py`` on all cores, its start and page included.
 Bytes are those that go to the device and come from it by ``device_put`` and
 ``device_get``, a network. On a CPU they are views, and on an accelerator copies.
 """
@@ -35,8 +36,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-COUNTS = ("lanes", "grid", "tail")
+COUNTS = ("lanes", "grid", "tail", "main")
 FLAGS = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
+TO_DEVICE, FROM_DEVICE = "bytes_to_device_a_row", "bytes_from_device_a_row"
 NAME = re.compile(r"^Compiling (?:jit\()?([^\s()]+)")
 
 
@@ -233,9 +235,63 @@ def grid(root: Path, preset: str, width: int) -> dict[str, Any]:
         "programs_by_name": dict(counts.programs.most_common()),
         "eager": sum(eager.values()),
         "eager_by_name": dict(Counter(eager).most_common()),
-        "bytes_to_device_a_row": counts.to_device / run.cells,
-        "bytes_from_device_a_row": counts.from_device / run.cells,
+        TO_DEVICE: counts.to_device / run.cells,
+        FROM_DEVICE: counts.from_device / run.cells,
     }
+
+
+def launched(root: Path) -> dict[str, Any]:
+    """Returns what the main experiment takes, with one network on each core."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "launch.py", "--config=configs/gaussian.py"]
+        start = time.perf_counter()
+        subprocess.run(
+            [*command, f"--config.out={folder}"],
+            cwd=root,
+            env={**os.environ, "XLA_FLAGS": ""},
+            check=True,
+            capture_output=True,
+        )
+        seconds = time.perf_counter() - start
+        (path,) = Path(folder).glob("*/run.json")
+        [run] = json.loads(path.read_text("utf-8"))["runs"]
+    shown = ("networks", "compile_seconds", "train_seconds")
+    return {"seconds": seconds, **{name: run[name] for name in shown}}
+
+
+def table(counts: dict[str, Any]) -> str:
+    """Returns counts as a Markdown table, those of the other checkout first."""
+    small, every, late, main = (counts[what] for what in COUNTS)
+
+    def line(what: str, found: dict[str, Any], name: str, form: str, unit: str) -> str:
+        values = [f"{found[x][name]:{form}}" for x in ("beside", "this")]
+        shown = [value.replace("%", " %") + unit for value in values]
+        return f"| {what} | {' | '.join(shown)} |"
+
+    networks, rows, tail = small["this"], every["this"], late["this"]
+    times = [main[x]["seconds"] for x in ("beside", "this")]
+    some = f"{networks['networks']:,} networks 8-4-4-2 in {networks['lanes']} lanes"
+    grid = f"`gaussian.py:{rows['preset']}` ({rows['rows']:,} rows), one epoch each"
+    slow = (
+        f"{tail['networks']} networks of {tail['epochs']['0']:,.0f} to "
+        f"{tail['epochs']['1']:,.0f} epochs in {tail['lanes']} lanes"
+    )
+    lines = [
+        "| | before | now |",
+        "| --- | --- | --- |",
+        line(f"{some}: host time", small, "host_ms_a_network", ".3f", " ms a network"),
+        line("the same: seconds in all", small, "seconds", ".2f", ""),
+        line("the same: lane-steps wasted", small, "wasted", ".0%", ""),
+        line(f"{grid}: programs compiled", every, "programs", "d", ""),
+        line("the same: of these eager", every, "eager", "d", ""),
+        line("the same: bytes to the device", every, TO_DEVICE, ",.0f", " a row"),
+        line("the same: bytes from the device", every, FROM_DEVICE, ",.0f", " a row"),
+        line(f"{slow}: lane-steps wasted", late, "wasted", ".0%", ""),
+        line("the same: seconds in all", late, "seconds", ".0f", ""),
+        line("`configs/gaussian.py`: seconds in all", main, "seconds", ".1f", ""),
+        f"| the same: how many times faster | | {times[0] / times[1]:.2f} |",
+    ]
+    return "\n".join(lines)
 
 
 def count_in(root: Path, what: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -266,12 +322,19 @@ def main() -> int:
     options.add_argument("--preset", default="paper", help="of configs/gaussian.py")
     options.add_argument("--only", choices=COUNTS)
     options.add_argument("--beside", type=Path, help="another checkout")
-    options.add_argument("--write", type=Path, help="a JSON file of the results")
+    options.add_argument("--show", type=Path, help="print the table of such a file")
+    options.add_argument("--write", type=Path, help="a JSON file: what is counted now")
     options.add_argument("--count", choices=COUNTS, help=argparse.SUPPRESS)
     options.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = options.parse_args()
+    if arguments.show:
+        print(table(json.loads(arguments.show.read_text("utf-8"))))
+        return 0
     if arguments.count == "lanes":
         print(json.dumps(lanes(arguments.networks, arguments.lanes)))
+        return 0
+    if arguments.count == "main":
+        print(json.dumps(launched(arguments.root)))
         return 0
     if arguments.count == "tail":
         print(json.dumps(tail(256, 64)))
@@ -284,7 +347,10 @@ def main() -> int:
     roots = {"this": ROOT}
     if arguments.beside:
         roots["beside"] = arguments.beside.resolve()
-    every: dict[str, Any] = {"machine": machine()}
+    every: dict[str, Any] = {}
+    if arguments.write and arguments.write.exists():  # what is not counted now stays
+        every = json.loads(arguments.write.read_text("utf-8"))
+    every["machine"] = machine()
     for what in counts:
         every[what] = {x: count_in(root, what, arguments) for x, root in roots.items()}
     text = json.dumps(every, indent=2)

@@ -228,6 +228,27 @@ def test_masks_and_bounds_are_measured_and_named(tmp_path):
         assert row["lower"] <= row["upper"]
 
 
+def test_the_table_of_the_host_is_that_of_the_counts_on_file(benchmarks):
+    import host
+
+    (path,) = (BENCHMARKS / "results").glob("host-*.json")
+    table = host.table(json.loads(path.read_text("utf-8")))
+    for page in ("README.md", "docs/performance.md"):
+        assert table in (BENCHMARKS.parent / page).read_text("utf-8"), page
+
+
+def test_shares_of_threads_add_up_to_the_wall(benchmarks):
+    import shares
+
+    run = {"processor": "2 cores, x", "seconds": 10.0}
+    runs = [{**run, "train_seconds": 12.0, "compile_seconds": 3.0}, {"started": "?"}]
+    found = shares.shares_of(runs, 1.5)
+    assert found["wall"] == 11.5 and found["rest"] == 5.0
+    assert sum(found[x] for x in shares.HEADS[3:]) == 2 * found["wall"]
+    line = shares.table([{"part": "a", "rows": 3, **found}]).splitlines()[2]
+    assert line == "| a | 3 | 12 s | 52 % | 13 % | 13 % | 22 % |"
+
+
 def test_the_table_of_moments_is_that_of_the_rows_on_file(benchmarks):
     import moments
 
