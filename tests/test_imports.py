@@ -120,7 +120,8 @@ NAMES = sorted(
     if "CARD = " in path.read_text(encoding="utf-8")
 )
 # Where a name may stand: a default of a configuration, the palette of figures, what was
-# written before there were cards, and the pruner that README's table is about.
+# written before there were cards, and the pruners that README's table and the targets'
+# table are about.
 NAMED = {
     "spec.py",
     "groups.py",
@@ -128,6 +129,7 @@ NAMED = {
     "results.py",
     "pages/joined.py",
     "report/published.py",
+    "report/targets.py",
 }
 
 

@@ -66,6 +66,42 @@ def test_data_free_masks_are_a_comparison_of_their_own(imp, expected):
     assert claim.verdict == expected
 
 
+def test_masks_that_saw_the_data_are_held_against_those_that_did_not():
+    ends = {"random": (0.0, 1.0), "synflow": (0.0, 2.0)}
+    rows = knowers(snip=(8.0, 10.0), grasp=(1.0, 12.0), **ends)
+    found = judged(rows, "information")
+    claim = about(found, "SNIP", "data-free")
+    assert claim.verdict == HOLDS and numbers(claim)[1:] == [6, 10]
+    assert claim.key == "information/data-free/n=12/0.9/snip"
+    assert about(found, "GraSP", "data-free").verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("grasp", "expected"),
+    [((6.0, 9.0), HOLDS), ((1.0, 3.0), NOT), ((4.0, 6.0), UNDECIDED)],
+)
+def test_pruners_of_one_kind_are_compared_two_by_two_in_the_order_of_legends(
+    grasp, expected
+):
+    rows = knowers(grasp=grasp, snip=(3.0, 5.0), imp=(2.0, 15.0), random=(0.0, 1.0))
+    found = judged(rows, "information")
+    [claim] = [x for x in found if "/more/" in x.key]
+    assert claim.key == "information/more/n=12/0.9/grasp-snip"
+    assert claim.claim == "Masks of GraSP hold more information than those of SNIP"
+    assert numbers(claim)[1:] == [grasp[0] - 5, grasp[1] - 3]
+    assert claim.verdict == expected
+    assert min(claim.p_holds, claim.p_not) == pytest.approx(
+        2 * (1 - SURE) if expected != UNDECIDED else 1
+    )
+
+
+def test_trained_masks_are_compared_two_by_two_too():
+    rows = knowers(imp=(9.0, 12.0), magnitude_trained=(3.0, 5.0))
+    [claim] = judged(rows, "information")
+    assert claim.key == "information/more/n=12/0.9/imp-magnitude_trained"
+    assert claim.verdict == HOLDS
+
+
 @pytest.mark.parametrize(
     ("snip", "expected"),
     [((4.0, 10.0), HOLDS), ((11.0, 15.0), NOT), ((9.0, 11.0), UNDECIDED)],

@@ -116,7 +116,7 @@ def test_beside_the_numbers_stand_conditioning_data_sets_and_confidence():
 
 def test_rows_of_information_have_figures_of_their_own():
     rows = pd.concat([make_interval_rows(n=n) for n in (12, 30)])
-    names = ["information", "information_by_n", "bits_per_weight"]
+    names = ["information", "information_by_n", "bits_per_weight", "bits_by_load"]
     drawings = kinds.draw(rows)
     assert list(drawings) == [*names, "effective_parameters"]
     assert all(drawing.figure for drawing in drawings.values())
@@ -177,8 +177,8 @@ def test_by_n_each_n_has_its_bars_and_its_label_entropy():
     rows = pd.concat([make_interval_rows(("imp",), n=n) for n in (12, 120)])
     drawing = kinds.draw(rows)["information_by_n"]
     assert [axes.get_title() for axes in drawing.figure.axes] == [
-        "50\u00a0%\u00a0removed",
-        "90\u00a0%\u00a0removed",
+        "50\u00a0%\u00a0removed, 72\u00a0kept",
+        "90\u00a0%\u00a0removed, 14\u00a0kept",
     ]
     for axes in drawing.figure.axes:
         (left, *_), (right, low, _) = bars(axes, "#d55e00")
@@ -188,6 +188,88 @@ def test_by_n_each_n_has_its_bars_and_its_label_entropy():
         dashes = [x for x in axes.collections if to_hex(x.get_color()[0]) == "#777777"]
         levels = [part[0][1] for line in dashes for part in line.get_segments()]
         np.testing.assert_allclose(levels, [12 * math.log(2), 120 * math.log(2)])
+
+
+@pytest.mark.parametrize(("most", "scale"), [(120, "linear"), (1200, "symlog")])
+def test_by_n_nats_are_logarithmic_where_n_spans_more_than_a_decade(most, scale):
+    rows = pd.concat([make_interval_rows(n=n) for n in (12, most)])
+    drawing = kinds.draw(rows)["information_by_n"]
+    assert {axes.get_yscale() for axes in drawing.figure.axes} == {scale}
+    assert ("Both scales are logarithmic" in drawing.caption) == (scale == "symlog")
+
+
+def test_the_weights_kept_stand_below_the_share_removed():
+    [axes] = kinds.draw(make_interval_rows())["information"].figure.axes
+    ticks = [x.get_text() for x in axes.get_xticklabels()]
+    assert ticks == ["50\n72", "90\n14"]
+    assert axes.get_xlabel() == "weights removed (%)\nweights kept"
+
+
+def rows_of_loads():
+    """SNIP and random, at n/k = 12/72, 12/14, 120/72 and 120/14."""
+    pruners = ("random", "snip")
+    return pd.concat([make_interval_rows(pruners, n=n) for n in (12, 120)])
+
+
+def test_bits_by_load_have_a_panel_a_pruner_and_a_color_an_n():
+    figure = kinds.draw(rows_of_loads())["bits_by_load"].figure
+    assert [axes.get_title() for axes in figure.axes] == ["random", "SNIP"]
+    [legend] = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["n = 12", "n = 120", "label entropy"]
+    snip = figure.axes[1]
+    drawn = [
+        [(x, low, high) for (x, low), (_, high) in line.get_segments()]
+        for line in snip.collections
+    ]
+    cells = information.intervals(rows_of_loads())
+    for n, found in zip((12, 120), drawn, strict=True):
+        mine = cells[(cells["pruner"] == "snip") & (cells["n"] == n)]
+        assert len(found) == 2
+        for (x, *ends), (_, cell) in zip(found, mine.iterrows(), strict=True):
+            # Sideways by at most half of a tenth of a decade.
+            assert abs(math.log10(x * cell["kept"] / n)) <= 0.05 + 1e-9
+            assert ends == pytest.approx([cell["bits_lower"], cell["bits_upper"]])
+
+
+def test_bits_by_load_stand_before_the_entropy_a_kept_weight():
+    drawing = kinds.draw(rows_of_loads())["bits_by_load"]
+    for axes in drawing.figure.axes:
+        [dashed] = [line for line in axes.lines if line.get_linestyle() == "--"]
+        x, y = dashed.get_data()
+        # Labels are coin tosses: n bits of n points, so that bits a weight are n/k.
+        np.testing.assert_allclose(x, [12 / 72, 12 / 14, 120 / 72, 120 / 14])
+        np.testing.assert_allclose(y, x)
+    assert "Dashed gray: the label entropy a kept weight" in drawing.caption
+
+
+def test_bits_by_load_of_one_n_are_those_against_sparsity():
+    drawing = kinds.draw(make_interval_rows(n=30))["bits_by_load"]
+    assert drawing.figure is None and "of one n" in drawing.caption
+
+
+def test_captions_say_what_an_interval_can_t_tell():
+    names = ("information", "information_by_n")
+    drawn = kinds.draw(rows_of_loads())
+    resampled = rows_of_loads().assign(conditioning="data", label_entropy=None)
+    for name in names:
+        caption = drawn[name].caption
+        assert "masks may hold what nobody has read" in caption
+        assert "An upper end at the label entropy says nothing of the masks" in caption
+        assert "what K equal masks can't rule out" in caption
+        assert "Only bars that don't overlap tell" in caption
+        assert "label entropy" not in kinds.draw(resampled)[name].caption
+    seeing = rows_of_loads()
+    seeing = seeing[seeing["pruner"] == "snip"]
+    assert "equal masks" not in kinds.draw(seeing)["information"].caption
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"), [(0.95, "95 %"), (1 - 1e-6, "99.9999 %")]
+)
+def test_a_confidence_is_not_rounded_to_certainty(confidence, words):
+    text = information.about(make_interval_rows(confidence=confidence))
+    assert f"each interval of confidence {words};" in text
 
 
 def test_where_n_does_not_vary_the_caption_says_why_there_is_no_figure():
@@ -276,7 +358,10 @@ ODD_INTERVALS = {
 @pytest.mark.parametrize("odd", ODD_INTERVALS)
 def test_odd_intervals_are_drawn(odd):
     """A smoke test; warnings are errors."""
-    for name, drawing in kinds.draw(make_interval_rows(**ODD_INTERVALS[odd])).items():
+    once = make_interval_rows(**ODD_INTERVALS[odd])
+    twice = pd.concat([once, make_interval_rows(n=500, **ODD_INTERVALS[odd])])
+    drawn = [*kinds.draw(once).items(), *kinds.draw(twice).items()]
+    for name, drawing in drawn:
         assert drawing.caption
         if drawing.figure is not None:
             assert "nan" not in common.svg(drawing.figure, name)

@@ -56,6 +56,22 @@ BY_SPARSITY = Along(
 BY_N = Along("n", "n, points of the training set", np.log10, _mark_n)
 
 
+def by_kept(cells: pd.DataFrame) -> Along:
+    """`BY_SPARSITY`, whose ticks tell the weights kept too, below the share removed."""
+    means: Any = pruned(cells).groupby("sparsity")["kept"].mean()
+
+    def mark(axes: Axes, sparsities: Any, room: float) -> None:
+        labels = []
+        for sparsity in sparsities:
+            kept = float(means[sparsity])
+            below = f"{kept:,.0f}" if np.isfinite(kept) else ""
+            labels.append(f"{100 * sparsity:.5g}\n{below}")
+        # 1.5: "25,200" is so much longer than "99.5"
+        ticks(axes, BY_SPARSITY.place(sparsities), labels, 1.5 * room)
+
+    return BY_SPARSITY._replace(label="weights removed (%)\nweights kept", mark=mark)
+
+
 class Behind(NamedTuple):
     """A level behind a group of bars: a column, its name and its style."""
 
@@ -104,17 +120,23 @@ def draw_bars(
         for i, (look, _, line) in enumerate(lines):
             x = along.place(line[along.column].to_numpy())
             x += gap * ((i + 0.5) / len(lines) - 0.5)
-            _draw(axes, x, line, bars, look, size)
+            draw_ends(axes, x, line, bars, look, size)
         axes.set_title(title)
         bars.scale(axes)
         axes.yaxis.set_major_formatter("{x:,g}")
         along.mark(axes, values, 0.16 if len(panels) > 1 else 0.09)
-    return finish(figure, cells, plan, along.label, bars.label, _entries(cells, bars))
+    return finish(
+        figure, cells, plan, along.label, bars.label, entries_of_bars(cells, bars)
+    )
 
 
-def _draw(
+def draw_ends(
     axes: Axes, x: Any, cells: pd.DataFrame, bars: Bars, look: Look, size: int
 ) -> None:
+    """Draws the cells' bars at x, with their ends, marks and exact values.
+
+    ``size`` is that of the ends, in points.
+    """
     ends = (f"{bars.measure}_{end}" for end in ("lower", "upper"))
     low, high = (cells[end].to_numpy(dtype=float) for end in ends)
     above = np.isposinf(high)
@@ -144,7 +166,9 @@ def _level(
         axes.hlines(levels, places - gap / 2, places + gap / 2, **style)
 
 
-def _entries(cells: pd.DataFrame, bars: Bars) -> list[tuple[str, dict[str, Any]]]:
+def entries_of_bars(
+    cells: pd.DataFrame, bars: Bars
+) -> list[tuple[str, dict[str, Any]]]:
     """What the legend says beside the pruners."""
     entries = []
     if bars.behind and np.isfinite(cells[bars.behind.column]).any():

@@ -249,16 +249,17 @@ def ticks_within(low: float, high: float) -> list[float]:
     return [place for place in places if low <= place <= high]
 
 
-def zero_and_decades(axes: Axes, values: Any) -> np.ndarray:
+def zero_and_decades(axes: Axes, values: Any, *, room: float = 0.3) -> np.ndarray:
     """A logarithmic scale of y for the values, linear near 0, so that 0 is seen.
 
-    Returns the powers of ten that have a tick; below the first it is linear.
+    Returns the powers of ten that have a tick; below the first it is linear. ``room``
+    is the height of the linear part, in decades.
     """
     values = _finite(values, above=0)
     low, high = np.log10([values.min(), values.max()]) if values.size else (0, 0)
     last = max(np.floor(high), np.floor(low) + 1)
     places = 10.0 ** np.arange(np.floor(low), last + 1)
-    axes.set_yscale("symlog", linthresh=places[0], linscale=0.3)
+    axes.set_yscale("symlog", linthresh=places[0], linscale=room)
     axes.set_yticks([0, *places])
     axes.yaxis.set_major_formatter("{x:,g}")
     return np.asarray(places)

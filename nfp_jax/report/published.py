@@ -21,6 +21,7 @@ from nfp_jax.pages.claim import SHOWN, Claim
 from nfp_jax.pages.joined import Part
 from nfp_jax.pages.pruners import labels_of
 from nfp_jax.report import page as report
+from nfp_jax.report import targets
 from nfp_jax.report.collection import (
     claims_csv,
     counted,
@@ -85,6 +86,7 @@ def write_results(
         *short_table(judged),
         "",
         *_sensitivity(judged),
+        *_targets(parts),
         "## Claims",
         "",
         counted(judged),
@@ -185,6 +187,20 @@ def _headlines(claims: Sequence[Claim], *, judged: bool = True) -> list[str]:
     return _table(heads, lines)
 
 
+def _targets(parts: Mapping[str, Part]) -> list[str]:
+    """The targets' table, and which machines its runs were on; nothing without rows."""
+    lines = targets.targets(parts)
+    if not lines:
+        return []
+    made = [
+        f"- {name}: {'; '.join(_machines(_launches(parts[name]))) or 'not known'}"
+        for name in targets.runs_of(lines)
+    ]
+    table = _table(targets.HEADS, lines)
+    made = ["", "The machines:", "", *made, ""]
+    return ["## Targets of information", "", targets.WORDS, "", *table, *made]
+
+
 def _reading() -> list[str]:
     return [
         "Every training ends when it has *settled under doubling*: at train accuracy "
@@ -265,20 +281,32 @@ def _made(part: Part) -> Iterator[str]:
             f"{train['optimizer']} at {train['learning_rate']:g}, batches of "
             f"{train['batch_size']}, budget {train['max_epochs']:,} epochs"
         )
-    file = Path(part.directory) / "run.json"
-    runs: list[Mapping[str, Any]] = read_json(file)["runs"] if file.exists() else []
-    machines = {
-        f"{run['device']} on {run.get('processor', 'a machine not named')}, jax "
-        f"{run['versions']['jax']}"
-        for run in runs
-    }
-    words += sorted(machines)
+    runs = _launches(part)
+    words += _machines(runs)
     seconds = sum(float(run.get("seconds", 0)) for run in runs)
     networks = sum(int(run.get("networks", 0)) for run in runs)
     if seconds:
         words.append(f"{networks:,} trainings in {seconds / 60:.0f} minutes")
     yield f"Made with: {'; '.join(words)}."
     yield ""
+
+
+def _launches(part: Part) -> list[Mapping[str, Any]]:
+    """What the launches of a run said of themselves."""
+    file = Path(part.directory) / "run.json"
+    runs: list[Mapping[str, Any]] = read_json(file)["runs"] if file.exists() else []
+    return runs
+
+
+def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The machines of launches, and the versions of JAX, in words, each once."""
+    return sorted(
+        {
+            f"{run['device']} on {run.get('processor', 'a machine not named')}, jax "
+            f"{run['versions']['jax']}"
+            for run in runs
+        }
+    )
 
 
 def _figures(

@@ -25,6 +25,7 @@ from nfp_jax.pages.bars import (
     SIDEWAYS,
     Bars,
     Behind,
+    by_kept,
     draw_bars,
 )
 from nfp_jax.pages.common import (
@@ -54,6 +55,7 @@ from nfp_jax.pages.words import (
     values_of,
     varying,
 )
+from nfp_jax.questions.information.scaling import bits_by_load
 
 # What has a lower and an upper end: `<measure>_lower` and `<measure>_upper`.
 MEASURES = ("information", "bits", "p_eff", "share")
@@ -140,7 +142,7 @@ def about(rows: pd.DataFrame) -> str:
     given = [CONDITIONINGS.get(x, x) for x in values_of(rows, "conditioning")]
     sizes = ", ".join(f"{k:,.0f}" for k in values_of(rows, "datasets"))
     levels = ", ".join(
-        f"{100 * level:.5g} %" for level in values_of(rows, "confidence")
+        f"{100 * level:.9g} %" for level in values_of(rows, "confidence")
     )
     parts = ["; ".join(given), f"K = {sizes} data sets" if sizes else ""]
     parts.append(f"each interval of confidence {levels}" if levels else "")
@@ -161,6 +163,12 @@ def draw_information(rows: pd.DataFrame) -> dict[str, Drawing]:
         "information": _information(rows, plan),
         "information_by_n": _information_by_n(rows, plan),
         "bits_per_weight": _bits_per_weight(rows, plan),
+        "bits_by_load": bits_by_load(
+            intervals(rows),
+            plan,
+            MARKS,
+            f"{_CAPTION}{_APART}Shown: {about(rows)}. {_BITS}{_notes(intervals(rows))}",
+        ),
         "effective_parameters": _effective_parameters(rows, plan),
     }
 
@@ -200,16 +208,38 @@ _CAPTION = (
     "Each bar goes from the lower to the upper end, both marked: the true value, or "
     "its average over the networks shown, may lie anywhere between. "
 )
+# What an interval can tell, and what it can't.
+_LOWER = (
+    "The lower end is what can be read off the masks for certain, and no more: masks "
+    "may hold what nobody has read. "
+)
+_CAP = (
+    "An upper end at the label entropy says nothing of the masks, for none can hold "
+    "more of their labels. "
+)
+_APART = (
+    "Only bars that don't overlap tell which of two masks holds more; a long bar "
+    "tells that little is known, not that a mask holds much or little. "
+)
+_ALIKE = (
+    "Masks of pruners that see no data hold 0: the upper end of their bars is what K "
+    "equal masks can't rule out. "
+)
+_BITS = (
+    "Both scales are logarithmic, that of bits linear near 0, so that 0 is seen; bars "
+    "are moved sideways, so as not to hide each other."
+)
 
 
 def _information(rows: pd.DataFrame, plan: Plan) -> Drawing:
     cells = intervals(rows)
     panels = panels_of(cells, plan)
     alike = rows["n"].nunique() == 1
-    figure = draw_bars(cells, plan, panels, BY_SPARSITY, _nats(), alike=alike)
+    figure = draw_bars(cells, plan, panels, by_kept(cells), _nats(), alike=alike)
     caption = (
         "Information of the mask in nats, against the share of prunable weights "
-        f"removed. {_CAPTION}{_bound_words(rows)}Shown: {about(rows)}. "
+        "removed; below it the weights kept. "
+        f"{_CAPTION}{_bound_words(rows)}{_can_tell(rows)}Shown: {about(rows)}. "
         f"{SIDEWAYS}{_exact_words(cells)}{_notes(cells)}"
     )
     return Drawing(_AGAINST_SPARSITY, figure, caption)
@@ -222,14 +252,45 @@ def _information_by_n(rows: pd.DataFrame, plan: Plan) -> Drawing:
     cells = intervals(rows)
     plan = plan._replace(panels=[axis for axis in plan.panels if axis != "n"])
     panels = panels_of(cells, plan, by_sparsity=True)
-    figure = draw_bars(cells, plan, panels, BY_N, _nats(), alike=False)
+    wide = rows["n"].max() > 10 * rows["n"].min()
+
+    def scale(axes: Axes) -> None:
+        if wide:
+            zero_and_decades(axes, cells[["information_lower", "information_upper"]])
+
+    titled = [(_with_kept(panel_title, panel), panel) for panel_title, panel in panels]
+    bars = _nats()._replace(scale=scale)
+    figure = draw_bars(cells, plan, titled, BY_N, bars, alike=wide)
+    both = (
+        "Both scales are logarithmic, that of nats linear near 0, so that 0 is seen. "
+        if wide
+        else ""
+    )
     caption = (
-        "Information of the mask in nats, against the number of points. "
-        f"{_CAPTION}{_bound_words(rows)}{chosen(rows, plan, panels)}Shown: "
-        f"{about(rows)}. Bars are moved sideways, so as not to hide each other."
-        f"{_exact_words(cells)}{_notes(cells)}"
+        "Information of the mask in nats, against the number of points; in a panel all "
+        f"masks keep as many weights. {_CAPTION}{_bound_words(rows)}{_can_tell(rows)}"
+        "It is certain that masks hold no more of more points only where an upper end "
+        "is not above the lower end at a smaller n; a lower end that falls as n grows "
+        "may be the decoder's limit. "
+        f"{chosen(rows, plan, panels)}Shown: {about(rows)}. {both}Bars are moved "
+        f"sideways, so as not to hide each other.{_exact_words(cells)}{_notes(cells)}"
     )
     return Drawing(title, figure, caption)
+
+
+def _with_kept(title: str, cells: pd.DataFrame) -> str:
+    """A panel's title with the weights kept, where its masks all keep as many."""
+    kept = sorted(set(cells["kept"].dropna()))
+    if len(kept) != 1:
+        return title
+    return f"{title}, {kept[0]:,.0f}\N{NO-BREAK SPACE}kept"
+
+
+def _can_tell(rows: pd.DataFrame) -> str:
+    """What the intervals of these rows can tell, and what they can't."""
+    capped = np.isfinite(numbers(rows, "label_entropy")).any()
+    alike = (rows["sees"] == "nothing").any()
+    return f"{_LOWER}{_CAP if capped else ''}{_ALIKE if alike else ''}{_APART}"
 
 
 def _bits_per_weight(rows: pd.DataFrame, plan: Plan) -> Drawing:
@@ -244,9 +305,7 @@ def _bits_per_weight(rows: pd.DataFrame, plan: Plan) -> Drawing:
     figure = draw_bars(cells, plan, panels, BY_SPARSITY, bars)
     caption = (
         "Information of the mask, in bits, divided by the weights that it keeps. "
-        f"{_CAPTION}Shown: {about(rows)}. Both scales are logarithmic, that of bits "
-        "linear near 0, so that 0 is seen; bars are moved sideways, so as not to hide "
-        f"each other.{_notes(cells)}"
+        f"{_CAPTION}{_APART}Shown: {about(rows)}. {_BITS}{_notes(cells)}"
     )
     return Drawing("Bits a kept weight against sparsity", figure, caption)
 
