@@ -1,8 +1,8 @@
 r"""The paper's claims, each held against measurements: one command, one table.
 
-    python launch.py --config=configs/paper.py          # about 90 minutes
+    python launch.py --config=configs/paper.py          # about 140 minutes
     python launch.py --config=configs/paper.py:all \
-      --config.parts.fashion_mnist.data.dir=DIR         # about 100 minutes
+      --config.parts.fashion_mnist.data.dir=DIR         # about 150 minutes
     python launch.py --config=configs/paper.py:core     # about 70 minutes
     python launch.py --config=configs/paper.py:quick
     python launch.py --config=configs/paper.py:smoke    # seconds a part
@@ -13,8 +13,9 @@ Runs the other configurations, each into its own directory of results, where row
 file are skipped; then writes one page with a table of claims (``claims.csv`` beside
 it): what was measured, its interval, and whether the claim holds. A part's settings are
 set as ``--config.parts.swap.grid.n="(500,)"``. The times are the sums of what the parts
-took on two CPU cores. docs/results.md is the page of ``:all`` and docs/claims.csv its
-table; the other configurations say which numbers to expect of each part.
+took on two CPU cores; those of information at other sizes are reckoned, not measured.
+docs/results.md is the page of ``:all`` and docs/claims.csv its table; the other
+configurations say which numbers to expect of each part.
 """
 
 from ml_collections import ConfigDict
@@ -58,9 +59,13 @@ def core() -> Parts:
 
 
 def default() -> Parts:
-    """The main questions, where capacity binds, label noise, and sensitivities."""
+    """The main questions, what masks of more points hold, where capacity binds, label
+    noise, and sensitivities.
+    """
     return {
         **core(),
+        "information_thousand": mask_information.thousand(),
+        "information_scaling": mask_information.scaling(),
         "binding": gaussian.binding(),
         "capacity_long": capacity.long(),
         "noise": noise_correlation.default(),

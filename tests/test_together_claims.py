@@ -204,6 +204,35 @@ def test_at_equal_weights_gaps_are_correlated_with_information(expected):
     assert claim.key == "together/gap/information"
 
 
+def two_sparsities(of_masks):
+    """Gaps that rise with information at 90 %, and fall at 50 %, where rows of
+    information have these changes.
+    """
+    swaps, information = [], []
+    for sparsity, sign, changes in ((0.9, 1, SURE), (0.5, -1, SURE | of_masks)):
+        for i, name in enumerate(SIX):
+            swaps.append(make_swap(name, sparsity, n=100, swap_gaps=[sign * i] * 3))
+            ends = ("information_lower", "information_upper")
+            changes = {"n": 100} | changes | dict.fromkeys(ends, 10.0 * i)
+            information.append(make_interval_row(name, sparsity, **changes))
+    parts = make_parts(make_part(swaps, "swap"), make_part(information, "information"))
+    [claim] = judge(list(joint.claims(parts)))
+    return claim
+
+
+def test_gaps_stand_beside_information_of_their_n_where_there_is_some():
+    assert two_sparsities({}).where.startswith("12 cells")
+    claim = two_sparsities({"n": 50})
+    assert claim.where.startswith("6 cells") and claim.where.endswith("at n = 100")
+    assert claim.verdict == HOLDS and claim.measured == 1
+
+
+def test_intervals_that_may_all_miss_take_no_verdict_with_them():
+    claim = two_sparsities({"confidence": 0.95})
+    assert claim.where.startswith("6 cells") and claim.verdict == HOLDS
+    assert two_sparsities({"confidence": 0.9999}).where.startswith("12 cells")
+
+
 def test_gaps_are_compared_among_masks_of_one_sparsity():
     """Where gaps rise with sparsity and information falls, all of it would be lost."""
     swaps, information = [], []

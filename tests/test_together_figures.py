@@ -132,6 +132,15 @@ def test_each_data_set_and_network_has_a_panel_of_capacities():
     assert there.get_title().replace("\n", " ").replace("\xa0", " ") == THERE
 
 
+def test_a_panel_says_where_the_information_is_of_another_n():
+    lines = make_lines(sparsities=(0.9,), n=1000)  # information at n = 200
+    drawing = gap_against_information(lines)
+    [axes] = drawing.figure.axes
+    title = axes.get_title().replace("\n", " ").replace("\xa0", " ")
+    assert title.endswith("n = 1,000, 90 % removed, information at n = 200")
+    assert "the marker in its middle is no estimate" in drawing.caption
+
+
 def test_a_gap_is_a_mean_at_the_middle_of_the_information():
     values = [22.0, 25.0, 19.0, 24.0]
     [axes] = gap_against_information(
@@ -147,9 +156,8 @@ def test_a_gap_is_a_mean_at_the_middle_of_the_information():
 
 
 def test_in_a_panel_of_gaps_all_masks_keep_as_many_weights():
-    lines = pd.concat(
-        [make_lines(), make_lines(sparsities=(0.9,), n=1000, values=(7, 8))]
-    )
+    more = {"sparsities": (0.9,), "n": 1000, "information_n": 1000.0}
+    lines = pd.concat([make_lines(), make_lines(**more, values=(7, 8))])
     figure = gap_against_information(lines).figure
     titles = [x.get_title().replace("\n", " ") for x in figure.axes]
     words = [

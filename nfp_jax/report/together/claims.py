@@ -17,7 +17,7 @@ import pandas as pd
 
 from nfp_jax.estimates import welch_test
 from nfp_jax.pages.bootstrap import Range, correlation
-from nfp_jax.pages.claim import RESOLUTION, Claim, groups, numbers
+from nfp_jax.pages.claim import LEVEL, RESOLUTION, Claim, groups, numbers
 from nfp_jax.pages.joined import GROUP, Part, beside_information
 from nfp_jax.pages.pruners import DATA, that_see, trained
 
@@ -32,8 +32,13 @@ def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
     capacities = beside_information(parts, "capacity", "capacity")
     yield from _capacity_follows(capacities)
     gaps = beside_information(parts, "swap", "swap_gaps")
+    same = gaps["information_n"] == gaps["n"]
     yield from _at_equal_weights(
-        gaps, "the swap gap", "Masks that hold more gain more", "gap"
+        # Beside information of the gaps' n, that of another n says less.
+        gaps[same] if same.any() else gaps,
+        "the swap gap",
+        "Masks that hold more gain more",
+        "gap",
     )
     yield from _at_equal_weights(
         capacities,
@@ -90,7 +95,7 @@ def _at_equal_weights(
 ) -> Iterator[Claim]:
     """Whether information tells a value among pruners that keep as many weights."""
     sizes = cells.groupby(GROUP)["pruner"].transform("size")
-    cells = cells[sizes >= 3] if len(cells) else cells
+    cells = _surest(cells[sizes >= 3]) if len(cells) else cells
     if cells.empty:
         return
     yield _correlated(
@@ -102,6 +107,16 @@ def _at_equal_weights(
         f"together/{name}/information",
     )
     yield from _trained_at_equal(cells, what, name)
+
+
+def _surest(cells: pd.DataFrame) -> pd.DataFrame:
+    """The groups whose intervals hold together, if any do; else all.
+
+    Groups of intervals that were made for themselves would decide nothing, and take the
+    verdict of the others with them: that one interval misses counts against all.
+    """
+    missed = cells.groupby(GROUP)["missed"].transform("sum")
+    return cells[missed <= LEVEL] if (missed <= LEVEL).any() else cells
 
 
 def _trained_at_equal(cells: pd.DataFrame, what: str, name: str) -> Iterator[Claim]:

@@ -91,7 +91,8 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
             mean, half_width = np.transpose(means)
             axes.errorbar(x, mean, half_width, elinewidth=0.9, **look.style(""))
         named = ("n", "sparsity", *varying)
-        axes.set_title(_title(place["where"], *(in_words(x, place[x]) for x in named)))
+        words = [place["where"], *(in_words(x, place[x]) for x in named)]
+        axes.set_title(_title(*words, *_elsewhere(panel)))
     finish(
         figure,
         _rows(cells),
@@ -102,10 +103,15 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
     )
     caption = (
         "Points that the network memorizes of the labels that its mask was found on, "
-        "less those of fresh labels under the same mask (mean and 95 % Student-t "
-        "interval over draws), against the information of the mask on its labels (bar: "
-        "its certified interval). In a panel all masks keep as many weights: were the "
-        "gap told by the information alone, it would rise from left to right."
+        "less those of fresh labels under the same mask, where its trainings ended "
+        "(mean and 95 % Student-t interval over draws), against the information of the "
+        "mask on its labels (bar: its certified interval; the marker in its middle is "
+        "no estimate). In a panel all masks keep as many weights: were the gap told by "
+        "the information alone, it would rise from left to right. Whether it does can "
+        "be seen only of masks whose bars don't overlap. Information is what a mask "
+        "holds, a gap what a training made of it: a gap of 0 beside a bar away from 0 "
+        "is information that no training used, or that it did not need where the "
+        "network fits fresh labels as well; a gap above 0 needs information."
     )
     return Drawing(title, figure, caption)
 
@@ -117,6 +123,14 @@ def _title(*words: Any) -> str:
     return ", ".join(
         x if len(x) > 30 else y for x, y in zip(phrases, bound, strict=True)
     )
+
+
+def _elsewhere(panel: pd.DataFrame) -> list[str]:
+    """Of which other n the information of a panel is, in words, where it is."""
+    known = sorted(set(panel["information_n"]) - set(panel["n"]))
+    if not known:
+        return []
+    return ["information at n = " + " and ".join(f"{n:,.0f}" for n in known)]
 
 
 def _across(axes: Axes, cells: pd.DataFrame, measure: str, color: str) -> None:
