@@ -536,3 +536,28 @@ def test_the_configurations_are_of_this_question(name, preset):
         for noise in spec.grid.noise
     )
     assert set(tried) == {exact}
+
+
+def preset_of(name):
+    path = Path(__file__).parent.parent / "configs" / "mask_information.py"
+    return Spec.from_config(runpy.run_path(str(path))["get_config"](name))
+
+
+def test_n_over_k_takes_the_same_values_by_n_and_by_the_weights_kept():
+    grid = preset_of("scaling").grid
+    total = 50 * 200 + 200 * 200 + 200 * 2
+    kept = [masks.keep_count(total, sparsity) for sparsity in grid.sparsity]
+    at_n = sorted(200 / k for k in kept)
+    at_k = sorted(n / 252 for n in grid.n)
+    assert 200 in grid.n and 252 in kept
+    assert at_n == pytest.approx(at_k, rel=0.01)  # 100.8 weights are 101
+    assert at_n == pytest.approx([0.02, 0.08, 0.2, 0.8, 2.0], rel=0.01)
+
+
+def test_every_mask_of_the_default_and_of_scaling_is_decoded():
+    """Interval and decoder rest on the same masks: K stands for both."""
+    for name in ("", "scaling", "thousand"):
+        asked = preset_of(name).settings
+        assert asked.decoded == asked.datasets >= 32
+    grid = preset_of("").grid
+    assert 1000 in grid.n and {0.9, 0.98} == set(grid.sparsity)
