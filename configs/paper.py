@@ -1,8 +1,8 @@
 r"""The paper's claims, each held against measurements: one command, one table.
 
-    python launch.py --config=configs/paper.py          # about 140 minutes
+    python launch.py --config=configs/paper.py          # about 145 minutes
     python launch.py --config=configs/paper.py:all \
-      --config.parts.fashion_mnist.data.dir=DIR         # about 150 minutes
+      --config.parts.fashion_mnist.data.dir=DIR         # about 155 minutes
     python launch.py --config=configs/paper.py:core     # about 70 minutes
     python launch.py --config=configs/paper.py:quick
     python launch.py --config=configs/paper.py:smoke    # seconds a part
