@@ -355,13 +355,15 @@ ODD_INTERVALS = {
 }
 
 
+OF_TWO_SIZES = ("all 0", "no upper end", "nothing kept", "one network", "no facts")
+
+
 @pytest.mark.parametrize("odd", ODD_INTERVALS)
 def test_odd_intervals_are_drawn(odd):
     """A smoke test; warnings are errors."""
-    once = make_interval_rows(**ODD_INTERVALS[odd])
-    twice = pd.concat([once, make_interval_rows(n=500, **ODD_INTERVALS[odd])])
-    drawn = [*kinds.draw(once).items(), *kinds.draw(twice).items()]
-    for name, drawing in drawn:
+    sizes = (12, 500) if odd in OF_TWO_SIZES else (12,)
+    rows = pd.concat([make_interval_rows(n=n, **ODD_INTERVALS[odd]) for n in sizes])
+    for name, drawing in kinds.draw(rows).items():
         assert drawing.caption
         if drawing.figure is not None:
             assert "nan" not in common.svg(drawing.figure, name)
