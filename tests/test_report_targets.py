@@ -8,7 +8,7 @@ from rows import make_interval_row
 from test_pages_joined import make_part, make_parts
 from test_report_collection import make_collection, make_run
 
-from nfp_jax.report.published import write_results
+from nfp_jax.report.published import main, write_results
 from nfp_jax.report.targets import HEADS, NOT_RUN, TARGETS, runs_of, targets
 
 
@@ -17,6 +17,9 @@ def make_thousand(pruner="snip", lower=600.0, upper=650.0, sparsity=0.9, **chang
     given |= {"seconds": 64.0, "bound_seconds": 256.0}
     given |= {"information_lower_by": "propagation"}
     return make_interval_row(pruner, sparsity, n=1000, **(given | changes))
+
+
+ROW = [make_thousand()]
 
 
 def lines_of(*rows, **groups):
@@ -126,3 +129,33 @@ def test_the_published_page_has_the_table_and_the_machines(tmp_path):
     directory = make_collection(tmp_path, {"information": small}, "other")
     text = write_results(directory, tmp_path / "page.md").read_text(encoding="utf-8")
     assert "Targets of information" not in text
+
+
+def test_the_table_alone_is_written_into_a_page_again_and_again(tmp_path):
+    run = make_run(tmp_path, "information", [make_thousand()], name="thousand")
+    page = tmp_path / "page.md"
+    page.write_text("# Results\n\nkept\n\n## Claims\n\nthese\n", encoding="utf-8")
+    command = [str(run), "--write", str(page), "--targets"]
+    assert main(command) == 0
+    once = page.read_text("utf-8")
+    head, _, section = once.partition("## Targets of information\n")
+    assert head == "# Results\n\nkept\n\n"
+    assert section.endswith("\n\n## Claims\n\nthese\n")
+    assert "| SNIP | 1,000 | 90 % | " in section
+    assert main(command) == 0 and page.read_text("utf-8") == once
+
+
+def test_a_table_that_can_not_be_written_leaves_the_page(tmp_path, capsys):
+    other = make_run(tmp_path, "information", name="small")
+    page = tmp_path / "page.md"
+    for text in ("# Results\n\n## Claims\n", "# Results\n"):
+        page.write_text(text, encoding="utf-8")
+        rows = (
+            other if "Claims" in text else make_run(tmp_path / "n", "information", ROW)
+        )
+        assert main([str(rows), "--write", str(page), "--targets"]) == 2
+        assert page.read_text("utf-8") == text
+    said = capsys.readouterr().err
+    assert "no rows that a target is about" in said and "no section Claims" in said
+    with pytest.raises(SystemExit):
+        main([str(other), str(other), "--write", str(page)])

@@ -40,8 +40,8 @@ _LOG = logging.getLogger(__name__)
 JOBS_AT_ONCE = 16
 # Threads that compile, beside the training that goes on.
 COMPILED_AT_ONCE = 4
-# Fewer lanes are compiled after so many turns in which they would have done: a short
-# tail is not worth that.
+# Fewer lanes are compiled after so many turns in which they would have done and nothing
+# came: a short tail, or one of short trainings, is not worth that.
 PATIENCE = 4
 
 
@@ -276,7 +276,7 @@ class ManyLanes:
         place, width = self.waiting[shape], _Width(self, shape)
         self.look_for(queue, shape, self.width, wait=False)
         while (running or place) and not queue.stopped:
-            width.fit(lanes, running, len(place))
+            width.fit(lanes, running, len(place), dry=queue.exhausted)
             free = [i for i in range(lanes.programs.width) if i not in running]
             new = {lane: place.popleft() for lane in free[: len(place)]}
             running |= new
@@ -357,11 +357,21 @@ class _Width:
     def __init__(self, owner: ManyLanes, shape: Any) -> None:
         self.owner, self.shape, self.turns = owner, shape, 0
 
-    def fit(self, lanes: Lanes, running: dict[int, Waiting], waiting: int) -> None:
-        """Changes the number of lanes where that pays, and what runs in which."""
+    def fit(
+        self, lanes: Lanes, running: dict[int, Waiting], waiting: int, *, dry: bool
+    ) -> None:
+        """Changes the number of lanes where that pays, and what runs in which.
+
+        Args:
+          lanes: as they are.
+          running: what runs in which; changed with them.
+          waiting: how many networks wait for a lane.
+          dry: whether nothing is left to be made, but what follows from others.
+        """
         width = lanes.programs.width
         needed = min(len(running) + waiting, self.owner.width)
-        self.turns = self.turns + 1 if needed < width else 0
+        tail = dry and not waiting and needed < width
+        self.turns = self.turns + 1 if tail else 0
         if needed > width:
             self.owner.programs(self.shape, self.owner.fitting(needed))
         elif self.turns >= PATIENCE:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nfp_jax.pages.claim import SHOWN, Claim
-from nfp_jax.pages.joined import Part
+from nfp_jax.pages.joined import Part, read_part
 from nfp_jax.pages.pruners import labels_of
 from nfp_jax.report import page as report
 from nfp_jax.report import targets
@@ -36,6 +36,7 @@ from nfp_jax.report.collection import (
 from nfp_jax.report.kinds import kind_of
 from nfp_jax.results import ResultsError, read_json, write_file
 
+TARGETS_HEAD = "## Targets of information"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # The first lines of the page, and the table of README: how much, and how fast.
 HEADLINES = {
@@ -105,6 +106,39 @@ def write_results(
         text = Path(readme).read_text(encoding="utf-8")
         write_file(Path(readme), with_table(text, judged, str(readme)).encode())
     return file
+
+
+def write_targets(
+    directories: Sequence[str | os.PathLike[str]], file: str | os.PathLike[str]
+) -> Path:
+    """Writes the targets' table into results that are published already.
+
+    For runs that no collection has. Nothing else of the page changes.
+
+    Args:
+      directories: results of the information question, finished or not.
+      file: the page: its section of targets is replaced, or put before the claims.
+
+    Raises:
+      ResultsError: a directory has no rows of a target, or the page has no claims.
+    """
+    parts = {}
+    for directory in directories:
+        part = read_part("", Path(directory))
+        name = str(part.config.get("name", Path(directory).name))
+        parts[name] = part._replace(name=name)
+    section = _targets(parts)
+    if not section:
+        names = ", ".join(map(str, directories))
+        raise ResultsError(f"{names}: no rows that a target is about")
+    path = Path(file)
+    before, mark, after = path.read_text(encoding="utf-8").partition("\n## Claims\n")
+    if not mark:
+        raise ResultsError(f"{file} has no section Claims: it is no page of results")
+    before = before.partition(f"\n{TARGETS_HEAD}\n")[0].rstrip()
+    text = "\n".join([before, "", *section]).rstrip()
+    write_file(path, f"{text}\n{mark}{after}".encode())
+    return path
 
 
 def with_table(text: str, judged: Sequence[Claim], name: str) -> str:
@@ -198,7 +232,7 @@ def _targets(parts: Mapping[str, Part]) -> list[str]:
     ]
     table = _table(targets.HEADS, lines)
     made = ["", "The machines:", "", *made, ""]
-    return ["## Targets of information", "", targets.WORDS, "", *table, *made]
+    return [TARGETS_HEAD, "", targets.WORDS, "", *table, *made]
 
 
 def _reading() -> list[str]:
@@ -338,12 +372,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m nfp_jax.results_page",
         description="Write the results of a collection as Markdown.",
     )
-    parser.add_argument("directory", help="results/NAME-HASH, of a collection")
+    parser.add_argument(
+        "directory",
+        nargs="+",
+        help="results/NAME-HASH, of a collection; with --targets of single runs",
+    )
     parser.add_argument("--write", required=True, help="the page, docs/results.md")
     parser.add_argument("--readme", help="a file whose short table is written too")
+    parser.add_argument(
+        "--targets", action="store_true", help="write the targets' table alone"
+    )
     given = parser.parse_args(argv)
+    if not given.targets and len(given.directory) > 1:
+        parser.error("one collection is published, or several runs with --targets")
     try:
-        print(write_results(given.directory, given.write, given.readme))
+        if given.targets:
+            print(write_targets(given.directory, given.write))
+        else:
+            print(write_results(given.directory[0], given.write, given.readme))
     except (ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
