@@ -142,6 +142,15 @@ def test_ridge_needs_features_where_inputs_are_resampled():
         ridge().log_prob(stack, 16, 20)
 
 
+def test_decoders_that_are_fitted_need_a_mask_to_fit_to():
+    with pytest.raises(decoding.CannotDecode, match="has 0 masks before those that"):
+        ridge().log_prob(make_stack(), 0, 4)
+    one = stack_of_inputs(count=16)
+    one = one._replace(masks=one.masks[:1], labels=one.labels[:1], x=one.x[:1])
+    with pytest.raises(decoding.CannotDecode, match="has 1 masks, expected at least 2"):
+        decoding.class_means(one)
+
+
 def test_ridge_in_its_dual_form_is_ridge_and_leaves_one_out():
     """Against the normal equations, one for each penalty and each mask left out."""
     rng = np.random.default_rng(0)

@@ -7,12 +7,18 @@ import pytest
 from channels import drawn, gaussian, network, pool
 from scipy import special, stats
 
+import nfp_jax as nfp
 from nfp_jax.decoding import choosing, factor_law
 from nfp_jax.decoding.bits import NotAdditive, Signed
-from nfp_jax.decoding.choosing import Lists
+from nfp_jax.decoding.choosing import BLOCK, Lists, block_sizes
 from nfp_jax.decoding.contract import Stack
-from nfp_jax.decoding.examples import BLOCK, block_sizes, examples
-from nfp_jax.decoding.readouts import dense_readout, example_scores, readout_of
+from nfp_jax.decoding.examples import examples
+from nfp_jax.decoding.readouts import (
+    dense_readout,
+    example_scores,
+    readout_for,
+    readout_of,
+)
 from nfp_jax.information.reading import LEAST_GAIN, mixed_with_uniform
 from nfp_jax.measures.betting import betting_lower_bound
 from nfp_jax.models.dense import dense_layers
@@ -170,6 +176,27 @@ def test_dense_layers_read_out_what_each_example_says():
         found = jax.jit(readout)(q, x, jnp.asarray(weights), jnp.asarray(squares))
         # Single precision, sums of up to 320 terms.
         assert np.asarray(found) == pytest.approx(np.stack(expected), abs=1e-4)
+
+
+def test_the_fast_readout_is_taken_where_it_says_the_same():
+    params, loss_fn, signed = network(DIM, (16, 12), 0.5)
+    x, y = gaussian(DIM)(KEY, 16)
+    q = jax.nn.one_hot(y, 2)
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+
+    def chosen(passed, kernels=kernels):
+        return readout_for(signed, passed, kernels, q, x).__qualname__
+
+    assert chosen(dense_layers(loss_fn, params)).startswith("dense_readout")
+    general = readout_of(signed).__qualname__
+    cold = nfp.classification_loss(loss_fn.apply_fn, temperature=2.0)
+    assert chosen(dense_layers(cold, params)) == general
+    assert chosen(dense_layers(loss_fn, params), kernels[1:]) == general
+
+    def convolutions(q, x):
+        raise ValueError("no dense layers alone")
+
+    assert chosen(convolutions) == general
 
 
 @pytest.mark.parametrize("n", [1, 9, 60, 1000])

@@ -322,6 +322,25 @@ def test_effective_parameters_say_of_which_information_they_are(conditioning):
     assert kind.title(rows, "p_eff").startswith(f"Effective parameters {name}, weights")
 
 
+def test_p_eff_of_labels_alone_is_said_to_be_a_lower_bound():
+    bound = "p_eff (labels) is a lower bound of the paper's count, p_eff (data)"
+    trained = "the lower end is the larger of what they tell of the labels and"
+
+    def said(pruners, conditioning):
+        rows = make_interval_rows(pruners, conditioning=conditioning)
+        drawing, kind = kinds.draw(rows)["effective_parameters"], kinds.kind_of(rows)
+        found = {
+            (bound in text, trained in text)
+            for text in (drawing.caption, kind.entries(rows))
+        }
+        assert len(found) == 1
+        return found.pop()
+
+    assert said(("snip", "imp"), "labels") == (True, False)
+    assert said(("snip", "imp"), "data") == (False, True)
+    assert said(("snip",), "data") == (False, False)
+
+
 def test_an_interval_that_contradicts_itself_is_hollow_and_the_caption_says_so():
     rows = make_interval_rows(("snip",))
     hollow = "Hollow: the interval of at least one network contradicts itself"

@@ -2,11 +2,18 @@
 
 import dataclasses
 import functools
+import importlib
 
+import jax
+import numpy as np
 import pytest
-from running import run, setup_of, spec_of
+from running import pruner_entry, run, setup_of, spec_of
 
-from nfp_jax.lab.draws import draw_of
+from nfp_jax import decoding
+from nfp_jax.decoding import Stack, factor_law, relinearized, slopes
+from nfp_jax.lab.draws import READ, draw_of, key_of
+from nfp_jax.pruners.contract import Polynomial, Score
+from nfp_jax.pruners.snip import snip
 from nfp_jax.questions.information import reading
 
 CONFIG = {
@@ -92,3 +99,100 @@ def test_lists_of_fresh_examples_are_for_independent_examples_alone():
     assert not independent(uniform_labels=False)
     assert not independent(gaussian_inputs=False)
     assert not reading.are_independent(dataclasses.replace(setup, card=None), cell)
+
+
+def powered(degree, power):
+    """The power of SNIP's signed score, said to be of a degree in the labels."""
+
+    def build(net):
+        signed = snip(net.loss_fn).polynomial.fn
+
+        def fn(*arguments):
+            return jax.tree.map(lambda u: u**power, signed(*arguments))
+
+        polynomial = Polynomial(fn, degree=degree, absolute=False)
+        return reading.ByScore(
+            Score(fn, polynomial=polynomial), 1, None, True, False, None
+        )
+
+    return build
+
+
+# Enough masks for ridge and search to say something.
+MANY = {
+    "model": {"widths": (24,)},
+    "data": {"dim": 8},
+    "information": {"datasets": 64, "decoded": 16},
+}
+GENERAL = ("ridge decoding", "search decoding")
+
+
+def test_masks_that_have_no_slopes_are_read_as_those_of_any_score(monkeypatch):
+    """That is found out when the first mask is decoded."""
+    monkeypatch.setattr(relinearized, "DEVIATION", -1.0)
+    monkeypatch.setattr(slopes, "MOST_WORK", 0)
+    rows, failures, _ = run(make_spec(grid={"pruner": ("grasp",)}, **MANY))
+    (row,) = rows.values()
+    assert failures == [] and row["information_lower_by"] in GENERAL
+
+
+def test_a_score_of_higher_degree_than_it_says_is_read_as_any_other(monkeypatch):
+    entry = pruner_entry(monkeypatch, "cubed", build=powered(degree=2, power=3))
+    rows, failures, _ = run(make_spec(grid={"pruner": (entry,)}, **MANY))
+    (row,) = rows.values()
+    assert failures == [] and row["information_lower_by"] in GENERAL
+
+
+@pytest.mark.parametrize("conditioning", ["labels", "data"])
+def test_a_pruner_that_is_no_mean_as_it_says_fails_by_name(monkeypatch, conditioning):
+    entry = pruner_entry(monkeypatch, "wrong", build=powered(degree=1, power=2))
+    settings = {"conditioning": conditioning}
+    spec = make_spec(grid={"pruner": (entry, "random")}, information=settings)
+    rows, (failure,), _ = run(spec)
+    assert [row["pruner"] for row in rows.values()] == ["random"]
+    assert failure.cell["pruner"] == "wrong"
+    assert failure.error.startswith("NotAdditive: pruner 'wrong' says that its score")
+    assert "of what it varies between" in failure.error
+
+
+@pytest.mark.parametrize("conditioning", ["labels", "data"])
+@pytest.mark.parametrize("pruner", ["snip", "grasp", "magnitude_trained"])
+def test_few_masks_say_nothing_and_do_not_fail(conditioning, pruner):
+    """Ridge has one mask to fit to, at first, and then none that it decodes."""
+    settings = {"conditioning": conditioning, "datasets": 2}
+    grid = {"pruner": (pruner,)}
+    rows, failures, _ = run(make_spec(information=settings, grid=grid))
+    (row,) = rows.values()
+    assert failures == [] and row["information_lower_by"] == "nothing"
+    assert 0 == row["information_lower"] < row["information_upper"]
+
+
+def test_dense_layers_read_lists_as_any_network_does(monkeypatch):
+    monkeypatch.setattr(factor_law, "SETS", 512)
+    listing = importlib.import_module("nfp_jax.decoding.examples")
+    monkeypatch.setattr(listing, "LEARNED", 12)
+    asked, known = [], decoding.readout_for
+
+    def watched(*given):
+        asked.append(known(*given))
+        return asked[0]
+
+    monkeypatch.setattr(decoding, "readout_for", watched)
+    spec = make_spec(information={"conditioning": "data"}, data={"dim": 8})
+    setup = setup_of(spec)
+    (cell,) = setup.todo
+    draw = draw_of(setup, cell)
+    signed = reading.signed_of(setup, draw, cell, reading.polynomial_of(setup, cell))
+    (decoder,), _ = reading.by_examples(setup, draw, cell, signed, 1)
+    assert asked[0].__qualname__.startswith("dense_readout")
+    reader = decoder.gains.__self__
+    first, _ = jax.random.split(key_of(setup, READ, cell["data_seed"]))
+    general = decoding.examples(signed, reader.draw, first)
+    keys = jax.random.split(jax.random.key(1), 3)
+    x, y = jax.vmap(lambda key: reader.draw(key, 12))(keys)
+    made = np.array([signed.mask(y[k], x[k]) for k in range(3)])
+    prior = np.full((12, 2), 0.5)
+    stack = Stack(made, np.asarray(y), prior, np.asarray(x), True)
+    found, expected = (one.gains(stack, 0, 3) for one in (reader, general))
+    assert np.abs(expected).min() > 1e-3
+    assert found == pytest.approx(expected, abs=1e-3)  # sums in another order

@@ -270,6 +270,7 @@ def test_a_line_has_the_values_of_seeds_beside_the_mean_ends_of_information():
         "values": [300.0, 700.0, 340.0],
         "values_upper": [300.0, 700.0, 340.0],
         "value": 340.0,
+        "conditioning": "labels",
         "kept": 5040.0,  # of the search, not the 14 of the information's rows
         "information_n": 12.0,
         "information_lower": 15.0,
@@ -335,6 +336,16 @@ def test_information_about_inputs_and_labels_is_another_and_not_joined():
     assert capacities([make_search()], [data]).empty
     unsaid = pd.DataFrame([labels]).drop(columns="conditioning")
     assert len(capacities([make_search()], unsaid)) == 1
+    parts = make_parts(
+        make_part([make_search(capacity=4000)], "capacity"),
+        make_part([labels], "information", "labels"),
+        make_part([data], "information", "data"),
+    )
+    [line] = beside_information(parts, "capacity", "capacity", "data").to_dict(
+        "records"
+    )
+    assert (line["conditioning"], line["information_n"]) == ("data", 400)
+    assert line["p_eff_lower"] == line["kept"] + 1.0
 
 
 def test_of_several_runs_of_a_question_the_one_with_the_most_rows_is_joined():

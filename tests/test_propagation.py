@@ -118,7 +118,7 @@ def test_a_score_that_is_no_sum_over_examples_is_refused_with_its_deviation():
     with pytest.raises(decoding.NotAdditive, match=r"off the sum .* by [0-9.e+]+ of"):
         bits.bits_of(other, stack.x, stack.prior)
     three = np.full((20, 3), 1 / 3)
-    with pytest.raises(ValueError, match="labels have 3 classes, expected 2"):
+    with pytest.raises(decoding.CannotDecode, match="labels have 3 classes, expect"):
         bits.bits_of(signed, stack.x, three)
 
 

@@ -9,7 +9,7 @@ import pytest
 from nfp_jax import masks, models
 from nfp_jax.decoding import relu_slopes, slopes
 from nfp_jax.decoding.bits import Signed
-from nfp_jax.decoding.contract import Stack
+from nfp_jax.decoding.contract import CannotDecode, Stack
 from nfp_jax.decoding.quadratic import quadratic
 from nfp_jax.decoding.relinearized import NotQuadratic
 from nfp_jax.losses import classification_loss
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_refused():
     signed, _, x = network(20, (16, 16))
     with pytest.raises(ValueError, match="the score is absolute"):
         quadratic(Signed(signed.score_fn, signed.mask_fn))
-    with pytest.raises(ValueError, match="labels have 3 classes"):
+    with pytest.raises(CannotDecode, match="labels have 3 classes"):
         stack = stack_of(signed, x, 1)._replace(prior=np.full((20, 3), 1 / 3))
         quadratic(signed).log_prob(stack, 0, 1)
     model = models.MLP(classes=2, widths=(8, 8, 8))

@@ -261,6 +261,40 @@ def test_the_figures_of_runs_read_together_are_files_too(written):
         assert body in page
 
 
+def test_p_eff_of_data_stands_beside_that_of_labels(tmp_path):
+    """A line a mask; where one was not bounded, the page says what that means."""
+    data = [
+        make_interval_row(
+            "snip",
+            conditioning="data",
+            information_lower=100.0 + 10 * seed,
+            information_upper=200.0 + 30 * seed,
+            seed=seed,
+        )
+        for seed in (0, 1)
+    ]
+    parts = {
+        "capacity": make_run(tmp_path, "capacity"),
+        "labels": make_run(tmp_path, "information"),
+        "data": make_run(tmp_path, "information", data, name="of-data"),
+    }
+    directory = make_collection(tmp_path, parts)
+    page = write_page(directory).read_text(encoding="utf-8")
+    table = page.partition("Effective parameters, weights kept + nats")[2]
+    table = table.partition("</table>")[0]
+    lines = [re.findall("<td>([^<]*)", line) for line in table.split("<tr>")]
+    kept, row = 14, make_interval_row("snip")
+    ends = (f"{kept + row[f'information_{end}']:.3g}" for end in ("lower", "upper"))
+    assert ["SNIP", "90 % removed", "14.0", "-".join(ends), "119-229"] in lines
+    assert ["IMP", "90 % removed", "14.0"] in [line[:3] for line in lines]
+    assert [line[-1] for line in lines if line[:1] == ["IMP"]] == ["-"]
+    assert "I(m; D | W) = I(m; X | W) + I(m; y | X, W)" in table
+    files = {x.name for x in directory.glob("figures/*")}
+    assert "capacity_against_p_eff_of_data.svg" in files
+    alone = make_collection(tmp_path, {"capacity": parts["capacity"]}, "alone")
+    assert "Effective parameters" not in write_page(alone).read_text(encoding="utf-8")
+
+
 def test_runs_of_other_networks_have_no_figure_and_no_claim_together(tmp_path):
     directory = make_collection(tmp_path, {"only": make_run(tmp_path, "capacity")})
     (directory / "figures").mkdir()

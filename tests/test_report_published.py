@@ -83,6 +83,15 @@ def test_each_figure_of_the_page_is_a_file_beside_it_and_no_old_one_stays(writte
         assert (written / "docs" / file).read_text(encoding="utf-8").count("<svg") == 1
 
 
+def test_p_eff_of_either_information_has_a_table(written):
+    text = page_of(written)
+    heads = "| pruner | removed | weights kept | p_eff (labels) | p_eff (data) |"
+    assert heads in text and "**Effective parameters, weights kept + nats" in text
+    line = next(x for x in text.splitlines() if x.startswith("| IMP | 90 % removed |"))
+    assert line.endswith("| - |")
+    assert "Where it stands alone: p_eff (labels) is a lower bound" in text
+
+
 def test_each_part_has_its_section_in_the_order_of_the_collection(written):
     heads = re.findall("^## (.*)$", page_of(written), flags=re.MULTILINE)
     where = "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)"

@@ -124,11 +124,12 @@ def test_where_nothing_is_demanded_differently_there_is_no_exponent():
 # The law of robustness with p_eff
 
 
-def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2, accuracy=1.0):
+def law(exponent, known, n=1000, excess=(0.2, 0.1), seeds=2, accuracy=1.0, of="labels"):
     """Networks as steep as a power of sqrt(n d / p_eff), and what their masks know."""
     rows, information = [], []
     for (pruner, sparsity), nats in known.items():
         own = {"information_lower": nats, "information_upper": nats + 50, "noise": 0.5}
+        own["conditioning"] = of
         information.append(make_interval_row(pruner, sparsity, n=n, **own))
         for seed in range(seeds):
             row = make_network(
@@ -157,6 +158,19 @@ def test_the_law_with_p_eff_shows_its_exponent_at_both_ends(exponent):
     assert [x for x in page if "p_eff-" in x.key] == [lower, upper]
     assert upper.measured != pytest.approx(exponent, abs=1e-3)
     assert upper.measured == pytest.approx(exponent, abs=0.1)
+
+
+def test_the_law_with_p_eff_of_data_is_shown_beside_that_of_labels():
+    of_labels, of_data = law(1.3, NATS), law(1.3, NATS, of="data")
+    both = {**of_labels, "data": of_data["information"]._replace(name="data")}
+    found = list(together(both))
+    assert [x.key.partition("/n d")[0] for x in found] == [
+        f"robustness/exponents/{kind}-{end}"
+        for kind in ("p_eff", "p_eff-data")
+        for end in ("lower", "upper")
+    ]
+    assert "n d / p_eff (data) at its upper end" in found[3].claim
+    assert numbers(found[2]) == numbers(found[0])
 
 
 def test_a_network_that_fits_no_noise_has_no_part_in_the_law():

@@ -77,6 +77,15 @@ def test_capacity_that_follows_p_eff_holds_and_kept_weights_that_do_not_are_wors
     assert better.where.startswith("6 cells: gaussian, d = 50")
 
 
+def test_capacity_is_read_beside_either_information():
+    found = together(RISING, of_masks={**SURE, "conditioning": "data"})
+    ranks = about(found, "Capacity follows", "rank correlation")
+    assert ranks.claim.endswith("(data)") and "p_eff (data)" in ranks.what
+    assert ranks.key == "together/capacity-data/p_eff" and ranks.verdict == HOLDS
+    keys = [x.key for x in together(RISING)]
+    assert not any("capacity-data" in key for key in keys)
+
+
 def test_capacity_that_falls_with_p_eff_does_not_follow_it():
     found = together(FALLING)
     assert about(found, "Capacity follows").verdict == NOT

@@ -15,20 +15,28 @@ the upper end. Depends on masks, cores, jax, optax, numpy and scipy.
 """
 
 from nfp_jax.decoding.additive import additive
+from nfp_jax.decoding.around import examples_around
 from nfp_jax.decoding.bits import NotAdditive, Signed
-from nfp_jax.decoding.contract import Decoder, LogProb, MaskLaw, Stack
+from nfp_jax.decoding.contract import (
+    CannotDecode,
+    Decoder,
+    LogProb,
+    MaskLaw,
+    Stack,
+)
 from nfp_jax.decoding.examples import examples
 from nfp_jax.decoding.factors import factors
 from nfp_jax.decoding.linear import class_means, network_features, ridge
 from nfp_jax.decoding.mask_law import mask_law
 from nfp_jax.decoding.quadratic import quadratic
-from nfp_jax.decoding.readouts import dense_readout
+from nfp_jax.decoding.readouts import dense_readout, readout_for
 from nfp_jax.decoding.relinearized import NotQuadratic
 from nfp_jax.decoding.relu_slopes import relu_chain
 from nfp_jax.decoding.searching import search
 from nfp_jax.decoding.slopes import NoSlopes
 
 __all__ = [
+    "CannotDecode",
     "Decoder",
     "LogProb",
     "MaskLaw",
@@ -41,10 +49,12 @@ __all__ = [
     "class_means",
     "dense_readout",
     "examples",
+    "examples_around",
     "factors",
     "mask_law",
     "network_features",
     "quadratic",
+    "readout_for",
     "relu_chain",
     "ridge",
     "search",

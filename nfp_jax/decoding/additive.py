@@ -184,7 +184,7 @@ def additive(signed: Signed, *, most: int = 128) -> Decoder:
 
     Raises:
       NotAdditive: on decoding, if the score is no sum over examples.
-      ValueError: on decoding, if there are more than two classes.
+      CannotDecode: on decoding, if there are more than two classes.
 
     Reference: Minka 2001, https://arxiv.org/abs/1301.2294; the decoder as a bound:
     Barber and Agakov 2003, NeurIPS.

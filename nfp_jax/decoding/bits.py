@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from nfp_jax.decoding.contract import CannotDecode
 from nfp_jax.masks import Mask, Prunable, Scores, prunable_kernels, ravel_mask
 
 # Labelings drawn for the law of the threshold.
@@ -118,12 +119,14 @@ def bits_of(
 
     Raises:
       NotAdditive: the score is no sum over examples; says by how much it is off.
-      ValueError: more than two classes.
+      CannotDecode: more than two classes.
     """
     prior = np.asarray(prior, np.float64)
     n, classes = prior.shape
     if classes != 2:
-        raise ValueError(f"labels have {classes} classes, expected 2 for one-bit signs")
+        raise CannotDecode(
+            f"labels have {classes} classes, expected 2 for one-bit signs"
+        )
     one = prior[:, 1]
     parts = _parts_of(signed, x)
     y, u, kept = drawn_masks(signed, x, prior)

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
+# Examples in a block at most; a block is at most a tenth of what is unknown.
+BLOCK = 10
+
 # What is said of each list is mixed with this share of the uniform law.
 MIXED = 0.01
 
@@ -107,3 +110,16 @@ def gains(lists: Lists, weights: np.ndarray) -> np.ndarray:
         size = jnp.asarray(lists.size)
         told = _told(jnp.asarray(scores), size, slots=lists.slots)
     return np.logaddexp(np.log1p(-MIXED) + np.asarray(told), np.log(MIXED))
+
+
+def block_sizes(n: int) -> np.ndarray:
+    """Returns how many examples each block has, int ``[blocks]``.
+
+    >>> block_sizes(31).tolist()[:3], int(block_sizes(31).sum())
+    ([3, 2, 2], 31)
+    """
+    sizes = []
+    while n:
+        sizes.append(min(BLOCK, max(1, n // 10)))
+        n -= sizes[-1]
+    return np.array(sizes)

@@ -6,6 +6,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 
+class CannotDecode(ValueError):
+    """A decoder does not apply to these masks; another may."""
+
+
 class Stack(NamedTuple):
     """Masks of many data sets, and what is known of the data sets.
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.decoding.bits import Signed
-from nfp_jax.decoding.choosing import Lists, fitted, gains
+from nfp_jax.decoding.choosing import BLOCK, Lists, block_sizes, fitted, gains
 from nfp_jax.decoding.contract import Stack
 from nfp_jax.decoding.factor_law import Draw, FactorLaw, factor_law, made_up
 from nfp_jax.decoding.factor_map import (
@@ -39,9 +39,6 @@ from nfp_jax.decoding.factor_map import (
 )
 from nfp_jax.decoding.readouts import Readout, example_scores, readout_of
 
-# Examples in a block at most; a block is at most a tenth of what is unknown.
-BLOCK = 10
-
 # Newton's steps in a block, and blocks that share a matrix; fewer where few examples
 # are left, since the bits' noise then changes fast.
 STEPS, SHARED, SHARED_LATE, LATE = 2, 10, 4, 100
@@ -51,19 +48,29 @@ STEPS, SHARED, SHARED_LATE, LATE = 2, 10, 4, 100
 LEARNED, RANGES = 500, 8
 
 
+class Ready(NamedTuple):
+    """What describes lists, for data sets of one size.
+
+    Attributes:
+      at: the weights that it looks at, int ``[E]``; empty if the mask knows no data.
+      features: ``features(bits, x, y, keys) -> [masks, blocks, features, list]``, each
+        argument with the axis of masks.
+    """
+
+    at: np.ndarray
+    features: Callable[..., jax.Array]
+
+
 class Chain(NamedTuple):
     """A decoder made ready for data sets of one size.
 
     Attributes:
-      law: of the scores; no bit of it is uncertain if the mask knows no data.
-      features: ``features(bits, x, y, keys) -> [masks, blocks, features, list]``, each
-        argument with the axis of masks.
+      ready: what describes its lists.
       sizes: examples in each block.
       weights: what the features are worth, ``[blocks, features]``.
     """
 
-    law: FactorLaw
-    features: Callable[..., jax.Array]
+    ready: Ready
     sizes: np.ndarray
     weights: np.ndarray
 
@@ -72,22 +79,21 @@ class Examples:
     """Decodes data sets example by example; ``examples`` makes it.
 
     Statistics and weights come from data that it draws itself, once for each n.
+    ``ready(n, classes)`` has what describes its lists.
     """
 
     def __init__(
         self,
+        ready: Callable[[int, int], Ready],
         signed: Signed,
         draw: Draw,
         key: jax.Array,
-        readout: Readout,
         candidates: int,
         at_once: int,
     ) -> None:
-        self.signed, self.draw, self.readout = signed, draw, readout
+        self.ready, self.signed, self.draw = ready, signed, draw
         self.candidates, self.at_once = candidates, at_once
-        self.keys = jax.random.split(
-            key, 4
-        )  # the law, made-up data, their lists, lists
+        self.keys = jax.random.split(key, 3)  # made-up data, their lists, lists
         self.chains: dict[tuple[int, int], Chain] = {}
 
     def gains(self, stack: Stack, start: int, stop: int) -> np.ndarray:
@@ -103,13 +109,14 @@ class Examples:
 
         Raises:
           ValueError: a stack whose data sets share their inputs.
-          NotAdditive: the score is no mean over examples.
+          NotAdditive: the score is no mean over examples, where it should be one.
+          CannotDecode: it is of no degree two, where it should be; or takes too long.
         """
         chain = self.chain(stack)
-        if not len(chain.law.index):
+        if not len(chain.ready.at):
             return np.zeros(stop - start)
         which = np.arange(start, stop)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.keys[3], which)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.keys[2], which)
         x = jax.tree.map(lambda leaf: leaf[start:stop], stack.x)
         masks, y = stack.masks[start:stop], stack.labels[start:stop]
         found = []
@@ -120,7 +127,7 @@ class Examples:
 
     def data_free(self, stack: Stack) -> bool:
         """Returns whether no bit of such masks depends on the data."""
-        return not len(self.chain(stack).law.index)
+        return not len(self.chain(stack).ready.at)
 
     def chain(self, stack: Stack) -> Chain:
         """Returns the decoder for data sets of this size."""
@@ -136,29 +143,20 @@ class Examples:
 
     def made(self, n: int, classes: int) -> Chain:
         """Makes the decoder ready: statistics, programs, and what evidence is worth."""
-        law = factor_law(self.signed, self.draw, self.keys[0], n=n, classes=classes)
-        sizes = block_sizes(n)
-        if not len(law.index):
-            return Chain(law, lambda *_: jnp.zeros(0), sizes, np.zeros((len(sizes), 0)))
-        each = describe(
-            *(self.signed, self.draw, self.readout),
-            total=len(law.log_one),
-            n=n,
-            classes=classes,
-            candidates=self.candidates,
-        )
-        each = jax.jit(jax.vmap(each, in_axes=(None, 0, 0, 0, 0)))
-        chain = Chain(law, functools.partial(each, on_device(law)), sizes, np.zeros(0))
+        ready, sizes = self.ready(n, classes), block_sizes(n)
+        chain = Chain(ready, sizes, np.zeros((len(sizes), 0)))
+        if not len(ready.at):
+            return chain
         return chain._replace(weights=self.learned(chain, n))
 
     def learned(self, chain: Chain, n: int) -> np.ndarray:
         """The weights of the features by block, from masks of data drawn for this."""
         count = math.ceil(LEARNED / len(chain.sizes))
-        keys = jax.random.split(self.keys[1], count)
+        keys = jax.random.split(self.keys[0], count)
         make = jax.jit(lambda key: made_up(self.signed, self.draw, key, n))
         made = [make(key) for key in keys]
         x, y, masks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
-        keys = jax.random.split(self.keys[2], count)
+        keys = jax.random.split(self.keys[1], count)
         found = np.stack(list(self.features(chain, masks, x, y, keys)))
         weights: list[np.ndarray] = []
         for part in np.array_split(np.arange(len(chain.sizes)), RANGES):
@@ -170,11 +168,11 @@ class Examples:
 
     def features(self, chain: Chain, masks: Any, x: Any, y: Any, keys: Any) -> Any:
         """Yields the features of each mask's lists, ``[blocks, features, list]``."""
-        bits = np.asarray(masks)[:, chain.law.index]
+        bits = np.asarray(masks)[:, chain.ready.at]
         for start in range(0, len(bits), self.at_once):
             at = np.minimum(np.arange(start, start + self.at_once), len(bits) - 1)
             part = jax.tree.map(lambda leaf: leaf[at], (bits, x, y, keys))  # noqa: B023
-            yield from np.asarray(chain.features(*part))[: len(bits) - start]
+            yield from np.asarray(chain.ready.features(*part))[: len(bits) - start]
 
 
 def examples(
@@ -206,25 +204,36 @@ def examples(
     1975 for the law of an order; van den Oord et al. 2018,
     https://arxiv.org/abs/1807.03748, for bounds by lists.
     """
+    check_candidates(candidates)
+    read_by = readout_of(signed) if readout is None else readout
+    first, second = jax.random.split(key)
+
+    def ready(n: int, classes: int) -> Ready:
+        law = factor_law(signed, draw, first, n=n, classes=classes)
+        each = describe(
+            *(signed, draw, read_by),
+            total=len(law.log_one),
+            n=n,
+            classes=classes,
+            candidates=candidates,
+        )
+        each = jax.jit(jax.vmap(each, in_axes=(None, 0, 0, 0, 0)))
+        return Ready(law.index, functools.partial(each, on_device(law)))
+
+    return Examples(ready, signed, draw, second, candidates, at_once_of(at_once))
+
+
+def check_candidates(candidates: int) -> None:
+    """Raises for lists that are too short."""
     if candidates < 2 * BLOCK:
         raise ValueError(f"candidates is {candidates}, expected at least {2 * BLOCK}")
-    if at_once is None:
-        at_once = 1 if jax.default_backend() == "cpu" else 16
-    readout = readout_of(signed) if readout is None else readout
-    return Examples(signed, draw, key, readout, candidates, at_once)
 
 
-def block_sizes(n: int) -> np.ndarray:
-    """Returns how many examples each block has, int ``[blocks]``.
-
-    >>> block_sizes(31).tolist()[:3], int(block_sizes(31).sum())
-    ([3, 2, 2], 31)
-    """
-    sizes = []
-    while n:
-        sizes.append(min(BLOCK, max(1, n // 10)))
-        n -= sizes[-1]
-    return np.array(sizes)
+def at_once_of(at_once: int | None) -> int:
+    """Returns how many masks are decoded together: 1 on a CPU, else 16, if ``None``."""
+    if at_once is not None:
+        return at_once
+    return 1 if jax.default_backend() == "cpu" else 16
 
 
 def describe(

@@ -148,7 +148,8 @@ def log_code(coder: Coder, masks: np.ndarray, keys: jax.Array) -> np.ndarray:
         bits = masks[:, law.index]
         pairs = zip(bits, keys, strict=True)
         found = [np.asarray(coder.log_weights(*pair), np.float64) for pair in pairs]
-        told += np.logaddexp.reduce(found, axis=1) - np.log(DRAWS)
+        weights = np.reshape(found, (len(masks), DRAWS))
+        told += np.logaddexp.reduce(weights, axis=1) - np.log(DRAWS)
     uniform = log_uniform(law, masks)
     return np.logaddexp(np.log1p(-MIXED) + told, np.log(MIXED) + uniform)
 

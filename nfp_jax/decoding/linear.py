@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
-from nfp_jax.decoding.contract import Decoder, Last, Stack
+from nfp_jax.decoding.contract import CannotDecode, Decoder, Last, Stack
 from nfp_jax.decoding.overlaps import pair_overlaps
 from nfp_jax.masks import ApplyFn, Params, Prunable, apply_mask, unravel_mask
 
@@ -56,6 +56,7 @@ def ridge(
 
     Raises:
       ValueError: on decoding, if inputs are resampled and there are no features.
+      CannotDecode: on decoding, if there is no mask before those that it decodes.
 
     Reference: Barber and Agakov 2003, NeurIPS; ridge in its dual form: Saunders et al.
     1998, ICML.
@@ -70,6 +71,11 @@ def ridge(
             raise ValueError(
                 "inputs are resampled and the decoder has no features: a label's place "
                 "says nothing there"
+            )
+        if start < 1:
+            raise CannotDecode(
+                "ridge decoding has 0 masks before those that it decodes, expected at "
+                "least 1 to fit to"
             )
         classes = stack.prior.shape[1]
         onehot = np.eye(classes)[stack.labels] - stack.prior  # [K, n, classes]
@@ -148,10 +154,13 @@ def class_means(stack: Stack) -> np.ndarray:
 
     Raises:
       ValueError: inputs that are not resampled.
+      CannotDecode: fewer than 2 masks.
     """
     if not stack.resampled or stack.x is None:
         raise ValueError("class_means needs resampled inputs, x of [K, n, ...]")
     count = len(stack.masks)
+    if count < 2:
+        raise CannotDecode(f"class_means has {count} masks, expected at least 2")
     x = np.asarray(stack.x, np.float64).reshape(*stack.labels.shape, -1)
     member = np.eye(stack.prior.shape[1])[stack.labels]  # [K, n, classes]
     sizes = member.sum(axis=1)[..., None]

@@ -37,6 +37,7 @@ def mask_law(signed: Signed) -> MaskLaw:
 
     Raises:
       NotAdditive: on asking, if the score is no sum over examples.
+      CannotDecode: on asking, if there are more than two classes.
     """
     bits_at = Last(
         lambda stack: bits_of(signed, jax.tree.map(jnp.asarray, stack.x), stack.prior)

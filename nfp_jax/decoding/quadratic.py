@@ -156,7 +156,8 @@ def quadratic(
       ValueError: a score that is ranked by its absolute value.
       NotQuadratic: on decoding, if the score is of higher degree.
       NoSlopes: on decoding, if no closed form holds and n is too large for autodiff.
-      ValueError: on decoding, if there are more than two classes.
+      CannotDecode: on decoding, if there are more than two classes; the two before
+        are such errors, too.
 
     Reference: Minka 2001, https://arxiv.org/abs/1301.2294; spectral starts: Candès et
     al. 2015, https://arxiv.org/abs/1407.1065.

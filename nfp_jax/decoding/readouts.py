@@ -17,6 +17,10 @@ from nfp_jax.decoding.bits import Signed
 # Examples whose g is computed at once; bounds the memory, and keeps a core's cache.
 AT_ONCE = 32
 
+# Two readouts are the same if they differ by no more than this share of their size:
+# rounding in float32.
+DEVIATION = 1e-4
+
 # ``readout(q, x, weights, squares) -> [2 layers, examples]``: from the probabilities of
 # labels ``[examples, classes]``, inputs, and λ and π, ``[P]``.
 Readout = Callable[[jax.Array, Any, jax.Array, jax.Array], jax.Array]
@@ -83,3 +87,32 @@ def dense_readout(passed: Callable[..., Any], kernels: Sequence[Any]) -> Readout
         return jnp.stack(linear + square)
 
     return readout
+
+
+def readout_for(
+    signed: Signed, passed: Callable[..., Any], kernels: Sequence[Any], q: Any, x: Any
+) -> Readout:
+    """Returns ``dense_readout`` where it says what the score does, else ``readout_of``.
+
+    Both are asked about the same examples, with weights that are drawn.
+
+    Args:
+      signed: the pruner, whose score is a mean over examples.
+      passed: as ``dense_readout`` takes it; it may raise a ``ValueError`` for a network
+        that is not made of dense layers.
+      kernels: as ``dense_readout`` takes them.
+      q: probabilities of labels of a few examples, ``[examples, classes]``.
+      x: their inputs.
+    """
+    general, sizes = readout_of(signed), layer_sizes(signed, q, x)
+    if sizes != [np.size(kernel) for kernel in kernels]:
+        return general
+    weights = jax.random.normal(jax.random.key(0), (2, sum(sizes)))
+    dense = dense_readout(passed, kernels)
+    try:
+        found = np.asarray(jax.jit(dense)(q, x, *weights))
+    except ValueError:  # no dense layers alone
+        return general
+    expected = np.asarray(jax.jit(general)(q, x, *weights))
+    size = np.sqrt(np.mean(expected**2, axis=1, keepdims=True))
+    return dense if np.all(np.abs(found - expected) <= DEVIATION * size) else general

@@ -18,6 +18,7 @@ from scipy import linalg, optimize
 
 from nfp_jax.decoding import propagation
 from nfp_jax.decoding.bits import Signed, drawn_masks, groups_of, levels_of
+from nfp_jax.decoding.contract import CannotDecode
 from nfp_jax.decoding.propagation import MOST_ODDS
 from nfp_jax.decoding.slopes import DEVIATION, Autodiff, NoSlopes, Slopes, check
 
@@ -50,7 +51,7 @@ FLIPS, ROUNDS = 32, 12
 POLISHED = 0.8
 
 
-class NotQuadratic(ValueError):
+class NotQuadratic(CannotDecode):
     """A score is of higher degree than two in the probabilities of labels."""
 
 
@@ -145,7 +146,7 @@ class Reader:
         prior = np.asarray(prior, np.float64)
         n, classes = prior.shape
         if classes != 2:
-            raise ValueError(f"labels have {classes} classes, expected 2")
+            raise CannotDecode(f"labels have {classes} classes, expected 2")
         self.programs, self.x = programs, jax.tree.map(jnp.asarray, x)
         self.one = prior[:, 1]
         y, u, kept = drawn_masks(programs.signed, self.x, prior)

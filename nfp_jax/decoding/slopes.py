@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.decoding.bits import Signed
+from nfp_jax.decoding.contract import CannotDecode
 
 # Derivatives may be off by this share of their size: rounding in float32.
 DEVIATION = 1e-3
@@ -24,7 +25,7 @@ DEVIATION = 1e-3
 MOST_WORK = 2e9
 
 
-class NoSlopes(ValueError):
+class NoSlopes(CannotDecode):
     """The slopes of a score are not known in closed form, and n is too large."""
 
 

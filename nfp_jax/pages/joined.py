@@ -189,7 +189,7 @@ def _rewound(part: Part) -> pd.DataFrame:
 
 
 def beside_information(
-    parts: Mapping[str, Part], question: str, value: str
+    parts: Mapping[str, Part], question: str, value: str, conditioning: str = "labels"
 ) -> pd.DataFrame:
     """A column of one question beside the information of masks of the same network.
 
@@ -197,15 +197,17 @@ def beside_information(
       parts: the runs, by name.
       question: ``"capacity"``, ``"swap"`` or ``"robustness"``.
       value: the column.
+      conditioning: ``"labels"``: the information about labels with the inputs known;
+        ``"data"``: that about inputs and labels.
 
     Returns:
       A line a pruner, sparsity, selection, noise rate and n, of each data and network:
       the pruner's ``label`` and what it ``sees``, ``where``, ``values`` (a list: one a
       seed, or where a row has a list all of them), ``values_upper`` (the same, infinite
       where a capacity is known to be at least that), ``value`` (the median), ``kept``,
-      ``information_lower``, ``information_upper`` (means over seeds, in nats, of the
-      information about labels with the inputs known), ``information_n`` (what n they
-      are of), ``p_eff_lower`` and ``p_eff_upper``; ``late`` (trainings that the line
+      ``conditioning``, ``information_lower``, ``information_upper`` (means over seeds,
+      in nats), ``information_n`` (what n they are of), ``p_eff_lower`` and
+      ``p_eff_upper``; ``late`` (trainings that the line
       rests on and that used up their budget, but for searches) and ``missed`` (with
       which probability, at most, one of the line's intervals misses). No lines where
       nothing can be joined. Of several runs of a question on one data and network the
@@ -228,7 +230,7 @@ def beside_information(
                 information
                 for other in parts.values()
                 if other.question == "information" and other.where == part.where
-                for information in _information(other, cell)
+                for information in _information(other, cell, conditioning)
             ]
             if not values or not found:
                 continue
@@ -241,13 +243,14 @@ def beside_information(
             line["values_upper"] = _open(group, values)
             line |= {"kept": float(group["kept"].astype(float).mean())}
             known = found[int(np.argmin(distance))]
+            line["conditioning"] = conditioning
             late = _total(group, "swap_gap_out_of_budget")
             line |= {**known, "late": known["late"] + late}
             for end in ("lower", "upper"):
                 line[f"p_eff_{end}"] = line["kept"] + line[f"information_{end}"]
             lines.append(line)
     columns = [*CELL, "label", "sees", "n", "where", "values", "values_upper"]
-    columns += ["value", "kept"]
+    columns += ["value", "kept", "conditioning"]
     columns += ["information_n", "late", "missed"]
     ends = [
         f"{x}_{end}" for x in ("information", "p_eff") for end in ("lower", "upper")
@@ -277,14 +280,25 @@ def _values(column: pd.Series[Any]) -> list[float]:
     return [float(value) for value in values[np.isfinite(values)]]
 
 
-def _information(part: Part, cell: list[Any]) -> list[dict[str, float]]:
-    """The mean ends of a cell's information, for each n."""
+def information_rows(part: Part, conditioning: str) -> pd.DataFrame:
+    """The rows of a run of information that are of one conditioning and have both ends.
+
+    Rewound and not ablated; rows that do not say of which they are, are of labels.
+    """
     rows = _rewound(part)
-    ends = rows[["information_lower", "information_upper"]]
-    usable = (rows[CELL] == cell).all(axis=1) & ends.notna().all(axis=1)
+    usable = rows[["information_lower", "information_upper"]].notna().all(axis=1)
+    of_data = pd.Series(False, rows.index)
     if "conditioning" in rows:
-        usable &= rows["conditioning"] != "data"  # another quantity
-    groups: Any = rows[usable].groupby("n")
+        of_data = rows["conditioning"] == "data"
+    return rows[usable & (of_data == (conditioning == "data"))]
+
+
+def _information(
+    part: Part, cell: list[Any], conditioning: str
+) -> list[dict[str, float]]:
+    """The mean ends of a cell's information, for each n."""
+    rows = information_rows(part, conditioning)
+    groups: Any = rows[(rows[CELL] == cell).all(axis=1)].groupby("n")
     return [
         {
             "information_n": float(n),

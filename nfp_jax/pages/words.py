@@ -177,3 +177,10 @@ def p_eff_in_words(rows: pd.DataFrame) -> str:
     'p_eff (data)'
     """
     return f"p_eff ({', '.join(values_of(rows, 'conditioning')) or 'labels'})"
+
+
+# Follows where p_eff (labels) stands alone.
+OF_LABELS_ALONE = (
+    "p_eff (labels) is a lower bound of the paper's count, p_eff (data), since "
+    "I(m; D | W) = I(m; X | W) + I(m; y | X, W)"
+)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import matplotlib.style
+import pandas as pd
 
 from nfp_jax.pages.claim import HOLDS, LEVEL, NOT, SHOWN, UNDECIDED, Claim
 from nfp_jax.pages.common import Drawing
@@ -27,6 +28,13 @@ from nfp_jax.pages.joined import Part, beside_information, read_part
 from nfp_jax.pages.looks import RC
 from nfp_jax.report import page as report
 from nfp_jax.report.claims import claims
+from nfp_jax.report.together.effective import (
+    HEADS,
+    TITLE,
+    effective_parameters,
+    note,
+    tables,
+)
 from nfp_jax.report.together.figures import (
     capacity_against_p_eff,
     gap_against_information,
@@ -98,6 +106,7 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
         for i, (name, part) in enumerate(parts.items(), 1)
     ]
     figures = "".join(report.figure_html(image) for image in together.values())
+    figures += _effective_html(effective_parameters(parts))
     content = f"""<h2>Claims</h2>
 <p>{html.escape(counted(judged))}</p>
 {_table_html(judged)}
@@ -121,8 +130,9 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
 def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
     """The figures of runs read together, by name; of those that are judged."""
     parts = {name: part for name, part in parts.items() if part.judged}
+    of_data = beside_information(parts, "capacity", "capacity", "data")
     with matplotlib.style.context(["default", RC]):
-        return {
+        drawn = {
             "capacity_against_p_eff": capacity_against_p_eff(
                 beside_information(parts, "capacity", "capacity")
             ),
@@ -130,6 +140,10 @@ def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
                 beside_information(parts, "swap", "swap_gaps")
             ),
         }
+        if not of_data.empty:
+            name = "capacity_against_p_eff_of_data"
+            drawn[name] = capacity_against_p_eff(of_data)
+    return drawn
 
 
 def claims_text(judged: Sequence[Claim], width: int = 110) -> str:
@@ -212,6 +226,23 @@ def _table_html(judged: Sequence[Claim]) -> str:
         for claim in judged
     )
     return f"<div class=scroll><table>{heads}{lines}</table></div>"
+
+
+def _effective_html(lines: pd.DataFrame) -> str:
+    """The tables of p_eff of either information; nothing where none is bounded."""
+    if lines.empty:
+        return ""
+    parts = [f"<h3>{TITLE}</h3>", f"<p>{html.escape(note(lines))}</p>"]
+    heads = "".join(f"<th>{html.escape(head)}" for head in HEADS)
+    for title, body in tables(lines):
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in line)
+            for line in body
+        )
+        caption = f"<caption>{html.escape(title)}</caption>"
+        inside = f"{caption}<tr>{heads}{cells}"
+        parts.append(f"<div class=scroll><table>{inside}</table></div>")
+    return "".join(parts)
 
 
 def late_of(claim: Claim) -> str:

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nfp_jax.pages.claim import SHOWN, Claim
 from nfp_jax.pages.joined import Part, read_part
 from nfp_jax.pages.pruners import labels_of
@@ -34,6 +36,13 @@ from nfp_jax.report.collection import (
     write_page,
 )
 from nfp_jax.report.kinds import kind_of
+from nfp_jax.report.together.effective import (
+    HEADS,
+    TITLE,
+    effective_parameters,
+    note,
+    tables,
+)
 from nfp_jax.results import ResultsError, read_json, write_file
 
 TARGETS_HEAD = "## Targets of information"
@@ -98,6 +107,7 @@ def write_results(
         name: report.image(each, name) for name, each in drawings(parts).items()
     }
     lines += ["## Runs read together", "", *_figures(together, folder, "together")]
+    lines += _effective(effective_parameters(parts))
     for name, part in parts.items():
         lines += _part(name, part, folder)
     write_file(file, ("\n".join(lines).rstrip() + "\n").encode())
@@ -255,7 +265,7 @@ def _reading() -> list[str]:
         "n, fixed beforehand. Intervals of means are 95 % Student-t intervals over "
         "seeds. p_eff (labels) is the weights kept plus the information about the "
         "labels with the inputs known: a lower bound of the paper's effective "
-        "parameter count, whose data are inputs and labels.",
+        "parameter count, whose data are inputs and labels, which is p_eff (data).",
         "",
     ]
 
@@ -282,6 +292,17 @@ def _claims(judged: Sequence[Claim]) -> Iterator[str]:
                 for claim in mine
             ],
         )
+        yield "\n</details>\n"
+
+
+def _effective(lines: pd.DataFrame) -> Iterator[str]:
+    """The tables of p_eff of either information; nothing where none is bounded."""
+    if lines.empty:
+        return
+    yield from [f"**{TITLE}.** {note(lines)}", ""]
+    for title, body in tables(lines):
+        yield f"<details><summary>{title}</summary>\n"
+        yield from _table(HEADS, body)
         yield "\n</details>\n"
 
 

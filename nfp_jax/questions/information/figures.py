@@ -40,9 +40,10 @@ from nfp_jax.pages.common import (
 from nfp_jax.pages.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.pages.looks import BOUND, LEVEL
 from nfp_jax.pages.points import Mark
-from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.pruners import pruned, trained
 from nfp_jax.pages.words import (
     CELL,
+    OF_LABELS_ALONE,
     axes_of,
     counted,
     in_order,
@@ -325,10 +326,24 @@ def _effective_parameters(rows: pd.DataFrame, plan: Plan) -> Drawing:
     caption = (
         f"Effective parameters, {name}: the weights that the mask keeps plus its "
         f"information in nats. {_CAPTION}Gray: the weights kept, where a mask "
-        f"without information lies. Shown: {about(rows)}. Both scales are logarithmic; "
+        f"without information lies. {p_eff_words(rows)}Shown: {about(rows)}. Both "
+        "scales are logarithmic; "
         f"bars are moved sideways, so as not to hide each other.{_notes(cells)}"
     )
     return Drawing(f"{name} against sparsity", figure, caption)
+
+
+def p_eff_words(rows: pd.DataFrame) -> str:
+    """Sentences on what p_eff of these rows is of, and how trained masks are read."""
+    if "data" not in values_of(rows, "conditioning"):
+        return f"{OF_LABELS_ALONE}. "
+    if not trained(rows):
+        return ""
+    return (
+        "Of masks found by training the lower end is the larger of what they tell of "
+        "the labels and of the means of the classes, and the upper end a code that is "
+        "fitted to other masks. "
+    )
 
 
 def _nats() -> Bars:
@@ -409,7 +424,8 @@ KIND = Kind(
     ),
     headline=_headline,
     entries=lambda rows: (
-        f"lower-upper end, {about(rows)}; = exact: every labeling enumerated"
+        f"lower-upper end, {about(rows)}; = exact: every labeling enumerated. "
+        f"{p_eff_words(rows)}".rstrip(". ")
     ),
     subject="intervals ",
     shares=("irreproducible", "collapsed_share"),

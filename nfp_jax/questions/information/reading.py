@@ -12,6 +12,9 @@ from nfp_jax.grid import Cell
 from nfp_jax.lab.draws import READ, Draw, key_of
 from nfp_jax.lab.masking import counts_of, mask_fn_of, mask_on
 from nfp_jax.lab.setup import Setup, is_moving, is_through, score_of
+from nfp_jax.losses import classification_loss
+from nfp_jax.masks.prunable import prunable_leaves
+from nfp_jax.models.dense import dense_layers
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import Polynomial
 from nfp_jax.questions.information.family import label_probabilities
@@ -30,9 +33,9 @@ def bound_masks(
     blocks of labels a decoder that diverged gave the labels' law.
 
     Masks of a score that is a polynomial in the labels are read by propagation, under
-    ``"data"`` example by example if it is a mean over examples; of other scores by
-    searching for labels that give the mask; all others by ridge, with what the masked
-    network says.
+    ``"data"`` example by example; of other scores by searching for labels that give the
+    mask; all others by ridge, with what the masked network says. What cannot be read by
+    a decoder that knows the score is read as all others are.
 
     Args:
       setup: the network and the pruners.
@@ -41,28 +44,43 @@ def bound_masks(
       found: ``bool[K, P]``, the masks, of the prunable weights alone.
       labels: ``int32[K, n]``.
       x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
+
+    Raises:
+      decoding.NotAdditive: the pruner says that its score is a mean over examples,
+        which it is not; names the pruner.
     """
     settings = setup.spec.settings
     probabilities = label_probabilities(setup, draw, cell)
-    decoders: list[decoding.Decoder] = []
-    laws: list[decoding.MaskLaw] = []
     known = probabilities is not None  # labels of no known law are not decoded
-    if known and any((mask != found[0]).any() for mask in found[1:]):
-        decoders, laws = readers_of(setup, draw, cell)
-    interval = information.mask_information(
-        found,
-        labels if known else None,
-        conditioning=settings.conditioning,
-        label_probabilities=probabilities,
-        x=x,
-        keep=masks.keep_count(setup.total, cell["sparsity"]),
-        gaussian=setup.card is not None and setup.card.gaussian_inputs,
-        decoders=decoders,
-        laws=laws,
-        confidence=settings.confidence,
-    )
-    fallbacks = sum(getattr(one.log_prob, "fallbacks", 0) for one in decoders)
-    return interval, fallbacks
+
+    def bounds(
+        decoders: list[decoding.Decoder], laws: list[decoding.MaskLaw]
+    ) -> tuple[information.Interval, int]:
+        interval = information.mask_information(
+            found,
+            labels if known else None,
+            conditioning=settings.conditioning,
+            label_probabilities=probabilities,
+            x=x,
+            keep=masks.keep_count(setup.total, cell["sparsity"]),
+            gaussian=setup.card is not None and setup.card.gaussian_inputs,
+            decoders=decoders,
+            laws=laws,
+            confidence=settings.confidence,
+        )
+        return interval, sum(getattr(one.log_prob, "fallbacks", 0) for one in decoders)
+
+    if not known or not any((mask != found[0]).any() for mask in found[1:]):
+        return bounds([], [])
+    try:
+        return bounds(*readers_of(setup, draw, cell))
+    except decoding.CannotDecode:
+        return bounds(general_readers(setup, draw, cell), [])
+    except decoding.NotAdditive as error:
+        raise decoding.NotAdditive(
+            f"pruner {cell['pruner']!r} says that its score is a mean over examples "
+            f"(a Polynomial of degree 1), and {error}"
+        ) from error
 
 
 def readers_of(
@@ -74,22 +92,28 @@ def readers_of(
     if polynomial is not None:
         signed = signed_of(setup, draw, cell, polynomial)
         if setup.spec.settings.conditioning == "data":
-            if polynomial.degree == 1 and are_independent(setup, cell):
-                return by_examples(setup, draw, cell, signed)
+            if are_independent(setup, cell):
+                return by_examples(setup, draw, cell, signed, polynomial.degree)
         elif polynomial.degree == 1 and setup.classes == 2:
             return [decoding.additive(signed, most=most)], [decoding.mask_law(signed)]
         elif polynomial.degree == 2 and setup.classes == 2:
             slopes = slopes_of(setup, draw, cell)
             if slopes is not None:
                 return [decoding.quadratic(signed, slopes=slopes, most=most)], []
+    return general_readers(setup, draw, cell), []
+
+
+def general_readers(setup: Setup, draw: Draw, cell: Cell) -> list[decoding.Decoder]:
+    """Returns what decodes masks of any score: ridge, and search where it may."""
     features = decoding.network_features(
         setup.model.apply, draw.params, prunable=setup.prunable
     )
     decoders = [decoding.ridge(features=features)]
     before = not (is_through(setup, cell) or is_moving(setup, cell))
-    if most and before and score_of(setup, cell) is not None:
+    asked = setup.spec.settings.decoded
+    if asked and before and score_of(setup, cell) is not None:
         decoders.append(search(setup, draw, cell))
-    return decoders, []
+    return decoders
 
 
 def polynomial_of(setup: Setup, cell: Cell) -> Polynomial | None:
@@ -130,9 +154,13 @@ def are_independent(setup: Setup, cell: Cell) -> bool:
 
 
 def by_examples(
-    setup: Setup, draw: Draw, cell: Cell, signed: decoding.Signed
+    setup: Setup, draw: Draw, cell: Cell, signed: decoding.Signed, degree: int
 ) -> tuple[list[decoding.Decoder], list[decoding.MaskLaw]]:
-    """Returns what reads whole examples off masks, and predicts masks of any data."""
+    """Returns what reads whole examples off masks, and predicts masks of any data.
+
+    A score of degree two is linearized, and no law of its masks is known.
+    """
+    most = setup.spec.settings.decoded
 
     def fresh(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
         assert setup.make is not None  # the set is synthetic
@@ -144,13 +172,27 @@ def by_examples(
     # Not of the streams that data sets are drawn from.
     key = key_of(setup, READ, cell["data_seed"])
     first, second = jax.random.split(key)
-    reader = decoding.examples(signed, fresh, first)
+    if degree == 2:
+        around = decoding.examples_around(signed, fresh, first)
+        return [by_lists(around, most)], []
+    few, labels = fresh(jax.random.key(0), 16)
+    readout = decoding.readout_for(
+        signed,
+        dense_layers(classification_loss(setup.model.apply), draw.params),
+        prunable_leaves(draw.params, setup.prunable),
+        jax.nn.one_hot(labels, setup.classes),
+        few,
+    )
+    reader = decoding.examples(signed, fresh, first, readout=readout)
     law = decoding.factors(signed, fresh, second)
-    most = setup.spec.settings.decoded
-    by_lists = decoding.Decoder(
+    return [by_lists(reader, most)], [decoding.MaskLaw("factors", law.log_prob)]
+
+
+def by_lists(reader: Any, most: int) -> decoding.Decoder:
+    """Returns the decoder that names examples in lists."""
+    return decoding.Decoder(
         "lists of examples", None, most, blocks=1, fitted=False, gains=reader.gains
     )
-    return [by_lists], [decoding.MaskLaw("factors", law.log_prob)]
 
 
 def signed_of(

@@ -5,7 +5,8 @@ nothing, and whose trainings did not use up their budget. The law is a lower bou
 it is met by all networks of a run is a fact about them; how steepness grows with n and
 with the weights kept illustrates the law and can neither confirm nor refute it, so that
 exponents are shown and not judged. Beside runs of information the law is shown with the
-effective count, p_eff (labels), at either end of its interval.
+effective count, p_eff (labels) and where it is on file p_eff (data), at either end of
+its interval.
 """
 
 from __future__ import annotations
@@ -74,36 +75,44 @@ def together(parts: Mapping[str, Part]) -> Iterator[Claim]:
         if part.question != CARD.name or part.rows.empty:
             continue
         rows = in_budget(fitting(main_rows(part)))
-        known = _with_p_eff(rows, parts, part)
-        if len(known) < 3:
-            continue
-        clusters = clusters_of(known)
-        lip, excess = (
-            known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
+        for conditioning in ("labels", "data"):
+            known = _with_p_eff(rows, parts, part, conditioning)
+            if len(known) >= 3:
+                yield from _with_effective_count(known, part, conditioning)
+
+
+def _with_effective_count(
+    known: pd.DataFrame, part: Part, conditioning: str
+) -> Iterator[Claim]:
+    """The exponents with p_eff of one conditioning, at either end."""
+    clusters = clusters_of(known)
+    lip, excess = (
+        known[name].to_numpy(float) for name in ("lipschitz_lower", "excess")
+    )
+    kind = {"labels": "p_eff", "data": "p_eff-data"}[conditioning]
+    for end in ("lower", "upper"):
+        n, dim, p_eff = (
+            known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
         )
-        for end in ("lower", "upper"):
-            n, dim, p_eff = (
-                known[name].to_numpy(float) for name in ("n", "dim", f"p_eff_{end}")
-            )
-            demanded = n * dim / p_eff
-            yield from exponents(
-                np.log(demanded)[:, None] / 2,
-                np.log(lip / excess),
-                clusters,
-                (f"n d / p_eff (labels) at its {end} end",),
-                "Lip/ε",
-                f"{part.name}: {part.where}, {len(known)} networks with information "
-                "at the same n",
-                f"{part.name}/exponents/p_eff-{end}",
-            )
+        demanded = n * dim / p_eff
+        yield from exponents(
+            np.log(demanded)[:, None] / 2,
+            np.log(lip / excess),
+            clusters,
+            (f"n d / p_eff ({conditioning}) at its {end} end",),
+            "Lip/ε",
+            f"{part.name}: {part.where}, {len(known)} networks with information "
+            "at the same n",
+            f"{part.name}/exponents/{kind}-{end}",
+        )
 
 
 def _with_p_eff(
-    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part
+    rows: pd.DataFrame, parts: Mapping[str, Part], part: Part, conditioning: str
 ) -> pd.DataFrame:
-    """The rows of networks beside p_eff (labels) of masks at the same n."""
+    """The rows of networks beside p_eff of masks at the same n."""
     slopes = {**parts, part.name: part._replace(rows=rows)}
-    cells = beside_information(slopes, CARD.name, CARD.column)
+    cells = beside_information(slopes, CARD.name, CARD.column, conditioning)
     cells = cells[
         (cells["n"] == cells["information_n"]) & (cells["where"] == part.where)
     ]

@@ -2,8 +2,9 @@
 
 From lines of `beside_information`, each a pruner at a sparsity of a data set and
 network.
-Information is an interval, here of labels with the inputs known, so that it is a lower
-bound of the paper's quantity: p_eff (labels). A correlation is bounded over all values
+Information is an interval, of labels with the inputs known, so that it is a lower bound
+of the paper's quantity: p_eff (labels). Where that of inputs and labels is on file,
+p_eff (data) has the same claims on capacity. A correlation is bounded over all values
 within the intervals.
 """
 
@@ -30,7 +31,9 @@ HOW = (
 def claims(parts: Mapping[str, Part]) -> Iterator[Claim]:
     """What the rows of several runs say that none of them says alone."""
     capacities = beside_information(parts, "capacity", "capacity")
-    yield from _capacity_follows(capacities)
+    yield from _capacity_follows(capacities, "labels")
+    of_data = beside_information(parts, "capacity", "capacity", "data")
+    yield from _capacity_follows(of_data, "data")
     gaps = beside_information(parts, "swap", "swap_gaps")
     same = gaps["information_n"] == gaps["n"]
     yield from _at_equal_weights(
@@ -69,24 +72,26 @@ def _correlated(
     )
 
 
-def _capacity_follows(cells: pd.DataFrame) -> Iterator[Claim]:
+def _capacity_follows(cells: pd.DataFrame, conditioning: str) -> Iterator[Claim]:
     if len(cells) < 3:
         return
+    key = {"labels": "together/capacity", "data": "together/capacity-data"}
     yield _correlated(
-        "Capacity follows the effective parameter count (labels)",
-        "rank correlation of capacity and p_eff (labels); of a capacity that is at "
-        "least a number, no more is taken to be known",
+        f"Capacity follows the effective parameter count ({conditioning})",
+        f"rank correlation of capacity and p_eff ({conditioning}); of a capacity that "
+        "is at least a number, no more is taken to be known",
         cells,
         correlation(cells, "p_eff"),
-        "together/capacity/p_eff",
+        f"{key[conditioning]}/p_eff",
     )
     yield _correlated(
-        "The effective parameter count (labels) tells capacity better than the "
-        "weights kept",
-        "rank correlation with p_eff (labels) less that with ‖m‖₁, pair by pair",
+        f"The effective parameter count ({conditioning}) tells capacity better than "
+        "the weights kept",
+        f"rank correlation with p_eff ({conditioning}) less that with ‖m‖₁, pair by "
+        "pair",
         cells,
         correlation(cells, "p_eff", less="kept"),
-        "together/capacity/better-than-kept",
+        f"{key[conditioning]}/better-than-kept",
     )
 
 
