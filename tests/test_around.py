@@ -10,7 +10,7 @@ from channels import drawn, gaussian
 
 import nfp_jax as nfp
 from nfp_jax import decoding
-from nfp_jax.decoding import Signed, around, examples_around
+from nfp_jax.decoding import Signed, examples_around, rest
 from nfp_jax.information.reading import LEAST_GAIN, mixed_with_uniform
 from nfp_jax.measures.betting import betting_lower_bound
 from nfp_jax.models import MLP
@@ -40,9 +40,9 @@ def grasp(power=1, absolute=False):
 def small():
     """Fewer sets and inputs than for real networks, which a small one needs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(around, "INPUTS", 32)
-        patch.setattr(around, "WHOLE", 64)
-        patch.setattr(around, "ALONE", 1024)
+        patch.setattr(rest, "INPUTS", 32)
+        patch.setattr(rest, "WHOLE", 64)
+        patch.setattr(rest, "ALONE", 1024)
         listing = importlib.import_module("nfp_jax.decoding.examples")
         patch.setattr(listing, "LEARNED", 200)
         yield
@@ -92,25 +92,25 @@ def test_an_example_that_does_not_count_changes_nothing(signed):
     q = jax.nn.one_hot(y, 2)
     counts = jnp.where(jnp.arange(12) < 9, 1 / 9, 0.0)
     expected = np.asarray(signed.flat(q[:9], x[:9]))
-    found = np.asarray(around.score_of(signed, counts, q, x))
+    found = np.asarray(rest.score_of(signed, counts, q, x))
     assert np.abs(found - expected).max() < 1e-5 * expected.std()
 
 
 def test_the_mean_score_is_that_of_the_references_and_of_examples_alone(signed):
-    rest = around.rest_of(signed, DRAW, KEY, N, 2)
-    assert rest.law == pytest.approx([0.5, 0.5], abs=0.05)
+    found = rest.rest_of(signed, DRAW, KEY, N, 2)
+    assert found.law == pytest.approx([0.5, 0.5], abs=0.05)
     keys = jax.random.split(jax.random.key(1), 512)
 
     def score(key):
         x, y = DRAW(key, N)
         return signed.flat(jax.nn.one_hot(y, 2), x)
 
-    u = np.asarray(jax.lax.map(score, keys), np.float64) / float(rest.unit)
-    q, x = around.references(rest.x, 2)
-    middle = around.score_of(signed, jnp.full(len(q), 1 / len(q)), q, x) / rest.unit
-    found = np.asarray(middle + rest.own / N)
+    u = np.asarray(jax.lax.map(score, keys), np.float64) / float(found.unit)
+    q, x = rest.references(found.x, 2)
+    middle = rest.score_of(signed, jnp.full(len(q), 1 / len(q)), q, x) / found.unit
+    mean = np.asarray(middle + found.own / N)
     # 32 inputs stand for all: this share of the spread is left.
-    assert np.sqrt(np.mean((found - u.mean(axis=0)) ** 2)) < 0.3
+    assert np.sqrt(np.mean((mean - u.mean(axis=0)) ** 2)) < 0.3
     assert np.mean(u.var(axis=0)) == pytest.approx(1, abs=0.3)
 
 

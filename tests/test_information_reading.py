@@ -10,7 +10,7 @@ import pytest
 from running import pruner_entry, run, setup_of, spec_of
 
 from nfp_jax import decoding
-from nfp_jax.decoding import Stack, factor_law, relinearized, slopes
+from nfp_jax.decoding import Stack, around, factor_law, relinearized, slopes
 from nfp_jax.lab.draws import READ, draw_of, key_of
 from nfp_jax.pruners.contract import Polynomial, Score
 from nfp_jax.pruners.snip import snip
@@ -196,3 +196,26 @@ def test_dense_layers_read_lists_as_any_network_does(monkeypatch):
     found, expected = (one.gains(stack, 0, 3) for one in (reader, general))
     assert np.abs(expected).min() > 1e-3
     assert found == pytest.approx(expected, abs=1e-3)  # sums in another order
+
+
+def test_under_data_examples_are_read_off_grasp_where_that_is_not_too_much(
+    monkeypatch,
+):
+    settings = {"conditioning": "data", "datasets": 16, "decoded": 16}
+    spec = make_spec(information=settings, grid={"pruner": ("grasp",)})
+    setup = setup_of(spec)
+    (cell,) = setup.todo
+    decoders, laws = reading.readers_of(setup, draw_of(setup, cell), cell)
+    assert [one.name for one in decoders] == ["lists of examples"] and laws == []
+    monkeypatch.setattr(around, "MOST_WORK_CPU", 1)
+    monkeypatch.setattr(around, "MOST_WORK", 1)
+    asked, general = [], reading.general_readers
+
+    def watched(*given):
+        asked.extend(general(*given))
+        return asked
+
+    monkeypatch.setattr(reading, "general_readers", watched)
+    rows, failures, _ = run(spec)
+    assert failures == [] and len(rows) == 1
+    assert tuple(one.name for one in asked) == GENERAL

@@ -12,7 +12,8 @@ double precision: K³ operations and about 36 K² bytes.
 Under ``"data"``, for scores that are means over examples, ``examples`` names the
 examples of a data set in lists of candidates, and ``factors`` is a law of masks, for
 the upper end; ``examples_around`` names them for scores of degree two. A decoder that
-does not apply to masks raises ``CannotDecode``. Depends on masks, cores, jax, optax, numpy and scipy.
+does not apply to masks raises ``CannotDecode``. Depends on masks, cores, jax, optax,
+numpy and scipy.
 """
 
 from nfp_jax.decoding.additive import additive
