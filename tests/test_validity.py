@@ -18,6 +18,7 @@ from nfp_jax import decoding, information, models, scores
 from nfp_jax.decoding import Stack
 from nfp_jax.information.reading import LEAST_GAIN, decoded
 from nfp_jax.measures.betting import betting_lower_bound
+from nfp_jax.questions.information.simulated import margins_of
 
 DIM, WIDTHS = 6, (10,)
 
@@ -31,7 +32,9 @@ class Case:
         self.params = models.initialize(self.model, jax.random.key(0), (DIM,))
         heat = 200 if pruner == "grasp" else 1
         loss_fn = scores.classification_loss(self.model.apply, temperature=heat)
-        self.score_fn = {"snip": nfp.snip, "grasp": nfp.grasp}[pruner](loss_fn)
+        self.loss_fn, self.trained = loss_fn, pruner == "trained"
+        score = {"snip": nfp.snip, "grasp": nfp.grasp, "trained": magnitude_of}
+        self.score_fn = score[pruner](loss_fn)
         self.x = jax.random.normal(jax.random.key(1), (n, DIM))
         rng = np.random.default_rng(0)
         self.labels = rng.integers(0, classes, (count, n)).astype(np.int32)
@@ -44,8 +47,36 @@ class Case:
         return np.asarray(made)
 
     def mask(self, y, x):
-        batch = (x, y)
-        return nfp.prune(self.score_fn, self.params, batch, sparsity=self.sparsity)
+        params = self.trained_on(y, x) if self.trained else self.params
+        return nfp.prune(self.score_fn, params, (x, y), sparsity=self.sparsity)
+
+    def trained_on(self, y, x):
+        def step(params, _):
+            slope = jax.grad(self.loss_fn)(params, (x, y))
+            return jax.tree.map(lambda w, g: w - 0.5 * g, params, slope), None
+
+        return jax.lax.scan(step, self.params, None, length=30)[0]
+
+    def simulate(self, labels):
+        """The masks of trainings, their margins, and the middle of the weights."""
+
+        def one(y):
+            ends = self.trained_on(y, self.x)
+            return nfp.ravel_mask(self.mask(y, self.x)), flat(ends)
+
+        kept, ends = map(np.asarray, jax.lax.map(one, jnp.asarray(labels)))
+        margins = margins_of(kept[None], ends[None], [kept.shape[1]])
+        return decoding.Simulated(
+            kept, margins, (ends + np.asarray(flat(self.params))) / 2
+        )
+
+    def passed(self, weights, x):
+        """What passes through both layers; biases are 0."""
+        first, second = weights[: DIM * 10].reshape(DIM, 10), weights[DIM * 10 :]
+        lead = second.reshape(10, 2) @ jnp.array([-1.0, 1.0])
+        inner = x @ first
+        ends = jnp.tile(jnp.array([[-1.0, 1.0]]), (len(x), 1))
+        return [(x, (inner > 0) * lead[None]), (jax.nn.relu(inner), ends)]
 
     def score(self, q, x):
         return self.score_fn(self.params, (x, q))
@@ -62,6 +93,20 @@ class Case:
         masks = self.masks if masks is None else masks
         labels = self.labels if labels is None else labels
         return Stack(masks.copy(), labels.copy(), prior, np.asarray(self.x))
+
+
+def magnitude_of(loss_fn):
+    return nfp.magnitude()
+
+
+def flat(params):
+    leaves = [leaf.reshape(-1) for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+    return jnp.concatenate(leaves)
+
+
+def through_training(case):
+    small = {"made": 16, "calibrated": 6, "rounds": 1}
+    return decoding.trained(case.simulate, case.passed, **small)
 
 
 def with_network(case):
@@ -87,6 +132,7 @@ DECODERS = {
     ),
     "additive": (lambda case: decoding.additive(case.signed()), (2,), "snip"),
     "quadratic": (of_degree_two, (2,), "grasp"),
+    "trained": (lambda case: through_training(case)[0], (2,), "trained"),
 }
 EVERY = [
     pytest.param(name, classes, id=f"{name}, {classes} classes")
@@ -150,6 +196,7 @@ def test_an_interval_of_known_information_holds_it(name, classes):
     known = information.entropy(masks)
     assert 0.2 * case.n * math.log(classes) < known < case.n * math.log(classes)
     laws = [decoding.mask_law(case.signed())] if name == "additive" else []
+    laws = [through_training(case)[1]] if name == "trained" else laws
     for seed in range(2):
         chosen = np.random.default_rng(seed).integers(0, len(every), 48)
         interval = information.mask_information(

@@ -2,7 +2,7 @@
 
 ``I(m; y) >= H(y) + E log q(y | m)`` for any q (Barber and Agakov). So a better decoder
 gives a tighter bound, and no decoder gives a wrong one. ``ridge`` needs masks and
-labels alone; ``search`` runs the pruner in its loop. To write another, make a
+labels alone; ``search`` runs the pruner in its loop, and ``trained`` its training. To write another, make a
 ``Decoder``. All decoders keep one rule: the labels of a mask are looked at only after
 the mask is decoded. The bound of ``information.decoded`` rests on it. What grows with
 masks x masks x weights, how many weights both masks of a pair keep, is counted on the
@@ -36,6 +36,7 @@ from nfp_jax.decoding.relinearized import NotQuadratic
 from nfp_jax.decoding.relu_slopes import relu_chain
 from nfp_jax.decoding.searching import search
 from nfp_jax.decoding.slopes import NoSlopes
+from nfp_jax.decoding.trained import Simulated, trained
 
 __all__ = [
     "CannotDecode",
@@ -46,6 +47,7 @@ __all__ = [
     "NotAdditive",
     "NotQuadratic",
     "Signed",
+    "Simulated",
     "Stack",
     "additive",
     "class_means",
@@ -60,4 +62,5 @@ __all__ = [
     "relu_chain",
     "ridge",
     "search",
+    "trained",
 ]

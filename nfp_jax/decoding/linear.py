@@ -98,7 +98,7 @@ def ridge(
             evidence = np.concatenate([evidence[:stop], values], axis=-1)
         with np.errstate(divide="ignore"):
             prior = np.log(stack.prior)
-        weights = _calibrate(evidence[:start], prior, stack.labels[:start])
+        weights = calibrate(evidence[:start], prior, stack.labels[:start])
         logits = prior + evidence[start:stop] @ weights
         return _log_likelihood(logits, stack.labels[start:stop])
 
@@ -257,7 +257,7 @@ def _votes(
     return votes
 
 
-def _calibrate(
+def calibrate(
     evidence: np.ndarray, prior: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """The weights of evidence in the logits, for all labels, by maximum likelihood."""

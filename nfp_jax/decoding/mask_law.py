@@ -67,18 +67,32 @@ def log_law(bits: Bits, masks: np.ndarray) -> np.ndarray:
     certain[:, bits.at] = 0.0
     with jax.enable_x64(True):
         model = model_of(bits, NOISE)
-        order = np.random.default_rng(0).permutation(len(bits.at))
-        length = -(-len(order) // BLOCK) * BLOCK
-        order = np.concatenate([order, np.full(length - len(order), -1)])
+    found = log_filtered(model, masks[:, bits.at], absolute=bits.absolute)
+    return np.asarray(certain.sum(axis=1) + found)
+
+
+def log_filtered(model: Model, bits: np.ndarray, *, absolute: bool) -> np.ndarray:
+    """Returns the log probability of uncertain bits, each given those before it, nats.
+
+    It sums to 1 over all bits, whatever the model is.
+
+    Args:
+      model: the readings; float64, but for the slopes.
+      bits: ``bool[K, E]``.
+      absolute: whether ``|u|`` is compared with the threshold, or u.
+    """
+    order = np.random.default_rng(0).permutation(bits.shape[1])
+    length = -(-len(order) // BLOCK) * BLOCK
+    order = np.concatenate([order, np.full(length - len(order), -1)])
+    with jax.enable_x64(True):
         blocks = jnp.asarray(order.reshape(-1, BLOCK))
+        model = jax.tree.map(jnp.asarray, model)
 
-        def one(bit: np.ndarray) -> float:
-            with jax.enable_x64(True):  # of this thread
-                mask = jnp.asarray(bit)
-                return float(_filtered(model, mask, blocks, absolute=bits.absolute))
+    def one(bit: np.ndarray) -> float:
+        with jax.enable_x64(True):  # of this thread
+            return float(_filtered(model, jnp.asarray(bit), blocks, absolute=absolute))
 
-        found = cores.each(one, masks[:, bits.at])
-    return certain.sum(axis=1) + np.array(found)
+    return np.array(cores.each(one, bits))
 
 
 @functools.partial(jax.jit, static_argnames="absolute")

@@ -1,5 +1,6 @@
 """The data sets of a draw that a mask is made from, each: drawn, or all labelings."""
 
+import copy
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -108,6 +109,13 @@ class Family:
         # Each in another place and beside other neighbors.
         self.again = [k for first in range(4) for k in again[first::4]]
         self.order = [*range(len(self.labels)), *self.again]
+
+    def on(self, labels: np.ndarray) -> "Family":
+        """Returns the family of these labelings, ``[k, n]``, in place of those drawn."""
+        found = copy.copy(self)
+        found.labels, found.enumerated = np.asarray(labels), True
+        found.order, found.again = list(range(len(labels))), []
+        return found
 
     def draws(self, stacks: Stacks, places: list[int]) -> Draws:
         """The draws on the sets at these places of the order, stacked."""

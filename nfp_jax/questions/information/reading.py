@@ -1,6 +1,7 @@
 """How the masks of a cell are read: by which decoders, and by which laws of masks."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,9 @@ from nfp_jax.pruners.contract import Polynomial
 from nfp_jax.questions.information.family import label_probabilities
 from nfp_jax.types import Mask, Scores
 
+# Makes what reads masks from training, and the law that predicts them; None: nothing.
+Trained = Callable[[], tuple[decoding.Decoder, decoding.MaskLaw] | None]
+
 
 def bound_masks(
     setup: Setup,
@@ -28,14 +32,16 @@ def bound_masks(
     found: np.ndarray,
     labels: np.ndarray,
     x: np.ndarray,
+    trained: Trained | None = None,
 ) -> tuple[information.Interval, int]:
     """Returns the interval of a cell's information, from its K masks, and how many
     blocks of labels a decoder that diverged gave the labels' law.
 
     Masks of a score that is a polynomial in the labels are read by propagation, under
     ``"data"`` example by example; of other scores by searching for labels that give the
-    mask; all others by ridge, with what the masked network says. What cannot be read by
-    a decoder that knows the score is read as all others are.
+    mask; all others by ridge, with what the masked network says, and those from
+    training by what trains on labels found, too. What cannot be read by a decoder that
+    knows the pruner is read as all others are.
 
     Args:
       setup: the network and the pruners.
@@ -44,6 +50,7 @@ def bound_masks(
       found: ``bool[K, P]``, the masks, of the prunable weights alone.
       labels: ``int32[K, n]``.
       x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
+      trained: makes what reads masks from training; ``None``: it is not asked.
 
     Raises:
       decoding.NotAdditive: the pruner says that its score is a mean over examples,
@@ -73,7 +80,7 @@ def bound_masks(
     if not known or not any((mask != found[0]).any() for mask in found[1:]):
         return bounds([], [])
     try:
-        return bounds(*readers_of(setup, draw, cell))
+        return bounds(*readers_of(setup, draw, cell, trained))
     except decoding.CannotDecode:
         return bounds(general_readers(setup, draw, cell), [])
     except decoding.NotAdditive as error:
@@ -84,7 +91,7 @@ def bound_masks(
 
 
 def readers_of(
-    setup: Setup, draw: Draw, cell: Cell
+    setup: Setup, draw: Draw, cell: Cell, trained: Trained | None = None
 ) -> tuple[list[decoding.Decoder], list[decoding.MaskLaw]]:
     """Returns what decodes the masks of a cell, and the laws that predict them."""
     most = setup.spec.settings.decoded
@@ -100,7 +107,10 @@ def readers_of(
             slopes = slopes_of(setup, draw, cell)
             if slopes is not None:
                 return [decoding.quadratic(signed, slopes=slopes, most=most)], []
-    return general_readers(setup, draw, cell), []
+    decoders = general_readers(setup, draw, cell)
+    if trained is not None and is_through(setup, cell) and (both := trained()):
+        return [*decoders, both[0]], [both[1]]
+    return decoders, []
 
 
 def general_readers(setup: Setup, draw: Draw, cell: Cell) -> list[decoding.Decoder]:

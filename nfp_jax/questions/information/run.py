@@ -38,6 +38,7 @@ from nfp_jax.questions.information.family import (
     label_probabilities,
 )
 from nfp_jax.questions.information.reading import bound_masks
+from nfp_jax.questions.information.simulated import reader_of_trained
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
 from nfp_jax.types import Batch, Mask
@@ -306,7 +307,12 @@ class Information:
         found = np.unpackbits(packed, axis=1, count=setup.total).view(bool)
         start = time.perf_counter()
         x = family.inputs()
-        interval, fallbacks = bound_masks(setup, family.draw, cell, found, labels, x)
+        trained = functools.partial(
+            reader_of_trained, self.stacks, family, cell, settings.decoded
+        )
+        interval, fallbacks = bound_masks(
+            setup, family.draw, cell, found, labels, x, trained
+        )
         seconds = time.perf_counter() - start
         _, first, counts = np.unique(
             row_identities(packed), return_index=True, return_counts=True
