@@ -2,11 +2,11 @@
 
 ``I(m; y) >= H(y) + E log q(y | m)`` for any q (Barber and Agakov). So a better decoder
 gives a tighter bound, and no decoder gives a wrong one. ``ridge`` needs masks and
-labels alone; ``search`` runs the pruner in its loop, and ``trained`` its training. To write another, make a
-``Decoder``. All decoders keep one rule: the labels of a mask are looked at only after
-the mask is decoded. The bound of ``information.decoded`` rests on it. What grows with
-masks x masks x weights, how many weights both masks of a pair keep, is counted on the
-device, in whole numbers. The regression on these K x K numbers runs on the host, in
+labels alone; ``search`` runs the pruner in its loop, and ``trained`` its training. To
+write another, make a ``Decoder``. All decoders keep one rule: the labels of a mask are
+looked at only after the mask is decoded. The bound of ``information.decoded`` rests on
+it. What grows with masks x masks x weights, how many weights both masks of a pair keep,
+is counted on the device, in whole numbers. The regression on these K x K numbers runs on the host, in
 double precision: K³ operations and about 36 K² bytes.
 
 Under ``"data"``, for scores that are means over examples, ``examples`` names the

@@ -83,10 +83,10 @@ def read(
 ) -> jax.Array:
     """Returns the log odds that labels are 1, of the bits and the prior, ``[n]``.
 
-    Bit j is set where ``offset_j + Σ_i slope_ij (s_i - around_i) + noise_j ε >= 0``. Its
-    likelihood is taken as a Gaussian in s around what is known of s so far, so that all
-    bits are one n x n matrix. Labels are then read off it by expectation propagation,
-    each a site of ``±1``.
+    Bit j is set where ``offset_j + Σ_i slope_ij (s_i - around_i) + noise_j ε`` is at
+    least 0. Its likelihood is taken as a Gaussian in s around what is known of s so
+    far, so that all bits are one n x n matrix. Labels are then read off it by
+    expectation propagation, each a site of ``±1``.
 
     Args:
       bit: ``bool[E]``.
@@ -111,7 +111,7 @@ def read(
 
 
 def _labels(matrix: jax.Array, shift: jax.Array, prior_odds: jax.Array) -> jax.Array:
-    """Odds of labels whose signs have the log likelihood ``shiftᵀs - sᵀ matrix s / 2``."""
+    """Odds of labels whose log likelihood is ``shiftᵀs - sᵀ matrix s / 2``, signs s."""
     n = len(shift)
     sign = jnp.tanh(prior_odds / 2)
     precision = 1 / jnp.maximum(1 - sign**2, 1e-5)

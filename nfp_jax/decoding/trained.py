@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import special
@@ -193,9 +194,7 @@ class Reader:
         if classes != 2:
             raise ValueError(f"labels have {classes} classes, expected 2")
         if stack.resampled:
-            raise ValueError(
-                "inputs are resampled, expected those that all masks share"
-            )
+            raise ValueError("inputs are resampled, expected the same of all masks")
         self.owner, self.x = owner, jnp.asarray(stack.x)
         with np.errstate(divide="ignore"):
             self.log_prior = np.log(np.asarray(stack.prior, np.float64))
@@ -225,9 +224,7 @@ class Reader:
         """What trainings on labels give, checked."""
         found = self.owner.simulate(labels)
         if not np.array_equal(found.margins >= 0, found.masks):
-            raise ValueError(
-                "margins are not at least 0 where masks keep, and only there"
-            )
+            raise ValueError("margins are not at least 0 exactly where masks keep")
         return found
 
     def fit(self, signs: np.ndarray, drawn: Simulated) -> None:
@@ -369,14 +366,15 @@ class Reader:
         certain[:, self.at] = 0.0
         offset = self.mean[self.at] - self.middle @ self.slope
         nothing = np.zeros(len(self.at))
-        model = Model(
-            offset.astype(np.float64),
-            self.slope,
-            self.noise.astype(np.float64),
-            nothing,
-            nothing[None].astype(np.float32),
-            self.prior_odds.astype(np.float64),
-        )
+        with jax.enable_x64(True):
+            model = Model(
+                jnp.asarray(offset, jnp.float64),
+                jnp.asarray(self.slope),
+                jnp.asarray(self.noise, jnp.float64),
+                jnp.asarray(nothing),
+                jnp.asarray(nothing[None], jnp.float32),
+                jnp.asarray(self.prior_odds, jnp.float64),
+            )
         bits = masks[:, self.at]
         return certain.sum(axis=1) + log_filtered(model, bits, absolute=False)
 

@@ -111,7 +111,7 @@ class Family:
         self.order = [*range(len(self.labels)), *self.again]
 
     def on(self, labels: np.ndarray) -> "Family":
-        """Returns the family of these labelings, ``[k, n]``, in place of those drawn."""
+        """Returns the family of these labelings ``[k, n]``, in place of those drawn."""
         found = copy.copy(self)
         found.labels, found.enumerated = np.asarray(labels), True
         found.order, found.again = list(range(len(labels))), []
