@@ -6,8 +6,8 @@ labels alone; ``search`` runs the pruner in its loop, and ``trained`` its traini
 write another, make a ``Decoder``. All decoders keep one rule: the labels of a mask are
 looked at only after the mask is decoded. The bound of ``information.decoded`` rests on
 it. What grows with masks x masks x weights, how many weights both masks of a pair keep,
-is counted on the device, in whole numbers. The regression on these K x K numbers runs on the host, in
-double precision: K³ operations and about 36 K² bytes.
+is counted on the device, in whole numbers. The regression on these K x K numbers runs
+on the host, in double precision: K³ operations and about 36 K² bytes.
 
 Under ``"data"``, for scores that are means over examples, ``examples`` names the
 examples of a data set in lists of candidates, and ``factors`` is a law of masks, for
