@@ -5,6 +5,7 @@ masks that it is to certify but what is before its eyes. A new decoder joins
 ``DECODERS``.
 """
 
+import functools
 import itertools
 import math
 
@@ -57,18 +58,23 @@ class Case:
 
         return jax.lax.scan(step, self.params, None, length=30)[0]
 
+    @functools.cached_property
+    def simulated_one(self):
+        """The mask of a training, and the weights at its end: compiled once."""
+        return jax.jit(
+            lambda y: (
+                nfp.ravel_mask(self.mask(y, self.x)),
+                flat(self.trained_on(y, self.x)),
+            )
+        )
+
     def simulate(self, labels):
         """The masks of trainings, their margins, and the middle of the weights."""
-
-        def one(y):
-            ends = self.trained_on(y, self.x)
-            return nfp.ravel_mask(self.mask(y, self.x)), flat(ends)
-
-        kept, ends = map(np.asarray, jax.lax.map(one, jnp.asarray(labels)))
+        found = jax.device_get([self.simulated_one(y) for y in jnp.asarray(labels)])
+        kept, ends = map(np.stack, zip(*found, strict=True))
         margins = margins_of(kept[None], ends[None], [kept.shape[1]])
-        return decoding.Simulated(
-            kept, margins, (ends + np.asarray(flat(self.params))) / 2
-        )
+        middle = (ends + np.asarray(flat(self.params))) / 2
+        return decoding.Simulated(kept, margins, middle)
 
     def passed(self, weights, x):
         """What passes through both layers; biases are 0."""
