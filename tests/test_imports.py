@@ -17,6 +17,7 @@ ROLES = {
     "run": "run",
     "family": "run",
     "reading": "run",
+    "simulated": "run",
 }  # of a question's files
 CORE = {"types", "trees", "losses", "freeze", "masks", "pruners", "scores", "pruning"}
 ALLOWED = {
