@@ -31,7 +31,7 @@ from nfp_jax.questions.information.family import Family
 
 # Of a mask that takes one training, and of one that takes many, as IMP's: trainings on
 # labels drawn, how many of them calibrate, and rounds of trainings on labels found.
-FEW = {"made": 128, "calibrated": 24, "rounds": 2}
+FEW = {"made": 128, "calibrated": 16, "rounds": 1}
 MANY = {"made": 32, "calibrated": 12, "rounds": 1}
 
 
