@@ -56,10 +56,10 @@ def measured(directory: Path) -> dict[str, Any]:
 
 
 def table(parts: list[dict[str, Any]]) -> str:
-    """Returns a line a part and one for all of them, in Markdown."""
+    """Returns a line a part, and one for all if there are several, in Markdown."""
     whole = {"part": "all"} | {x: sum(p[x] for p in parts) for x in HEADS[1:]}
     lines = [f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"]
-    for part in [*parts, whole]:
+    for part in [*parts, whole] if len(parts) > 1 else parts:
         threads = sum(part[x] for x in HEADS[3:])
         shown = [f"{part[x] / threads:.0%}".replace("%", " %") for x in HEADS[3:]]
         cells = [part["part"], str(part["rows"]), f"{part['wall']:.0f} s", *shown]
