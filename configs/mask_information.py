@@ -4,6 +4,7 @@
     python launch.py --config=configs/mask_information.py:smoke    # seconds
     python launch.py --config=configs/mask_information.py:small    # at most 6 minutes
     python launch.py --config=configs/mask_information.py:thousand
+    python launch.py --config=configs/mask_information.py:free     # seconds
     python launch.py --config=configs/mask_information.py:scaling
     python launch.py --config=configs/mask_information.py:data
     python launch.py --config=configs/mask_information.py:small_data
@@ -116,6 +117,21 @@ def thousand() -> ConfigDict:
     return config
 
 
+def free() -> ConfigDict:
+    """As thousand, pruners that see no data, with as many labelings as 3 nats take.
+
+        python launch.py --config=configs/mask_information.py:free
+
+    Masks that are all equal bound how often another one may come: with 2,048 of them
+    that is worth about 2 nats. Seconds, since all labelings look alike to them.
+    """
+    config = thousand()
+    config.name = "mask-information-free"
+    config.information.datasets = 2048
+    config.grid.pruner = ("synflow", "magnitude_init", "random")
+    return config
+
+
 def scaling() -> ConfigDict:
     """Against n, and against the weights kept k, from n/k = 0.02 to 2.
 
@@ -207,6 +223,7 @@ PRESETS = {
     "seed": seed,
     "small": small,
     "thousand": thousand,
+    "free": free,
     "scaling": scaling,
     "data": data,
     "small_data": small_data,

@@ -1,6 +1,7 @@
 """The targets' table: which intervals meet their targets, and what they took."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -159,3 +160,13 @@ def test_a_table_that_can_not_be_written_leaves_the_page(tmp_path, capsys):
     assert "no rows that a target is about" in said and "no section Claims" in said
     with pytest.raises(SystemExit):
         main([str(other), str(other), "--write", str(page)])
+
+
+def test_the_published_table_is_that_of_the_rows_on_file(tmp_path):
+    docs = Path(__file__).parent.parent / "docs"
+    runs = sorted(file.parent for file in docs.glob("results/*/config.json"))
+    published = (docs / "results.md").read_text("utf-8")
+    page = tmp_path / "results.md"
+    page.write_text(published, encoding="utf-8")
+    assert main([*map(str, runs), "--write", str(page), "--targets"]) == 0
+    assert page.read_text("utf-8") == published
