@@ -82,7 +82,8 @@ WORDS = (
     "were set before. Ends are those of one network, or the means over networks that "
     "differ in their seeds. *Read by* is the decoder, or bound, that gave the lower "
     "end, *capped by* that of the upper end. Seconds are wall time of the whole "
-    "machine, divided by K: making the masks, and bounding what they hold; of "
+    "machine, which other work may have shared, divided by K: making the masks, and "
+    "bounding what they hold; of "
     "trainings that several sparsities share, each has its part. A target that was not "
     "run has no numbers."
 )
