@@ -477,12 +477,13 @@ def test_the_page_of_information_has_its_figures_and_tables(intervals_page):
     page = intervals_page.read_text()
     names = sorted(x.stem for x in intervals_page.parent.glob("figures/*.svg"))
     assert names == [
+        "bits_by_load",
         "bits_per_weight",
         "effective_parameters",
         "information",
         "information_by_n",
     ]
-    assert page.count("<svg") == 4 and page.count("<figure>") == 4
+    assert page.count("<svg") == 5 and page.count("<figure>") == 5
     rows = make_interval_rows()
     kind = kinds.kind_of(rows)
     for measure in kind.tables:

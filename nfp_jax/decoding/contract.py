@@ -39,8 +39,9 @@ class LogProb(Protocol):
     def __call__(self, stack: Stack, start: int, stop: int) -> np.ndarray:
         """Returns ``log q(y_k | m_k)`` for ``start <= k < stop``, nats.
 
-        q may be fitted to masks, inputs and ``labels[:start]``, but to nothing else
-        that depends on the labels from ``start`` on. It sums to 1 over all labelings.
+        q may look at mask k, at the inputs, and at masks and labels before ``start``,
+        but at nothing else that depends on the data sets from ``start`` on. It sums to
+        1 over all labelings.
         """
         ...
 
