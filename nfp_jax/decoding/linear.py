@@ -100,7 +100,7 @@ def ridge(
             prior = np.log(stack.prior)
         weights = calibrate(evidence[:start], prior, stack.labels[:start])
         logits = prior + evidence[start:stop] @ weights
-        return _log_likelihood(logits, stack.labels[start:stop])
+        return log_likelihood(logits, stack.labels[start:stop])
 
     return Decoder("ridge decoding", log_prob)
 
@@ -283,7 +283,7 @@ def calibrate(
     return np.asarray(found.x) / scale
 
 
-def _log_likelihood(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def log_likelihood(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """``Σ_i log softmax(logits_i)[y_i]`` of each mask; logits ``[k, n, classes]``."""
     log_p = logits - special.logsumexp(logits, axis=-1, keepdims=True)
     by_label = np.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]

@@ -8,7 +8,6 @@ around them with less left over. So they are read again, in rounds.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,8 +20,8 @@ from nfp_jax import cores
 from nfp_jax.decoding import drift
 from nfp_jax.decoding.contract import Decoder, Last, MaskLaw, Stack
 from nfp_jax.decoding.drift import Passed
-from nfp_jax.decoding.label_reader import MIXED
-from nfp_jax.decoding.linear import calibrate
+from nfp_jax.decoding.label_reader import log_law, mixed
+from nfp_jax.decoding.linear import calibrate, log_likelihood
 from nfp_jax.decoding.mask_law import log_filtered
 from nfp_jax.decoding.propagation import MOST_ODDS, Model
 
@@ -166,13 +165,10 @@ class Trained:
         logits = reader.log_prior + np.stack(
             [found[k] @ weights for k in range(start, stop)]
         )
-        log_q = logits - special.logsumexp(logits, axis=-1, keepdims=True)
-        labels = stack.labels[start:stop, :, None]
-        told = np.take_along_axis(log_q, labels, axis=-1).sum(axis=(1, 2))
-        law = np.broadcast_to(reader.log_prior, log_q.shape)
-        by_law = np.take_along_axis(law, labels, axis=-1).sum(axis=(1, 2))
-        mixed = np.logaddexp(math.log1p(-MIXED) + told, math.log(MIXED) + by_law)
-        return np.asarray(mixed)
+        labels = stack.labels[start:stop]
+        told = log_likelihood(logits, labels)
+        by_law = log_law(stack.prior[:, 1], labels).sum(axis=1)
+        return np.array([mixed(*both) for both in zip(told, by_law, strict=True)])
 
     def log_law(self, stack: Stack, start: int, stop: int) -> np.ndarray:
         """Returns ``log q(m_k)``, as every law of masks."""
