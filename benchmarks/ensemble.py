@@ -3,6 +3,7 @@
     python benchmarks/ensemble.py
     python benchmarks/ensemble.py --networks=64 --dims=784 --rounds=5
     python benchmarks/ensemble.py --check
+    python benchmarks/ensemble.py --show=benchmarks/results/MACHINE.json
 
 N networks d-200-200-C (C is 2 at d = 50, else 10), batch 64, Adam 1e-3, each on its own
 permutations of 2048 points, without any evaluation. The clock runs from initial weights
@@ -17,6 +18,7 @@ same order of batches, to the same weights: all but ``SHARE`` of them up to
 """
 
 import itertools
+import json
 import math
 import sys
 import tempfile
@@ -465,9 +467,13 @@ def main() -> int:
     options.add_argument("--gflop", type=float, help="arithmetic of each run")
     options.add_argument("--only", type=contest.numbers(str), help="contenders by name")
     options.add_argument("--check", action="store_true", help="check, and end")
+    options.add_argument("--show", type=Path, help="print the table of such a file")
     arguments = options.parse_args()
     if arguments.worker:
         return contest.serve(WORKERS, arguments.worker)
+    if arguments.show:
+        print(table(json.loads(arguments.show.read_text("utf-8"))))
+        return 0
     quick = arguments.quick
     networks = arguments.networks or ([2] if quick else [1, 8, 64, 256])
     dims = arguments.dims or ([50] if quick else [50, 784, 3072])
@@ -508,6 +514,24 @@ def main() -> int:
 
 
 _OURS = ("ours", "ours_shrunk")
+
+
+def table(found: dict[str, Any]) -> str:
+    """Returns ratios to the loop as Markdown: a line a setting and contender."""
+    lines = [
+        "| networks | d | removed | steps | | network-steps a second, times the loop's |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in found.values():
+        for name, row in entry.get("contenders", {}).items():
+            if name != entry["baseline"] and not row["error"]:
+                told, ratio = entry["setting"], row["ratio"]
+                lines.append(
+                    f"| {told['networks']} | {told['dim']} | {told['sparsity']:.0%} "
+                    f"| {told['steps']} | {row['label']} | {ratio['median']:.2f} "
+                    f"({ratio['min']:.2f} to {ratio['max']:.2f}) |".replace("%", " %")
+                )
+    return "\n".join(lines)
 
 
 def _show_check(found: Any) -> bool:

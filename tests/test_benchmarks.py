@@ -237,6 +237,15 @@ def test_the_table_of_the_host_is_that_of_the_counts_on_file(benchmarks):
         assert table in (BENCHMARKS.parent / page).read_text("utf-8"), page
 
 
+def test_the_table_of_long_trainings_is_that_of_the_rounds_on_file(benchmarks):
+    import ensemble
+
+    page = (BENCHMARKS.parent / "docs/performance.md").read_text("utf-8")
+    path = BENCHMARKS / "results/intel-xeon-2-cores.json"
+    table = ensemble.table(json.loads(path.read_text("utf-8")))
+    assert path.name in page and table in page and len(table.splitlines()) > 2
+
+
 def test_the_table_of_shares_is_that_of_the_rows_on_file(benchmarks):
     import shares
 
