@@ -519,7 +519,7 @@ _OURS = ("ours", "ours_shrunk")
 def table(found: dict[str, Any]) -> str:
     """Returns ratios to the loop as Markdown: a line a setting and contender."""
     lines = [
-        "| networks | d | removed | steps | | network-steps a second, times the loop's |",
+        "| networks | d | removed | steps | | network-steps a second, to the loop's |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry in found.values():

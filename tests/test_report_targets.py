@@ -33,6 +33,7 @@ def lines_of(*rows, **groups):
 def test_a_line_has_the_interval_its_target_and_what_it_took():
     [line] = lines_of(make_thousand())
     assert line == {
+        "resampled": "labels",
         "pruner": "SNIP",
         "n": "1,000",
         "removed": "90 %",
@@ -94,14 +95,28 @@ def test_every_target_has_a_line_and_those_without_rows_say_so():
     assert len(missing) == len(lines) - 1
     assert {len(line) for line in lines} == {len(HEADS)}
     texts = [x[HEADS.index("target")] for x in missing]
-    assert texts.count("upper ≤ 3 nats") == 6
+    assert texts.count("upper ≤ 3") == 8
+    assert "lower ≥ 1,400, upper ≤ 3,300" in texts
+    assert "IMP" in [x[HEADS.index("pruner")] for x in missing]
     assert runs_of(lines) == ["information"]
 
 
-def test_rows_of_another_quantity_or_size_are_no_line():
-    resampled = make_thousand(conditioning="data", label_entropy=None)
-    assert lines_of(resampled, make_interval_row("snip", n=200)) == []
-    assert targets(make_parts(make_part([resampled], "information"))) == []
+@pytest.mark.parametrize(
+    ("lower", "upper", "met"),
+    [
+        (1400.0, 3300.0, "yes"),
+        (1399.0, 3300.0, "no"),
+        (1400.0, 3301.0, "no"),
+    ],
+)
+def test_a_target_of_resampled_data_is_about_both_ends(lower, upper, met):
+    given = {"conditioning": "data", "label_entropy": None}
+    [line] = lines_of(make_thousand(lower=lower, upper=upper, **given))
+    assert line["resampled"] == "data" and line["met"] == met
+
+
+def test_rows_of_another_size_are_no_line():
+    assert lines_of(make_interval_row("snip", n=200)) == []
     assert targets({}) == []
 
 

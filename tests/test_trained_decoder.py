@@ -12,6 +12,7 @@ from running import run, setup_of, spec_of
 import nfp_jax as nfp
 from nfp_jax import decoding, experiments
 from nfp_jax.decoding import drift
+from nfp_jax.lab.chains import Chains
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.questions.information import run as question
 from nfp_jax.questions.information.simulated import (
@@ -185,6 +186,63 @@ def test_it_refuses_what_it_can_not_read(lab):
     three = stack._replace(prior=np.full((24, 3), 1 / 3))
     with pytest.raises(ValueError, match="3 classes, expected 2"):
         decoder.log_prob(three, 0, 1)
+
+
+def test_trainings_that_fail_say_nothing_of_their_masks(lab):
+    setup, family, cells, masks = lab
+    passed, cell = passed_of(setup, family.draw), cells["magnitude_trained"]
+    simulate = simulator(Stacks(setup), family, cell)
+    broken = []
+
+    def failing(labels):
+        """The third of every call fails."""
+        found = simulate(labels)
+        found.margins[2], found.masks[2], found.weights[2] = np.nan, False, 0.0
+        broken.append(len(labels))
+        return found
+
+    labels = family.labels[:6].astype(int)
+    prior = np.full((24, 2), 0.5)
+    stack = decoding.Stack(
+        masks["magnitude_trained"][:6], labels, prior, family.inputs()
+    )
+    small = {"made": 12, "calibrated": 6, "rounds": 1}
+    decoder, law = decoding.trained(failing, passed, **small)
+    found = decoder.log_prob(stack, 0, 6)
+    assert broken == [12, 6, 6]  # drawn, calibrated, read
+    assert np.isfinite(found).all() and np.isfinite(law.log_prob(stack, 0, 6)).all()
+    assert decoder.log_prob.fallbacks == 2  # one that calibrates, and one that is read
+
+    def never(labels):
+        found = simulate(labels)
+        return found._replace(margins=np.full_like(found.margins, np.nan))
+
+    decoder, _ = decoding.trained(never, passed, **small)
+    with pytest.raises(decoding.CannotDecode, match="12 of 12 simulated trainings"):
+        decoder.log_prob(stack, 0, 6)
+
+
+def test_a_training_that_raises_has_no_margins_and_the_others_have(lab, monkeypatch):
+    setup, family, cells, _ = lab
+    simulate = simulator(Stacks(setup), family, cells["magnitude_trained"])
+
+    def lose(self, named):
+        raise FloatingPointError("lost")
+
+    whole = simulate(family.labels[:3].astype(int))
+    assert np.isfinite(whole.margins).all()
+    monkeypatch.setattr(Chains, "begin_together", lose)
+    assert np.isnan(simulate(family.labels[:3].astype(int)).margins).all()
+    monkeypatch.undo()
+    again = simulate(family.labels[:3].astype(int))  # one failure is not all later ones
+    np.testing.assert_array_equal(again.masks, whole.masks)
+
+
+def test_a_kept_weight_that_ends_at_zero_is_kept():
+    kept = np.array([[[True, True, False]]])
+    weights = np.array([[[0.5, 0.0, 0.0]]])
+    margins = margins_of(kept, weights, [3])
+    np.testing.assert_array_equal(margins >= 0, kept[-1])
 
 
 def test_other_networks_and_conditionings_are_left_to_ridge(lab):

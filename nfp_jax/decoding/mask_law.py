@@ -139,11 +139,15 @@ def _filtered(
             if absolute:
                 level = jnp.maximum(level, 0.2 * model.level[at[j]])
             spread = jnp.maximum(c[j, j], 1e-14) + model.noise[at[j]] ** 2
-            log_z, d1, d2 = reading(m[j] + level, spread, level, bit[at[j]], absolute)
-            good = real[j] & jnp.isfinite(log_z) & jnp.isfinite(d1) & jnp.isfinite(d2)
+            read = functools.partial(reading, m[j] + level, spread, level)
+            log_z, d1, d2 = read(bit[at[j]], absolute)
+            # Of both bits, so that what is said of them sums to 1.
+            other, _, _ = read(~bit[at[j]], absolute)
+            told = jnp.isfinite(log_z) & jnp.isfinite(other)
+            good = real[j] & told & jnp.isfinite(d1) & jnp.isfinite(d2)
             d1 = jnp.where(good, d1, 0.0)
             d2 = jnp.where(good, jnp.minimum(d2, 0.0), 0.0)
-            said = jnp.where(good, log_z, -jnp.log(2.0)) + jnp.log1p(-2 * FLOOR)
+            said = jnp.where(told, log_z, -jnp.log(2.0)) + jnp.log1p(-2 * FLOOR)
             total += jnp.where(real[j], jnp.logaddexp(said, jnp.log(FLOOR)), 0.0)
             # What the bit moves, as weights of the columns of ``pulled``.
             own = jnp.zeros(len(m)).at[j].set(1.0) + weights @ (second * along[:, j])

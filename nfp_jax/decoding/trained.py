@@ -18,7 +18,7 @@ from scipy import special
 
 from nfp_jax import cores
 from nfp_jax.decoding import drift
-from nfp_jax.decoding.contract import Decoder, Last, MaskLaw, Stack
+from nfp_jax.decoding.contract import CannotDecode, Decoder, Last, MaskLaw, Stack
 from nfp_jax.decoding.drift import Passed
 from nfp_jax.decoding.label_reader import log_law, mixed
 from nfp_jax.decoding.linear import calibrate, log_likelihood
@@ -49,7 +49,8 @@ class Simulated(NamedTuple):
     Attributes:
       masks: ``bool[k, P]``, of the prunable weights.
       margins: how far above its threshold each weight ends, float32 ``[k, P]``: at
-        least 0 where it is kept and less than 0 where it is removed.
+        least 0 where it is kept and less than 0 where it is removed; NaN where the
+        training failed.
       weights: float32 ``[k, P]``, around which the last training is linearized, such as
         the middle between its first and its last weights.
     """
@@ -115,7 +116,10 @@ def trained(
       rounds: of trainings on labels found, for each mask that is decoded.
       most: how many masks are decoded at most, the last ones.
 
+    A training on labels found that fails says nothing of its mask.
+
     Raises:
+      CannotDecode: on decoding, too few of the trainings on labels drawn succeeded.
       ValueError: fewer than 2 trainings, or more calibrated than made; on decoding,
         more than two classes, resampled inputs, or margins that are not those of the
         masks.
@@ -200,6 +204,12 @@ class Reader:
         rng = np.random.default_rng(1)
         y = (rng.random((owner.made, n)) < stack.prior[:, 1]).astype(np.int32)
         drawn = self.simulated(y)
+        ended = succeeded(drawn)
+        if np.count_nonzero(ended) < max(2, owner.calibrated):
+            raise CannotDecode(
+                f"{np.count_nonzero(~ended)} of {owner.made} simulated trainings failed"
+            )
+        y, drawn = y[ended], Simulated(*(part[ended] for part in drawn))
         self.mean, self.spread = _moments(drawn.margins)
         z = np.abs(self.mean) / self.spread
         nearest = np.argsort(z, kind="stable")[: max(A_LABEL * n, AT_LEAST)]
@@ -219,7 +229,8 @@ class Reader:
     def simulated(self, labels: np.ndarray) -> Simulated:
         """What trainings on labels give, checked."""
         found = self.owner.simulate(labels)
-        if not np.array_equal(found.margins >= 0, found.masks):
+        ended = succeeded(found)
+        if not np.array_equal(found.margins[ended] >= 0, found.masks[ended]):
             raise ValueError("margins are not at least 0 exactly where masks keep")
         return found
 
@@ -333,7 +344,9 @@ class Reader:
         margins: np.ndarray,
     ) -> Correction:
         """What of the linear model holds around labels found, by layers."""
-        few = slice(0, AVERAGED)
+        few = np.flatnonzero(succeeded(again))[:AVERAGED]
+        if not len(few):
+            raise CannotDecode("all trainings on labels found failed")
         wrong = (2.0 * known.labels - 1 - signs)[few].astype(np.float32)
         off = (known.margins - margins)[few]
         moved = np.stack(
@@ -373,6 +386,11 @@ class Reader:
             )
         bits = masks[:, self.at]
         return certain.sum(axis=1) + log_filtered(model, bits, absolute=False)
+
+
+def succeeded(found: Simulated) -> np.ndarray:
+    """Returns which trainings did not fail, ``bool[k]``."""
+    return np.isfinite(found.margins).all(axis=1)
 
 
 def _moments(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ labels that a mask was made from, they give that mask bit by bit.
 import copy
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,8 @@ from nfp_jax.lab.training import train_stacks
 from nfp_jax.masks.prunable import prunable_leaves
 from nfp_jax.models.dense import dense_layers
 from nfp_jax.questions.information.family import Family
+
+_LOG = logging.getLogger(__name__)
 
 # Of a mask that takes one training, and of one that takes many, as IMP's: trainings on
 # labels drawn, how many of them calibrate, and rounds of trainings on labels found.
@@ -83,10 +86,8 @@ def simulator(
 
     A weight's margin is its size over the threshold, less 1: of all rounds up to the
     one that removes it the least. Gradients are taken in the middle between initial
-    and trained weights.
-
-    Raises:
-      RuntimeError: on calling, where a training fails; with the first error.
+    and trained weights. Where a training fails, margins are NaN; the first error is
+    logged.
     """
     setup = dataclasses.replace(stacks.setup, failures=Failures())
     stacks = copy.copy(stacks)
@@ -99,8 +100,10 @@ def simulator(
     raveled = jax.jit(jax.vmap(ravel))
 
     def simulate(labels: np.ndarray) -> decoding.Simulated:
+        setup.failures.kept.clear()
         shape = len(cells), len(labels), setup.total
         kept, weights = np.zeros(shape, bool), np.zeros(shape, np.float32)
+        ended = np.zeros(shape[:2], bool)
         ours = family.on(labels)
 
         def keep(found: Found) -> list[Networks]:
@@ -111,6 +114,7 @@ def simulator(
             ):
                 which = sparsities.index(one["sparsity"])
                 kept[which, place], weights[which, place] = bits[i], ends[i]
+                ended[which, place] = True
             return []
 
         chains = Chains(stacks, functools.partial(ours.draws, stacks), keep)
@@ -123,11 +127,13 @@ def simulator(
         total = len(labels) * count_trainings(setup, cells)
         train_stacks(setup, stacks.ahead(makers()), total, progress=False)
         if setup.failures.kept:
-            raise RuntimeError(f"a simulated training: {setup.failures.kept[0].error}")
+            first = setup.failures.kept[0].error
+            _LOG.warning("a simulated training failed: %s", first)
         groups = [setup.total]
         if cell["select"] != "global":
             groups = [x.size for x in prunable_leaves(setup.shapes, setup.prunable)]
         margins = margins_of(kept, weights, groups)
+        margins[~ended.all(axis=0)] = np.nan
         return decoding.Simulated(kept[-1], margins, (initial + weights[-1]) / 2)
 
     return simulate
@@ -174,8 +180,9 @@ def margins_of(kept: np.ndarray, weights: np.ndarray, groups: list[int]) -> np.n
             inside = np.where(mask[:, part], ends[:, part], np.inf)
             level = np.maximum(inside.min(axis=1, keepdims=True), tiny)
             margin = ends[:, part] / level - 1
-            # Ties lie on both sides of a threshold.
-            margin = np.where(mask[:, part], margin, np.minimum(margin, -1e-6))
+            # Ties lie on both sides of a threshold, and a weight that is kept may be 0.
+            removed = np.minimum(margin, -1e-6)
+            margin = np.where(mask[:, part], np.maximum(margin, 0.0), removed)
             now = np.where(alive[:, part], margin, np.inf)
             least[:, part] = np.minimum(least[:, part], now)
             start += size
