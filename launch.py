@@ -18,6 +18,10 @@ import signal
 import sys
 from typing import Any
 
+# Read when numpy is imported. Networks and masks share the cores among themselves;
+# threads for the small matrices of each would only be in their way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from absl import app, flags
 from ml_collections import config_flags
 
