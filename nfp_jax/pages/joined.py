@@ -60,12 +60,26 @@ class Part(NamedTuple):
         Lists among the network's settings are its sizes, in the order of their names;
         other settings follow with their names, but for ``init``.
         """
+        return self._words(self.init)
+
+    @property
+    def init(self) -> str:
+        """The network's initialization; empty where it has no such setting."""
+        return str(_settings(self.config, "model").get("init", ""))
+
+    @property
+    def but_init(self) -> str:
+        """The data and the network in words, without its initialization."""
+        return self._words("")
+
+    def _words(self, init: str) -> str:
         data, model = (_settings(self.config, kind) for kind in ("data", "model"))
         named = [name for name in _SYMBOLS if name in data]
         named += sorted(data.keys() - _SYMBOLS.keys())
         words = [self.config["data"]["name"]]
         words += [f"{_SYMBOLS.get(name, name)} = {data[name]}" for name in named]
-        told = [str(model.pop("init"))] if "init" in model else []
+        model.pop("init", None)
+        told = [init] if init else []
         sizes: list[str] = []
         for name, value in sorted(model.items()):
             if isinstance(value, (list, tuple)):

@@ -28,6 +28,7 @@ from nfp_jax.pages.joined import Part, beside_information, read_part
 from nfp_jax.pages.looks import RC
 from nfp_jax.report import page as report
 from nfp_jax.report.claims import claims
+from nfp_jax.report.together.barrier import barrier, lines_of
 from nfp_jax.report.together.effective import (
     HEADS,
     TITLE,
@@ -143,6 +144,7 @@ def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
         if not of_data.empty:
             name = "capacity_against_p_eff_of_data"
             drawn[name] = capacity_against_p_eff(of_data)
+        drawn |= dict(barrier(lines_of(parts)))
     return drawn
 
 

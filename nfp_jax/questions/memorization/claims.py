@@ -9,7 +9,7 @@ confidence. Both ways to go on from a trained mask are judged. Then come the cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,41 @@ def claims(part: Part) -> Iterator[Claim]:
             for way, mine in groups(group[group["pruner"] == pruner], "resume"):
                 yield from _against_rivals(part, mine, rivals, n, sparsity, way)
     yield from ablated(part)
+
+
+def together(parts: Mapping[str, Part]) -> Iterator[Claim]:
+    """Whether masks at another initialization do what masks from training do.
+
+    Of runs that differ in the initialization alone: masks from training of the first
+    run against those of all pruners at initialization of each other run, at the same n
+    and weights kept, paired by seeds and so by data.
+    """
+    runs = [part for part in parts.values() if part.question == "memorization"]
+    for place, first in enumerate(runs):
+        before = {part.but_init for part in runs[:place]}
+        if first.but_init not in before:
+            for other in runs[place + 1 :]:
+                if other.but_init == first.but_init and other.init != first.init:
+                    yield from _at_another_init(first, other)
+
+
+def _at_another_init(first: Part, other: Part) -> Iterator[Claim]:
+    rows, rivals = (
+        part[part["ablation"] == ""] for part in map(usual_rows, (first, other))
+    )
+    for (n, sparsity), group in groups(rows, ["n", "sparsity"]):
+        here = (rivals["n"] == n) & (rivals["sparsity"] == sparsity)
+        others = at_initialization(rivals[here])
+        if others.empty:
+            continue
+        for pruner in trained(group):
+            mine = group[(group["pruner"] == pruner) & (group["resume"] != "finetune")]
+            if mine.empty:
+                continue
+            pair = first._replace(name=f"{first.name}-{other.name}")
+            for claim in _against_rivals(pair, mine, others, n, sparsity, "rewind"):
+                where = f"{claim.where}; rivals: {other.name}, weights {other.init}"
+                yield claim._replace(where=where)
 
 
 class _Against(NamedTuple):

@@ -1,0 +1,100 @@
+"""Criteria by initializations: what is a line, what is drawn, and what is claimed."""
+
+import matplotlib.style
+import numpy as np
+import pytest
+from rows import PRUNERS, make_interval_row, make_rows
+from test_pages_joined import make_part, make_parts
+
+from nfp_jax.pages import looks
+from nfp_jax.questions.memorization.claims import together
+from nfp_jax.report.together.barrier import barrier, lines_of
+
+HERE, THERE = {"init": "he_normal"}, {"init": "orthogonal"}
+
+
+def make_pair(seeds=4, **changes):
+    """Two runs that differ in their initialization."""
+    rows = make_rows(seeds=seeds, sparsities=(0.9, 0.95))
+    other = make_rows(seeds=seeds, sparsities=(0.9, 0.95), **changes)
+    return make_parts(
+        make_part(rows, name="here", model=HERE),
+        make_part(other, name="there", model=THERE),
+    )
+
+
+def test_a_part_knows_its_network_without_the_initialization():
+    here, there = make_pair().values()
+    assert (here.init, there.init) == ("he_normal", "orthogonal")
+    assert here.but_init == there.but_init and here.where != there.where
+    assert here.where == f"{here.but_init} (he_normal)"
+
+
+def test_a_line_has_points_and_epochs_of_all_seeds_and_the_masks_information():
+    parts = make_pair()
+    row = make_interval_row("snip", n=1000, information_lower=40.0)
+    row["information_upper"] = 60.0
+    parts["i"] = make_part([row], "information", "i", model=THERE)
+    lines = lines_of(parts)
+    assert len(lines) == 2 * 2 * len(PRUNERS)
+    mine = lines[(lines["pruner"] == "snip") & (lines["sparsity"] == 0.9)]
+    here, there = (line for _, line in mine.iterrows())
+    assert (here["init"], there["init"]) == ("he_normal", "orthogonal")
+    assert len(here["points"]) == len(here["epochs"]) == 4
+    assert np.isnan(here["p_eff_lower"])
+    assert there["p_eff_lower"] == there["kept"] + 40
+    assert there["p_eff_upper"] == there["kept"] + 60
+
+
+def test_networks_of_one_initialization_are_no_line_and_draw_nothing():
+    parts = make_pair()
+    alone = {"here": parts["here"], "again": parts["here"]._replace(name="again")}
+    assert lines_of(alone).empty and lines_of({}).empty
+    assert list(barrier(lines_of(alone))) == []
+
+
+def test_the_figure_has_a_height_for_each_criterion_and_the_best_on_top():
+    parts = make_pair()
+    parts["there"].rows["epochs_to_99"] = np.nan
+    with matplotlib.style.context(["default", looks.RC]):
+        drawn = dict(barrier(lines_of(parts)))
+    assert list(drawn) == ["barrier_1", "barrier_2"]
+    title, figure, caption = drawn["barrier_1"]
+    assert "n = 1,000" in title and "he_normal" not in title and "90 %" in title
+    assert "certified" in caption
+    points, epochs, parameters = figure.axes
+    names = [text.get_text() for text in points.get_yticklabels()]
+    assert len(names) == len(PRUNERS) and names[-1] == "IMP"
+    bold = {x.get_text() for x in points.get_yticklabels() if x.get_weight() == "bold"}
+    assert bold == {"IMP", "magnitude after training"}
+    assert parameters.get_xlabel() == "effective parameters"
+    arrows = [x for x in epochs.lines if x.get_marker() == 9]
+    assert len(arrows) == len(PRUNERS)  # those of the other never fit
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_masks_of_another_initialization_are_held_against_trained_ones(more):
+    parts = make_pair()
+    there = parts["there"].rows
+    if more:  # a mask at another initialization gets around the barrier
+        there.loc[there["pruner"] == "snip", "memorized_points"] = 1000.0
+    [claim] = [x for x in together(parts) if "/points/imp-rewind/n=1000/0.95" in x.key]
+    assert claim.key.startswith("here-there/")
+    assert "rivals: there, weights orthogonal" in claim.where
+    assert (claim.measured > 0) != more
+    assert (claim.p_holds < claim.p_not) != more
+
+
+def test_other_networks_and_equal_initializations_are_not_compared():
+    parts = make_pair()
+    same = {"here": parts["here"], "again": parts["here"]._replace(name="again")}
+    assert list(together(same)) == []
+    wide = make_part(parts["there"].rows, name="wide", model={**THERE, "widths": [9]})
+    assert list(together({"here": parts["here"], "wide": wide})) == []
+
+
+def test_without_trained_masks_in_the_first_run_nothing_is_claimed():
+    parts = make_pair()
+    rows = parts["here"].rows
+    few = parts["here"]._replace(rows=rows[rows["sees"] != "training"])
+    assert list(together({**parts, "here": few})) == []
