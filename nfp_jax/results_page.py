@@ -1,11 +1,11 @@
 """The published results: ``python -m nfp_jax.results_page DIRECTORY --write FILE``.
 
-A face of `nfp_jax.report.published`.
+A face of `nfp_jax.report.publishing`.
 """
 
 import sys
 
-from nfp_jax.report.published import main, write_results
+from nfp_jax.report.publishing import main, write_results
 
 __all__ = ["main", "write_results"]
 

@@ -9,7 +9,7 @@ from rows import make_interval_row
 from test_pages_joined import make_part, make_parts
 from test_report_collection import make_collection, make_run
 
-from nfp_jax.report.published import main, write_results
+from nfp_jax.report.publishing import main, write_results
 from nfp_jax.report.targets import HEADS, NOT_RUN, TARGETS, runs_of, targets
 
 

@@ -4,10 +4,13 @@ import matplotlib.style
 import numpy as np
 import pytest
 from rows import PRUNERS, make_interval_row, make_rows
-from test_pages_joined import make_part, make_parts
+from test_pages_joined import MODEL, make_part, make_parts
+from test_report_collection import make_collection, make_run
 
 from nfp_jax.pages import looks
 from nfp_jax.questions.memorization.claims import together
+from nfp_jax.report.collection import write_page
+from nfp_jax.report.publishing import main
 from nfp_jax.report.together.barrier import barrier, lines_of
 
 HERE, THERE = {"init": "he_normal"}, {"init": "orthogonal"}
@@ -98,3 +101,32 @@ def test_without_trained_masks_in_the_first_run_nothing_is_claimed():
     rows = parts["here"].rows
     few = parts["here"]._replace(rows=rows[rows["sees"] != "training"])
     assert list(together({**parts, "here": few})) == []
+
+
+def test_the_section_is_written_into_a_page_again_and_again(tmp_path, capsys):
+    runs = {}
+    for name, init in (("here", HERE), ("there", THERE)):
+        rows = make_rows(("snip", "imp"), (0.95,), seeds=3).to_dict("records")
+        runs[name] = make_run(
+            tmp_path, "memorization", rows, name, model={**MODEL, **init}
+        )
+    directory = make_collection(tmp_path, runs)
+    write_page(directory)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Results\n\nkept\n\n## Targets\n\ntoo\n\n## Claims\n\nthese\n", "utf-8"
+    )
+    command = [str(directory), "--write", str(page), "--barrier"]
+    assert main(command) == 0
+    once = page.read_text("utf-8")
+    assert once.startswith("# Results\n\nkept\n\n## Targets\n\ntoo\n\n## Around the b")
+    assert once.endswith("\n\n## Claims\n\nthese\n")
+    assert "![Around the barrier? Criteria by initializations: " in once
+    assert (tmp_path / "page" / "around_barrier_1.svg").exists()
+    assert "<b>here-there</b>" in once
+    assert main(command) == 0 and page.read_text("utf-8") == once
+    alone = make_collection(tmp_path, {"here": runs["here"]}, "alone")
+    write_page(alone)
+    assert main([str(alone), "--write", str(page), "--barrier"]) == 2
+    assert "no two initializations" in capsys.readouterr().err
+    assert page.read_text("utf-8") == once

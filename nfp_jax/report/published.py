@@ -3,15 +3,13 @@
 ``python -m nfp_jax.results_page results/paper-HASH --write docs/results.md`` writes the
 page, ``claims.csv`` beside it and the figures into a folder named as the page is; with
 ``--readme README.md`` also the table between the two marks of that file. No number of
-these is written by hand.
+these is written by hand. ``publishing`` has the command, and sections of other runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from nfp_jax.pages.claim import SHOWN, Claim
-from nfp_jax.pages.joined import Part, read_part
+from nfp_jax.pages.joined import Part
 from nfp_jax.pages.pruners import labels_of
 from nfp_jax.report import page as report
 from nfp_jax.report import targets
@@ -81,7 +79,6 @@ def write_results(
     parts, judged = read_parts(directory), read_claims(directory)
     file = Path(file)
     folder = file.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.svg"):
         old.unlink()
     lines = [
@@ -96,17 +93,17 @@ def write_results(
         *short_table(judged),
         "",
         *_sensitivity(judged),
-        *_targets(parts),
+        *target_lines(parts),
         "## Claims",
         "",
         counted(judged),
         "",
-        *_claims(judged),
+        *claim_lines(judged),
     ]
     together = {
         name: report.image(each, name) for name, each in drawings(parts).items()
     }
-    lines += ["## Runs read together", "", *_figures(together, folder, "together")]
+    lines += ["## Runs read together", "", *figure_lines(together, folder, "together")]
     lines += _effective(effective_parameters(parts))
     for name, part in parts.items():
         lines += _part(name, part, folder)
@@ -116,39 +113,6 @@ def write_results(
         text = Path(readme).read_text(encoding="utf-8")
         write_file(Path(readme), with_table(text, judged, str(readme)).encode())
     return file
-
-
-def write_targets(
-    directories: Sequence[str | os.PathLike[str]], file: str | os.PathLike[str]
-) -> Path:
-    """Writes the targets' table into results that are published already.
-
-    For runs that no collection has. Nothing else of the page changes.
-
-    Args:
-      directories: results of the information question, finished or not.
-      file: the page: its section of targets is replaced, or put before the claims.
-
-    Raises:
-      ResultsError: a directory has no rows of a target, or the page has no claims.
-    """
-    parts = {}
-    for directory in directories:
-        part = read_part("", Path(directory))
-        name = str(part.config.get("name", Path(directory).name))
-        parts[name] = part._replace(name=name)
-    section = _targets(parts)
-    if not section:
-        names = ", ".join(map(str, directories))
-        raise ResultsError(f"{names}: no rows that a target is about")
-    path = Path(file)
-    before, mark, after = path.read_text(encoding="utf-8").partition("\n## Claims\n")
-    if not mark:
-        raise ResultsError(f"{file} has no section Claims: it is no page of results")
-    before = before.partition(f"\n{TARGETS_HEAD}\n")[0].rstrip()
-    text = "\n".join([before, "", *section]).rstrip()
-    write_file(path, f"{text}\n{mark}{after}".encode())
-    return path
 
 
 def with_table(text: str, judged: Sequence[Claim], name: str) -> str:
@@ -231,8 +195,11 @@ def _headlines(claims: Sequence[Claim], *, judged: bool = True) -> list[str]:
     return _table(heads, lines)
 
 
-def _targets(parts: Mapping[str, Part]) -> list[str]:
-    """The targets' table, and which machines its runs were on; nothing without rows."""
+def target_lines(parts: Mapping[str, Part]) -> list[str]:
+    """Returns the targets' table, and which machines its runs were on.
+
+    Nothing where no run has rows of a target.
+    """
     lines = targets.targets(parts)
     if not lines:
         return []
@@ -270,7 +237,8 @@ def _reading() -> list[str]:
     ]
 
 
-def _claims(judged: Sequence[Claim]) -> Iterator[str]:
+def claim_lines(judged: Sequence[Claim]) -> Iterator[str]:
+    """Yields claims as Markdown, folded by the run that their keys begin with."""
     by_part: dict[str, list[Claim]] = {}
     for claim in judged:
         by_part.setdefault(_part_of(claim), []).append(claim)
@@ -310,7 +278,7 @@ def _part(name: str, part: Part, folder: Path) -> list[str]:
     kind, rows, labels = kind_of(part.rows), part.rows, labels_of(part.rows)
     lines = [f"## {name}: {part.where}", "", kind.headline(rows), "", *_made(part)]
     if part.judged:
-        lines += _figures(report.images(rows, f"{name}-"), folder, name)
+        lines += figure_lines(report.images(rows, f"{name}-"), folder, name)
     lines += [f"Entries of the tables: {kind.entries(rows)}.", ""]
     for measure in kind.tables:
         for title, heads, body in kind.grids(rows, measure):
@@ -364,12 +332,14 @@ def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     )
 
 
-def _figures(
+def figure_lines(
     images: Mapping[str, report.Image], folder: Path, prefix: str
 ) -> Iterator[str]:
+    """Writes figures into a folder, and yields what shows and explains them."""
     for name, image in images.items():
         if image.svg is None:
             continue
+        folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{prefix}_{name}.svg"
         write_file(file, image.svg.encode())
         yield f"![{image.title}]({folder.name}/{file.name})"
@@ -385,33 +355,3 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
         "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
         for row in rows
     ]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the published results; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nfp_jax.results_page",
-        description="Write the results of a collection as Markdown.",
-    )
-    parser.add_argument(
-        "directory",
-        nargs="+",
-        help="results/NAME-HASH, of a collection; with --targets of single runs",
-    )
-    parser.add_argument("--write", required=True, help="the page, docs/results.md")
-    parser.add_argument("--readme", help="a file whose short table is written too")
-    parser.add_argument(
-        "--targets", action="store_true", help="write the targets' table alone"
-    )
-    given = parser.parse_args(argv)
-    if not given.targets and len(given.directory) > 1:
-        parser.error("one collection is published, or several runs with --targets")
-    try:
-        if given.targets:
-            print(write_targets(given.directory, given.write))
-        else:
-            print(write_results(given.directory[0], given.write, given.readme))
-    except (ResultsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
