@@ -7,7 +7,8 @@
 The same command again skips the rows on file. Several processes share the cells of one
 results directory: ``--shard=i/n``, ``--cluster``, or ``--coordinator`` and the two
 flags with it. Exit code 0: all rows, or all of this process's share, are there; 1: some
-cells failed, the others are on file; 2: bad input, nothing was run.
+cells failed, or rows could not be written, the others are on file; 2: bad input,
+nothing was run; 130 and 143: interrupted, by Ctrl-C and SIGTERM.
 """
 
 import functools
@@ -89,6 +90,8 @@ def _tell(place: Place, name: str, outcome: Run | Exception) -> None:
 
     for failure in outcome.failures:
         print(f"failed: {failure.cell}: {failure.error}", file=sys.stderr)
+    for problem in outcome.problems:
+        print(f"failed: {problem}", file=sys.stderr)
     directory, cells = outcome.directory, outcome.cells
     if outcome.missing:
         done = outcome.new - len(outcome.failures)
@@ -119,8 +122,12 @@ def _parse(argv: list[str]) -> list[str]:
     return list(rest)
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, so that a scheduler's kill writes the rows done as Ctrl-C does."""
+
+
 def _terminate(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt  # so that a scheduler's kill writes the rows done
+    raise _TerminatedError
 
 
 def _run() -> int:
@@ -133,9 +140,13 @@ def _run() -> int:
         if isinstance(error, UnreachableError):
             os._exit(2)  # a thread still waits for the others
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted; the rows done are on file", file=sys.stderr, flush=True)
-        os._exit(130)  # networks are still training, in threads that can't be ended
+        number = signal.SIGINT
+        if isinstance(error, _TerminatedError):
+            number = signal.SIGTERM
+        # Networks are still training, in threads that can't be ended.
+        os._exit(128 + number)
     return 0
 
 

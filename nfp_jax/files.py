@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, under names that nobody else makes."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -27,7 +28,8 @@ def write_file(path: Path, data: bytes) -> None:
     except OSError as error:
         raise ResultsError(f"can't write {path}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a file system that is read-only now
+            temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

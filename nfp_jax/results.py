@@ -19,12 +19,10 @@ import io
 import json
 import os
 import tempfile
-import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,7 +205,7 @@ class Results:
           ResultsError: the file can't be written.
         """
         if rows:
-            table = _table(rows).replace_schema_metadata({"config": self.config_json})
+            table = table_of(rows).replace_schema_metadata({"config": self.config_json})
             buffer = pa.BufferOutputStream()
             pq.write_table(table, buffer)
             shard = self.directory / "rows" / f"{unique_name()}.parquet"
@@ -297,11 +295,12 @@ class Results:
         return found
 
     def drop_networks(self) -> None:
-        """Removes the networks of cells whose rows are on file."""
+        """Removes the networks of cells whose rows are on file, where it may."""
         if (self.directory / "networks").is_dir():
             rows: Any = _read(self.directory, COORDINATES).to_dict("records")
             for cell in rows:  # other processes do the same
-                self._path("networks", cell, "jsonl").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._path("networks", cell, "jsonl").unlink(missing_ok=True)
 
     def _path(self, folder: str, cell: Mapping[str, Any], ending: str) -> Path:
         digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
@@ -322,67 +321,6 @@ class Results:
             runs = [run for run in runs if run["launch"] != self.launch]
             runs.append({"launch": self.launch, **info})
             write_file(path, (json.dumps({"runs": runs}, indent=2) + "\n").encode())
-
-
-class RowWriter:
-    """Takes rows from any thread and writes a shard of them every few seconds.
-
-    Leaving the ``with`` block writes the rest, also on an exception or Ctrl-C. A
-    process that is killed (SIGTERM too, unless handled) loses at most the rows of the
-    last ``seconds``::
-
-        with RowWriter(results) as writer:
-            writer.add(row)
-    """
-
-    def __init__(self, results: Results, *, seconds: float = 2.0) -> None:
-        self._results = results
-        self._seconds = seconds
-        self._rows: list[Mapping[str, Any]] = []
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._error: ResultsError | None = None
-        self._thread = threading.Thread(target=self._flush_often, daemon=True)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Takes one row.
-
-        Raises:
-          ValueError: as `Results.write`; the row is not taken.
-          ResultsError: earlier rows can't be written; all are kept, to be tried again.
-        """
-        _table([row])  # refused here, where the caller is, and not with its neighbors
-        with self._lock:
-            self._rows.append(dict(row))
-            if self._error:
-                raise self._error
-
-    def flush(self) -> None:
-        """Writes the rows taken so far; where that fails, they are kept."""
-        with self._lock:
-            self._results.write(self._rows)
-            self._rows, self._error = [], None
-
-    def _flush_often(self) -> None:
-        while not self._closed.wait(self._seconds):
-            try:
-                self.flush()
-            except ResultsError as error:
-                self._error = error
-
-    def __enter__(self) -> RowWriter:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._closed.set()
-        self._thread.join()
-        self.flush()
 
 
 def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
@@ -413,7 +351,7 @@ def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     return rows.drop_duplicates(by, keep="last").sort_values(by, ignore_index=True)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """The rows as columns; a column unknown to `_TYPES` has its values' type."""
     columns = {}
     for row in rows:

@@ -16,7 +16,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,7 @@ from nfp_jax import results
 from nfp_jax.cluster import Place
 from nfp_jax.fields import SpecError
 from nfp_jax.grid import Cell, share
+from nfp_jax.row_writer import RowWriter, UnwrittenError
 from nfp_jax.spec import Collection, Spec
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ class Run(NamedTuple):
       cells: how many rows the grid has.
       new: how many of them this process had to do.
       missing: how many other processes still owe.
-      failures: the cells that raised, and what.
+      failures: the cells that raised, and what; and those whose rows are not on file.
       parts: of several experiments each one's run, by name.
       refused: of several experiments the errors of those that could not run, by name.
+      problems: what else could not be written, once rows had been made.
     """
 
     directory: Path
@@ -58,11 +60,12 @@ class Run(NamedTuple):
     failures: list[Failure]
     parts: Mapping[str, Run] = {}
     refused: Mapping[str, str] = {}
+    problems: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
-        """Whether a cell, or a whole part, failed."""
-        return bool(self.failures or self.refused)
+        """Whether a cell or a whole part failed, or a file could not be written."""
+        return bool(self.failures or self.refused or self.problems)
 
 
 OnEnd = Callable[[str, "Run | Exception"], None]
@@ -178,6 +181,7 @@ def _run_parts(
             together.shown,
         )
         page = collection.write_page(directory)
+    problems = (x for one in parts.values() for x in one.problems)
     return Run(
         directory,
         page,
@@ -187,6 +191,7 @@ def _run_parts(
         [failure for one in parts.values() for failure in one.failures],
         parts,
         refused,
+        tuple(problems),
     )
 
 
@@ -210,23 +215,56 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
         f"; the share of {place} is {len(mine)}" if place.processes > 1 else "",
     )
     failures: list[Any] = []
+    problems: list[str] = []
     if todo:
         facts, before = _facts(spec, place, jax.local_devices()), programs.so_far()
         store.write_run(facts)
-        with results.RowWriter(store) as writer:
-            failures, stats = experiments.run(
-                spec, todo, writer.add, progress=progress, store=store
-            )
+        unwritten: list[Any] = []
+        try:
+            with RowWriter(store) as writer:
+                failures, stats = experiments.run(
+                    spec, todo, writer.add, progress=progress, store=store
+                )
+        except UnwrittenError as error:
+            keys, text = set(map(results.row_key, error.rows)), str(error.error)
+            unwritten = [
+                experiments.Failure(cell, f"its row is not on file: {text}")
+                for cell in todo
+                if results.row_key(cell) in keys
+            ]
         made = programs.so_far().since(before)
         logging.info(
             "%d programs compiled in %.1f s, %d of them from the cache on disk", *made
         )
         facts |= {"programs": made.programs, "programs_from_cache": made.from_cache}
-        store.write_run({**facts, **stats._asdict(), "failures": len(failures)})
+        facts |= {**stats._asdict(), "failures": len(failures)}
+        failures += unwritten
+        with _noting(problems):
+            store.write_run(facts)
     store.drop_networks()
     missing = len(_missing(cells, store)) if place.processes > 1 else 0
-    page = None if missing else report.write_report(store.directory)
-    return Run(store.directory, page, len(cells), len(todo), missing, failures)
+    page = None
+    if not missing:
+        with _noting(problems):
+            page = report.write_report(store.directory)
+    return Run(
+        store.directory,
+        page,
+        len(cells),
+        len(todo),
+        missing,
+        failures,
+        problems=tuple(problems),
+    )
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Notes what can't be written, where rows are there and nothing is to be lost."""
+    try:
+        yield
+    except (results.ResultsError, OSError) as error:
+        problems.append(str(error))
 
 
 def _missing(cells: list[Cell], store: results.Results) -> list[Cell]:

@@ -52,6 +52,7 @@ ALLOWED = {
         *("data", "models", "pruners"),
     },
     "results": {"files", "grid", "questions"},
+    "row_writer": {"results"},
     "cluster": {"fields"},
     "submit": set(),
     "lab": {
@@ -69,8 +70,8 @@ ALLOWED = {
     },
     "questions/page": {"results", "estimates", "pages"},
     "running": {
-        *("fields", "grid", "spec", "results", "cluster", "experiments", "data"),
-        *("engine", "report", "collection"),
+        *("fields", "grid", "spec", "results", "row_writer", "cluster"),
+        *("experiments", "data", "engine", "report", "collection"),
     },
     # Rows alone, without JAX.
     "estimates": set(),

@@ -320,7 +320,7 @@ def test_an_interrupted_run_keeps_its_rows_and_the_same_command_resumes(
         _, printed = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal_number
     assert printed.splitlines()[-1] == "interrupted; the rows done are on file"
     again = launch(*arguments, "--config.grid.n=(10,)")
     assert "1 rows of this grid, 0 of them new" in again.stdout

@@ -18,13 +18,13 @@ from nfp_jax import results as results_module
 from nfp_jax.results import (
     COORDINATES,
     ResultsError,
-    RowWriter,
     open_results,
     read_collection,
     read_rows,
     row_key,
     write_collection,
 )
+from nfp_jax.row_writer import RowWriter, UnwrittenError
 
 CONFIG = {"model": {"width": 200}, "lr": 1e-3}
 
@@ -331,20 +331,68 @@ def test_a_bad_row_is_refused_without_its_neighbors(results):
     assert read_rows(results.directory)["data_seed"].tolist() == [0, 2]
 
 
-def test_rows_that_can_t_be_written_are_told_of_and_tried_again(results, monkeypatch):
+@pytest.fixture
+def full(monkeypatch):
+    """A disk that is full until it is freed: the function that frees it."""
     replace = os.replace
 
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(results_module.os, "replace", refuse)
+    return lambda: monkeypatch.setattr(results_module.os, "replace", replace)
+
+
+def test_rows_that_can_t_be_written_are_kept_and_tried_again(results, full, caplog):
     with RowWriter(results, seconds=0.01) as writer:
-        monkeypatch.setattr(results_module.os, "replace", refuse)
-        with pytest.raises(ResultsError, match="No space left"):
-            for seed in range(1000):
+        for seed in range(20):
+            writer.add(make_row(init_seed=seed))
+            time.sleep(0.01)
+        assert not results.done()
+        full()
+    assert len(results.done()) == 20
+    [warned] = [x.message for x in caplog.records]
+    assert "kept in memory and tried again: can't write" in warned
+
+
+def test_rows_that_stay_unwritten_are_told_of(results, full):
+    with pytest.raises(
+        UnwrittenError, match=r"2 rows are not on file: .*No space"
+    ) as e:
+        with RowWriter(results, seconds=60, tries=1) as writer:
+            for seed in range(2):
                 writer.add(make_row(init_seed=seed))
-                time.sleep(0.01)
-        monkeypatch.setattr(results_module.os, "replace", replace)
-    assert len(results.done()) == seed + 1
+    assert [row["init_seed"] for row in e.value.rows] == [0, 1]
+
+
+def test_an_error_within_is_not_hidden_by_rows_that_stay_unwritten(
+    results, full, caplog
+):
+    with pytest.raises(KeyError), RowWriter(results, seconds=60, tries=1) as writer:
+        writer.add(make_row())
+        raise KeyError("within")
+    assert "1 rows are not on file" in caplog.text and "'snip'" in caplog.text
+
+
+def test_a_file_system_that_turns_read_only_does_not_end_the_writing(
+    results, monkeypatch
+):
+    """Removing the temporary file fails there, too."""
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    with RowWriter(results, seconds=0.01) as writer:
+        monkeypatch.setattr(Path, "unlink", refuse)
+        monkeypatch.setattr("nfp_jax.files.os.fsync", refuse)
+        writer.add(make_row())
+        time.sleep(0.1)
+        assert not results.done() and writer._thread.is_alive()
+        monkeypatch.undo()
+        deadline = time.monotonic() + 10
+        while not results.done() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert results.done() == {row_key(make_row())}
 
 
 # Columns of further questions

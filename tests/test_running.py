@@ -8,7 +8,7 @@ import pytest
 from running import pruner_entry
 
 import nfp_jax as nfp
-from nfp_jax import running
+from nfp_jax import files, running
 from nfp_jax.cluster import Place
 from nfp_jax.data import DataError
 from nfp_jax.results import ResultsError
@@ -140,3 +140,50 @@ def test_run_and_read_are_loaded_when_they_are_called_for():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "module 'nfp_jax' has no attribute 'gone'\n"
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk with no room for rows or pages, once the run has begun."""
+    write = files.write_file
+
+    def refuse(path, data):
+        if path.suffix in (".parquet", ".html"):
+            raise ResultsError(f"can't write {path}: No space left on device")
+        write(path, data)
+
+    for module in ("results", "report.page"):
+        monkeypatch.setattr(f"nfp_jax.{module}.write_file", refuse)
+    monkeypatch.setattr("nfp_jax.row_writer.time.sleep", lambda _: None)
+    return monkeypatch.undo
+
+
+def test_rows_that_are_not_on_file_are_failures_that_say_so_and_are_done_again(
+    tmp_path, full
+):
+    found = nfp.run(config(tmp_path))
+    assert found.failed and found.page is None
+    assert {x.cell["pruner"] for x in found.failures} == {
+        *("dense", "random", "magnitude_init")
+    }
+    for failure in found.failures:
+        assert failure.error.startswith("its row is not on file: can't write ")
+    [problem] = found.problems
+    assert "has no rows yet" in problem
+    full()
+    again = nfp.run(config(tmp_path))
+    assert (again.new, again.failed) == (3, False) and again.page.exists()
+
+
+def test_a_page_that_can_not_be_written_is_told_of_and_rows_are_there(tmp_path, full):
+    full()
+    nfp.run(config(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(path, data):
+            raise ResultsError(f"can't write {path}: No space left on device")
+
+        patch.setattr("nfp_jax.report.page.write_file", refuse)
+        found = nfp.run(config(tmp_path))
+    assert found.failed and found.page is None and not found.failures
+    assert "No space left" in found.problems[0]
