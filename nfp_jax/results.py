@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 import zipfile
@@ -72,6 +73,9 @@ _WITHOUT_CARD = {
     "imp": ("IMP", "training"),
 }
 _COLLECTION = "collection.json"
+# Coordinates that rows have had from the first version on.
+_NEEDED = set(COORDINATES) - {"settings", "version"}
+_LOG = logging.getLogger(__name__)
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -95,7 +99,8 @@ def read_rows(directory: str | os.PathLike[str]) -> pd.DataFrame:
     stays an integer; lists come as NumPy arrays.
 
     Raises:
-      ResultsError: there is no such directory, or a shard of it is damaged.
+      ResultsError: there is no such directory. A shard that is damaged, or of another
+        program, is warned of and left out: a resumed run does its cells again.
     """
     return _read(Path(directory), None)
 
@@ -231,7 +236,7 @@ class Results:
         Raises:
           ResultsError: the file can't be written.
         """
-        path = self._path("masks", cell, "npz")
+        path = self.masks_path(cell)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         try:
@@ -246,13 +251,14 @@ class Results:
         Raises:
           ResultsError: the file is damaged.
         """
-        path = self._path("masks", cell, "npz")
+        path = self.masks_path(cell)
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # zipfile and numpy raise these, and others, of what is not an archive.
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ResultsError(f"can't read {path}: {error}") from error
 
     def add_network(self, cell: Mapping[str, Any], network: Mapping[str, Any]) -> None:
@@ -261,7 +267,7 @@ class Results:
         Raises:
           ResultsError: the file can't be written.
         """
-        path = self._path("networks", cell, "jsonl")
+        path = self.networks_path(cell)
         # First what ends the line before, which may be torn.
         line = ("\n" + json.dumps(network)).encode()
         try:
@@ -281,7 +287,7 @@ class Results:
         Raises:
           ResultsError: the file can't be read.
         """
-        path = self._path("networks", cell, "jsonl")
+        path = self.networks_path(cell)
         try:
             lines = path.read_bytes().splitlines()
         except FileNotFoundError:
@@ -300,7 +306,15 @@ class Results:
             rows: Any = _read(self.directory, COORDINATES).to_dict("records")
             for cell in rows:  # other processes do the same
                 with contextlib.suppress(OSError):
-                    self._path("networks", cell, "jsonl").unlink(missing_ok=True)
+                    self.networks_path(cell).unlink(missing_ok=True)
+
+    def masks_path(self, cell: Mapping[str, Any]) -> Path:
+        """Returns where the arrays of a cell are, or will be."""
+        return self._path("masks", cell, "npz")
+
+    def networks_path(self, cell: Mapping[str, Any]) -> Path:
+        """Returns where the networks of a cell are, or will be."""
+        return self._path("networks", cell, "jsonl")
 
     def _path(self, folder: str, cell: Mapping[str, Any], ending: str) -> Path:
         digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
@@ -311,16 +325,46 @@ class Results:
 
         Called again, it replaces what it wrote: once at the start and once at the end
         leave one entry, and a killed launch leaves what was known at its start.
+
+        Raises:
+          ResultsError: the file can't be written.
         """
         import fcntl  # not on Windows, where results can still be read
 
         path = self.directory / "run.json"
-        with open(self.directory / ".run.lock", "w") as lock:
+        try:
+            lock = open(self.directory / ".run.lock", "w")
+        except OSError as error:
+            raise ResultsError(f"can't write {path}: {error.strerror}") from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed
-            runs = read_json(path)["runs"] if path.exists() else []
-            runs = [run for run in runs if run["launch"] != self.launch]
+            runs = read_launches(self.directory)
+            runs = [run for run in runs if run.get("launch") != self.launch]
             runs.append({"launch": self.launch, **info})
             write_file(path, (json.dumps({"runs": runs}, indent=2) + "\n").encode())
+
+
+def read_launches(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Returns what the launches into a directory said of themselves, oldest first.
+
+    A ``run.json`` that is damaged, or of another shape, is warned of and counts as
+    empty: rows do not depend on it.
+    """
+    path = Path(directory) / "run.json"
+    if not path.exists():
+        return []
+    try:
+        runs = read_json(path)["runs"]
+        if all(isinstance(run, dict) for run in runs):
+            return list(runs)
+        _warn(path, "its launches are not objects")
+    except (ResultsError, KeyError, TypeError) as error:
+        _warn(path, error)
+    return []
+
+
+def _warn(path: Path, what: object) -> None:
+    _LOG.warning("%s is damaged and left out: %s", path, what)
 
 
 def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
@@ -330,11 +374,19 @@ def _read(directory: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     shards = sorted((directory / "rows").glob("*.parquet"))  # oldest first
     for place, shard in enumerate(shards):
         try:
-            table = pq.ParquetFile(shard).read(columns)
+            file = pq.ParquetFile(shard)
+            missing = _NEEDED - set(file.schema_arrow.names)
+            if missing:
+                _warn(shard, f"it has no column {min(missing)!r}, so it is of no run")
+                continue
+            table = file.read(columns)
             written = pa.array([place] * len(table), pa.int64())
-            tables.append(table.append_column("written", written))
+            table = table.append_column("written", written)
+            # What does not go together is of another program.
+            pa.concat_tables([tables[0], table], promote_options="permissive")
+            tables.append(table)
         except (OSError, pa.ArrowException) as error:
-            raise ResultsError(f"can't read {shard}: {error}") from error
+            _warn(shard, error)
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:

@@ -20,6 +20,7 @@ from nfp_jax.results import (
     ResultsError,
     open_results,
     read_collection,
+    read_launches,
     read_rows,
     row_key,
     write_collection,
@@ -167,20 +168,52 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_column(results):
         results.write([make_row(epochs=1.5)])
 
 
-def test_a_truncated_shard_is_refused_by_name(results):
-    results.write([make_row()])
-    [shard] = (results.directory / "rows").glob("*.parquet")
+def truncated(shard):
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(ResultsError, match=shard.name):
-        read_rows(results.directory)
-    with pytest.raises(ResultsError, match=shard.name):
-        results.done()
 
 
-def test_an_empty_shard_is_refused_by_name(results):
-    (results.directory / "rows" / "a.parquet").touch()
-    with pytest.raises(ResultsError, match=r"rows/a\.parquet"):
-        read_rows(results.directory)
+def empty(shard):
+    shard.write_bytes(b"")
+
+
+def foreign(shard):
+    pd.DataFrame({"name": ["a"], "n": [3]}).to_parquet(shard)
+
+
+def without_a_coordinate(shard):
+    pd.DataFrame([make_row(data_seed=1)]).drop(columns="noise").to_parquet(shard)
+
+
+def of_other_types(shard):
+    pd.DataFrame([make_row(data_seed=1, n="many")]).to_parquet(shard)
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, empty, foreign, without_a_coordinate, of_other_types]
+)
+def test_a_shard_that_is_no_rows_is_warned_of_by_name_and_left_out(
+    results, caplog, damage
+):
+    results.write([make_row()])
+    results.write([make_row(data_seed=1)])
+    whole, shard = sorted((results.directory / "rows").glob("*.parquet"))
+    damage(shard)
+    assert read_rows(results.directory)["data_seed"].tolist() == [0]
+    assert results.done() == {row_key(make_row())}  # the other cell is done again
+    assert shard.name in caplog.text and whole.name not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"runs": 3}', '{"runs": [1]}', '{"launches": []}']
+)
+def test_a_run_json_that_is_damaged_is_warned_of_and_begun_anew(results, caplog, text):
+    path = results.directory / "run.json"
+    path.write_text(text)
+    assert read_launches(results.directory) == []
+    assert f"{path} is damaged and left out" in caplog.text
+    results.write_run({"device": "cpu"})
+    [launch] = read_launches(results.directory)
+    assert launch["device"] == "cpu"
 
 
 def test_shards_whose_types_disagree_are_refused(results):

@@ -23,7 +23,13 @@ from nfp_jax.pages.kind import Line
 from nfp_jax.pages.pruners import DENSE, as_on_pages, labels_of
 from nfp_jax.pages.words import span
 from nfp_jax.report.kinds import draw, kind_of
-from nfp_jax.results import ResultsError, read_json, read_rows, write_file
+from nfp_jax.results import (
+    ResultsError,
+    read_json,
+    read_launches,
+    read_rows,
+    write_file,
+)
 
 
 def failures(rows: pd.DataFrame) -> list[str]:
@@ -158,8 +164,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     rows = as_on_pages(read_rows(directory))
     if rows.empty:
         raise ResultsError(f"{directory} has no rows yet")
-    run = directory / "run.json"
-    runs = read_json(run)["runs"] if run.exists() else []
+    runs = read_launches(directory)
     config = read_json(directory / "config.json")
     (directory / "figures").mkdir(exist_ok=True)
     figures = images(rows)
@@ -254,7 +259,7 @@ def figure_html(image: Image) -> str:
     )
 
 
-def _about_the_run(config: Any, runs: list[Mapping[str, Any]]) -> str:
+def _about_the_run(config: Any, runs: Sequence[Mapping[str, Any]]) -> str:
     launches = [
         _html(f"Launch {i}", None, [([key, _fact(run[key])], []) for key in run])
         for i, run in enumerate(runs, 1)

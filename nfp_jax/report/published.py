@@ -41,7 +41,7 @@ from nfp_jax.report.together.effective import (
     note,
     tables,
 )
-from nfp_jax.results import ResultsError, read_json, write_file
+from nfp_jax.results import ResultsError, read_launches, write_file
 
 TARGETS_HEAD = "## Targets of information"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -314,11 +314,9 @@ def _made(part: Part) -> Iterator[str]:
     yield ""
 
 
-def _launches(part: Part) -> list[Mapping[str, Any]]:
+def _launches(part: Part) -> list[dict[str, Any]]:
     """What the launches of a run said of themselves."""
-    file = Path(part.directory) / "run.json"
-    runs: list[Mapping[str, Any]] = read_json(file)["runs"] if file.exists() else []
-    return runs
+    return read_launches(part.directory)
 
 
 def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -199,6 +199,23 @@ class Capacity:
         return [stacks.networks(sizes, other, mask, start, again)]
 
 
+# What is kept of an n that was tried.
+FIELDS = frozenset(
+    {
+        "n",
+        "fits",
+        "accuracy",
+        "bits",
+        "collapsed",
+        "tries",
+        "out_of_budget",
+        "diverged",
+        "kept",
+        "seconds",
+    }
+)
+
+
 class Searched:
     """The search of one cell: from what it has tried to the next n, or its row."""
 
@@ -208,7 +225,8 @@ class Searched:
         self.setup, self.cell, self.add_row, self.store = setup, cell, add_row, store
         self.search = capacity.Search(cell["n"], setup.spec.settings.precision)
         self.tried: list[Row] = []
-        self.on_file = {one["n"]: one for one in kept_networks(store, cell)}
+        kept = kept_networks(store, cell, FIELDS)
+        self.on_file = {one["n"]: one for one in kept}
 
     def next_n(self) -> int | None:
         """The next n to try; where there is none, the row is handed over."""

@@ -26,6 +26,7 @@ from nfp_jax.information.stacks import row_identities
 from nfp_jax.lab.chains import Chains, Found, count_trainings
 from nfp_jax.lab.each import AHEAD, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
+from nfp_jax.lab.kept import keep_masks, kept_masks
 from nfp_jax.lab.masking import counts_of, make_group
 from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, set_up
@@ -145,9 +146,14 @@ class Information:
 
     def on_file(self, family: Family, cell: Cell) -> Made | None:
         """The masks of a cell, if all of them are on file."""
-        arrays = self.store.read_masks(cell) if self.store else None
-        count = len(family.labels)
-        if arrays is None or len(arrays["masks"]) < count:
+        count, n = family.labels.shape
+        shapes: dict[str, tuple[int, ...]] = {
+            "masks": (count, -(-self.setup.total // 8)),
+            "labels": (count, n),
+            **dict.fromkeys(("irreproducible", "seconds", "out_of_budget"), ()),
+        }
+        arrays = kept_masks(self.store, cell, shapes)
+        if arrays is None:
             return None
         return Made(
             arrays["masks"][:count],
@@ -295,8 +301,7 @@ class Information:
         differ = np.any(packed[count:] != packed[family.again], axis=1)
         share = float(differ.mean())
         made = Made(packed[:count], family.labels, share, seconds, late)
-        if self.store:
-            self.store.write_masks(cell, made._asdict())
+        keep_masks(self.store, cell, made._asdict())
         return made
 
     def finish(self, family: Family, cell: Cell, made: Made) -> None:

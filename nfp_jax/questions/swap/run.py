@@ -97,6 +97,21 @@ def run(
     return setup.failures.kept, stats
 
 
+# What a row needs of each network that is kept.
+FIELDS = frozenset(
+    {
+        "place",
+        "memorized_points",
+        "memorized_bits",
+        "out_of_budget",
+        "diverged",
+        "collapsed",
+        "kept",
+        "seconds",
+    }
+)
+
+
 class Swap:
     """From cells to networks, and from those of a cell's pairs to its row."""
 
@@ -113,7 +128,7 @@ class Swap:
 
     def on_file(self, cell: Cell) -> dict[Place, Row]:
         """What an earlier run knew of the networks of a cell."""
-        kept = kept_networks(self.store, cell)
+        kept = kept_networks(self.store, cell, FIELDS)
         return {tuple(network.pop("place")): network for network in kept}
 
     def places(self, cell: Cell, pair: int) -> list[Place]:
