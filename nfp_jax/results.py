@@ -21,10 +21,10 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nfp_jax import questions
-from nfp_jax.files import ResultsError, read_json, unique_name, write_file
+from nfp_jax.files import (
+    ResultsError,
+    locked,
+    read_json,
+    sweep,
+    unique_name,
+    write_file,
+)
 from nfp_jax.grid import BUT_SEEDS, COORDINATES, SEEDS
 
 # Types are fixed for the columns that this package writes, those of questions as their
@@ -72,9 +79,9 @@ _WITHOUT_CARD = {
     "magnitude_trained": ("magnitude after training", "training"),
     "imp": ("IMP", "training"),
 }
-_COLLECTION = "collection.json"
 # Coordinates that rows have had from the first version on.
 _NEEDED = set(COORDINATES) - {"settings", "version"}
+_FOLDERS = ("masks", "figures")
 _LOG = logging.getLogger(__name__)
 
 
@@ -123,6 +130,8 @@ def open_results(
         tempfile.TemporaryFile(dir=rows).close()
     except OSError as error:
         raise ResultsError(f"can't write to {rows}: {error.strerror}") from error
+    for folder in (results.directory, rows, *map(results.directory.joinpath, _FOLDERS)):
+        sweep(folder)
     if not file.exists():
         write_file(file, results.config_json.encode())
     if differences := _differences(read_json(file), json.loads(results.config_json)):
@@ -130,63 +139,6 @@ def open_results(
             f"{file} is of another configuration: {'; '.join(differences)}"
         )
     return results
-
-
-def write_collection(
-    root: str | os.PathLike[str],
-    name: str,
-    digest: str,
-    parts: Mapping[str, os.PathLike[str]],
-    shown: Sequence[str] = (),
-) -> Path:
-    """Writes which directories a collection reads; returns its own.
-
-    ``<root>/<name>-<digest>/collection.json`` has the parts' directories by name,
-    relative to it, and the names of those whose claims are shown and not judged.
-
-    Raises:
-      ResultsError: the directory can't be written.
-    """
-    directory = Path(root) / f"{name}-{digest}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"can't write to {directory}: {error.strerror}") from error
-    relative = {part: os.path.relpath(path, directory) for part, path in parts.items()}
-    content = {"parts": relative, "shown": [part for part in shown if part in parts]}
-    text = json.dumps(content, indent=2) + "\n"
-    write_file(directory / _COLLECTION, text.encode())
-    return directory
-
-
-class Listed(NamedTuple):
-    """What a collection reads.
-
-    Attributes:
-      parts: the parts' directories by name.
-      shown: the names of those whose claims are shown and not judged.
-    """
-
-    parts: dict[str, Path]
-    shown: tuple[str, ...]
-
-
-def read_collection(directory: str | os.PathLike[str]) -> Listed | None:
-    """The directories of a collection's parts; None: it is no collection.
-
-    Raises:
-      ResultsError: the file that lists them is damaged.
-    """
-    file = Path(directory) / _COLLECTION
-    if not file.exists():
-        return None
-    try:
-        content = read_json(file)
-        parts, shown = dict(content["parts"]), tuple(content.get("shown", ()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"can't read {file}: it has no parts") from error
-    paths = {part: Path(directory) / path for part, path in parts.items()}
-    return Listed(paths, shown)
 
 
 @dataclass(frozen=True)
@@ -320,6 +272,32 @@ class Results:
         digest = hashlib.sha256(json.dumps(row_key(cell)).encode()).hexdigest()[:16]
         return self.directory / folder / f"{digest}.{ending}"
 
+    @contextlib.contextmanager
+    def held(self, *, shared: bool) -> Iterator[None]:
+        """Holds the directory, while rows are made: another process waits, and says so.
+
+        Args:
+          shared: this process does a share: others that do one go on beside it.
+        """
+
+        def waits() -> None:
+            _LOG.warning(
+                "another process runs in %s: waiting until it ends, for what it leaves "
+                "undone; several share a grid by --shard=i/n",
+                self.directory,
+            )
+
+        with locked(self.directory / ".lock", shared=shared, waits=waits):
+            yield
+
+    def discard(self) -> None:
+        """Removes the directory if it has neither rows nor anything else of a run."""
+        with contextlib.suppress(OSError):
+            (self.directory / "rows").rmdir()  # fails where there are rows
+            for name in ("run.json", ".run.lock", ".lock", "config.json"):
+                (self.directory / name).unlink(missing_ok=True)
+            self.directory.rmdir()
+
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes this launch's facts to ``run.json``, beside those of other launches.
 
@@ -329,15 +307,8 @@ class Results:
         Raises:
           ResultsError: the file can't be written.
         """
-        import fcntl  # not on Windows, where results can still be read
-
-        path = self.directory / "run.json"
-        try:
-            lock = open(self.directory / ".run.lock", "w")
-        except OSError as error:
-            raise ResultsError(f"can't write {path}: {error.strerror}") from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed
+        path, lock = self.directory / "run.json", self.directory / ".run.lock"
+        with locked(lock, shared=False, waits=lambda: None):
             runs = read_launches(self.directory)
             runs = [run for run in runs if run.get("launch") != self.launch]
             runs.append({"launch": self.launch, **info})

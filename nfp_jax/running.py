@@ -26,6 +26,7 @@ from nfp_jax import results
 from nfp_jax.cluster import Place
 from nfp_jax.fields import SpecError
 from nfp_jax.grid import Cell, share
+from nfp_jax.listing import read_collection, write_collection
 from nfp_jax.row_writer import RowWriter, UnwrittenError
 from nfp_jax.spec import Collection, Spec
 
@@ -142,7 +143,7 @@ def read(directory: str | os.PathLike[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    listed = results.read_collection(directory)
+    listed = read_collection(directory)
     if listed is None:
         return results.read_rows(directory)
     tables = [
@@ -173,7 +174,7 @@ def _run_parts(
     missing = sum(one.missing for one in parts.values())
     directory, page = Path(together.out), None
     if parts and not missing:
-        directory = results.write_collection(
+        directory = write_collection(
             together.out,
             together.name,
             together.digest(),
@@ -197,13 +198,31 @@ def _run_parts(
 
 def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
     """Does this process's share of an experiment; the last to end makes its page."""
+    from nfp_jax import data, experiments
+
+    cells = experiments.all_cells(spec)
+    store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
+    try:
+        with store.held(shared=place.processes > 1):
+            return _run_held(spec, place, progress, cells, store)
+    except (SpecError, data.DataError):
+        store.discard()  # a start that is refused leaves nothing
+        raise
+
+
+def _run_held(
+    spec: Spec,
+    place: Place,
+    progress: bool,
+    cells: list[Cell],
+    store: results.Results,
+) -> Run:
+    """The same, where no other process does the same cells."""
     import jax
 
     from nfp_jax import experiments, report
     from nfp_jax.engine import programs
 
-    cells = experiments.all_cells(spec)
-    store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
     through = experiments.through_training(spec)
     mine = share(cells, place.process, place.processes, through=through)
     todo = _missing(mine, store)

@@ -14,6 +14,7 @@ from test_robustness_figures import make_networks
 from test_swap_figures import make_swap
 
 from nfp_jax import collection
+from nfp_jax.listing import write_collection
 from nfp_jax.pages import bootstrap
 from nfp_jax.pages.claim import Claim
 from nfp_jax.report.claims import claims
@@ -28,7 +29,7 @@ from nfp_jax.report.collection import (
     read_parts,
     write_page,
 )
-from nfp_jax.results import ResultsError, open_results, write_collection
+from nfp_jax.results import ResultsError, open_results
 
 PRUNERS = ("random", "synflow", "snip", "imp")
 ROWS = {

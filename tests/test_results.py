@@ -1,9 +1,12 @@
 """The directory of a run: what is written is read back, or refused."""
 
+import errno
 import io
 import json
 import math
 import os
+import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from nfp_jax import results as results_module
+from nfp_jax.listing import read_collection, write_collection
 from nfp_jax.results import (
     COORDINATES,
     ResultsError,
     open_results,
-    read_collection,
     read_launches,
     read_rows,
     row_key,
-    write_collection,
 )
 from nfp_jax.row_writer import RowWriter, UnwrittenError
 
@@ -426,6 +428,64 @@ def test_a_file_system_that_turns_read_only_does_not_end_the_writing(
         while not results.done() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert results.done() == {row_key(make_row())}
+
+
+# Several processes
+
+
+def test_what_killed_writes_left_is_swept_at_the_next_start(tmp_path, results):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    host, now, day = socket.gethostname(), time.time_ns(), 25 * 3600 * 10**9
+    gone = [f".{now}-{host}-{dead.pid}-000001.tmp", f".{now - day}-else-7-000001.tmp"]
+    kept = [f".{now}-{host}-{os.getpid()}-000001.tmp", f".{now}-else-7-000001.tmp"]
+    kept += [".mine.tmp", ".gitignore"]
+    for folder in (results.directory, results.directory / "rows"):
+        for name in (*gone, *kept):
+            (folder / name).touch()
+    open_results(tmp_path / "results", "mlp", "ab12", CONFIG)
+    for folder in (results.directory, results.directory / "rows"):
+        assert {x.name for x in folder.glob(".*")} == set(kept)
+
+
+def test_a_directory_is_held_by_one_and_by_any_number_of_shares(results, caplog):
+    order = []
+
+    def take(name, shared):
+        with results.held(shared=shared):
+            order.append(name)
+
+    with results.held(shared=True):
+        take("share", shared=True)  # at once
+        assert not caplog.records
+        other = threading.Thread(target=take, args=("alone", False))
+        other.start()
+        time.sleep(0.2)
+        assert order == ["share"]
+        assert f"another process runs in {results.directory}: waiting" in caplog.text
+        order.append("ended")
+    other.join(10)
+    assert order == ["share", "ended", "alone"]
+
+
+def test_where_there_are_no_locks_nothing_is_held(results, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with results.held(shared=False):
+        pass
+
+
+def test_a_directory_is_discarded_only_without_rows(results):
+    results.write([make_row()])
+    results.discard()
+    assert results.done()
+    next((results.directory / "rows").iterdir()).unlink()
+    results.write_run({})
+    results.discard()
+    assert not results.directory.exists()
+    results.discard()  # of none
 
 
 # Columns of further questions

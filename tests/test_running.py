@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import ml_collections
 import pytest
@@ -187,3 +188,32 @@ def test_a_page_that_can_not_be_written_is_told_of_and_rows_are_there(tmp_path, 
         found = nfp.run(config(tmp_path))
     assert found.failed and found.page is None and not found.failures
     assert "No space left" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grid": {"pruner": ("random",), "n": (10_000,), "sparsity": (0.5,)}},
+        {"model": {"name": "convnet"}, "data": {}},  # convolutions of vectors
+    ],
+)
+def test_a_start_that_is_refused_leaves_no_directory(tmp_path, changes):
+    given = config(tmp_path, **{"data": {"name": "digits"}, **changes})
+    with pytest.raises((SpecError, DataError)):
+        nfp.run(given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_on_one_directory_do_no_cell_twice(tmp_path):
+    """The second waits, and finds nothing left to do."""
+    found = []
+    both = [
+        threading.Thread(target=lambda: found.append(nfp.run(config(tmp_path))))
+        for _ in range(2)
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(300)
+    assert sorted(one.new for one in found) == [0, 3]
+    assert not any(one.failed for one in found)

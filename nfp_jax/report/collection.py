@@ -22,6 +22,7 @@ from typing import get_type_hints
 import matplotlib.style
 import pandas as pd
 
+from nfp_jax.listing import read_collection
 from nfp_jax.pages.claim import HOLDS, LEVEL, NOT, SHOWN, UNDECIDED, Claim
 from nfp_jax.pages.common import Drawing
 from nfp_jax.pages.joined import Part, beside_information, read_part
@@ -40,7 +41,7 @@ from nfp_jax.report.together.figures import (
     capacity_against_p_eff,
     gap_against_information,
 )
-from nfp_jax.results import ResultsError, read_collection, write_file
+from nfp_jax.results import ResultsError, write_file
 
 # In words, of one claim and of several.
 VERDICTS = {
