@@ -11,6 +11,7 @@ cells failed, or rows could not be written, the others are on file; 2: bad input
 nothing was run; 130 and 143: interrupted, by Ctrl-C and SIGTERM.
 """
 
+import ast
 import functools
 import logging
 import os
@@ -107,18 +108,43 @@ def _tell(place: Place, name: str, outcome: Run | Exception) -> None:
     )
 
 
+# An option of the optimizer: a configuration names none, so the flags know none.
+_OPTION = re.compile(
+    r"--?config\.(?P<group>(parts\.\w+\.)?train\.options)\.(?P<name>\w+)=(?P<value>.*)"
+)
+
+
+def _value(text: str) -> Any:
+    """What a text on the command line stands for: a number, True, None, or itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
 def _parse(argv: list[str]) -> list[str]:
     """The flags; a mistake in them, or in the configuration file, is one line."""
     for argument in argv[1:]:
         if field := re.match(r"--?config\.([\w.]+)", argument):
             check_field(field[1])
+    options = [option for x in argv[1:] if (option := _OPTION.fullmatch(x))]
+    argv = [x for x in argv if not _OPTION.fullmatch(x)]
+    whole, sys.argv = sys.argv, argv  # ml_collections looks there, too
     try:
         rest = FLAGS(argv)
         # A file that could not be loaded raises only now, when it is looked into.
         hasattr(FLAGS.config, "name")
+        for option in options:
+            group = FLAGS.config
+            for name in option["group"].split("."):
+                group = group[name]
+            with group.unlocked():
+                group[option["name"]] = _value(option["value"])
     except Exception as error:  # a configuration file may raise anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise SpecError(f"--config: {lines[-1] if lines else repr(error)}") from error
+    finally:
+        sys.argv = whole
     return list(rest)
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 
 class SpecError(ValueError):
     """A configuration that can't be run; one line that names the field."""
@@ -44,6 +46,8 @@ def convert(value: Any, kind: Any, path: str) -> Any:
     """
     if dataclasses.is_dataclass(kind):
         return build(kind, value, path)
+    if isinstance(value, np.generic):  # a scalar of NumPy is taken as Python's
+        value = value.item()
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         if isinstance(value, str) or not isinstance(value, (tuple, list)):

@@ -174,7 +174,8 @@ def share(
         # 2: the presets train 1.7 to 3 networks for a cell that comes through training.
         cost = cell["n"] * (1 if unit(cell)[-1] else 2)
         costs[unit(cell)] = costs.get(unit(cell), 0) + cost
-    loads, mine = [0] * count, set()
+    # Beyond the units' number processes get nothing.
+    loads, mine = [0] * min(count, len(costs)), set()
     for dealt in sorted(costs, key=lambda unit: (-costs[unit], unit)):
         least = loads.index(min(loads))
         loads[least] += costs[dealt]

@@ -197,6 +197,7 @@ class Collection:
         name = convert(plain.get("name", "collection"), str, "name")
         out = convert(plain.get("out", "results"), str, "out")
         _check_name(name)
+        _check_out(out)
         given = plain.get("parts")
         if not isinstance(given, Mapping) or not given:
             raise SpecError("parts is empty, expected configurations by name")
@@ -304,18 +305,17 @@ def _completed(
 def _check(spec: Spec) -> None:
     """Ranges and structure; names are looked up in lab/."""
     _check_name(spec.name)
+    _check_out(spec.out)
     train, engine = spec.train, spec.engine
-    check(
-        {
-            "train.batch_size": train.batch_size,
-            "train.max_epochs": train.max_epochs,
-            "train.patience": train.patience,
-            "train.settle_from": train.settle_from,
-            **items("grid.n", spec.grid.n),
-        },
-        lambda value: value >= 1,
-        "{} >= 1",
-    )
+    counts = {
+        "train.batch_size": train.batch_size,
+        "train.max_epochs": train.max_epochs,
+        "train.patience": train.patience,
+        "train.settle_from": train.settle_from,
+        **items("grid.n", spec.grid.n),
+    }
+    check(counts, lambda value: value >= 1, "{} >= 1")
+    check(counts, lambda value: value < 2**31, "{} < 2^31")
     check(
         {"engine.lanes": engine.lanes, "engine.score_at_once": engine.score_at_once},
         lambda value: value >= 0,
@@ -388,6 +388,13 @@ def _check_end(spec: Spec) -> None:
     )
     if train.stop == "settled":
         check_first_look(train)
+    if train.stop == "still" and train.min_epochs != TrainSpec.min_epochs:
+        require(  # a default that the budget cuts short is no slip
+            train.min_epochs <= train.max_epochs,
+            "train.min_epochs",
+            train.min_epochs,
+            f"at most train.max_epochs, {train.max_epochs}",
+        )
     if spec.prune.round_epochs:
         for path, value in items("grid.pruner", spec.grid.pruner).items():
             expected = "no 'dense' where prune.round_epochs ends the dense training"
@@ -397,6 +404,10 @@ def _check_end(spec: Spec) -> None:
 def _check_name(name: str) -> None:
     plain = name.replace("-", "").replace("_", "").isalnum()
     require(plain, "name", name, "letters, digits, - and _, for a folder's name")
+
+
+def _check_out(out: str) -> None:
+    require(out != "" and "\0" not in out, "out", out, "the path of a folder")
 
 
 def _check_grid(grid: GridSpec) -> None:

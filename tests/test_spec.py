@@ -179,7 +179,7 @@ def test_defaults_make_a_spec_and_go_round():
         ),
         (
             {"capacity": {"precision": 0.0}},
-            r"capacity\.precision is 0\.0, expected pre",
+            r"capacity\.precision is 0\.0, expected 0 <",
         ),
         (
             {"capacity": {"max_steps": 0}},

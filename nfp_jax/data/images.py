@@ -188,7 +188,8 @@ def _fetch(name: str, directory: Path, download: bool) -> _Source:
         if name.split("/")[0].split(":")[0] not in listed:
             known = ", ".join(["digits", *_ORIGINALS])
             raise DataError(
-                f"unknown set {name!r}, expected {known}, or an image set of TFDS"
+                f"data.name is the unknown set {name!r}, expected {known}, or an image "
+                "set of TFDS"
             )
         raise _missing(name, directory, "only TFDS can download it")
     if not download:

@@ -13,6 +13,7 @@ from nfp_jax.cards import CardError
 from nfp_jax.fields import SpecError
 from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.jobs import Failures
+from nfp_jax.lab.limits import check_sizes
 from nfp_jax.lab.names import cards_of, prunings_of
 from nfp_jax.lab.trainer import EVALUATED_AT_ONCE, Budget, training_of
 from nfp_jax.losses import classification_loss
@@ -120,6 +121,7 @@ def set_up(
         shapes = jax.eval_shape(lambda: initial(jax.random.key(0)))
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
+    check_sizes(shapes, input_shape, max((cell["n"] for cell in todo), default=1))
     loss_fn = classification_loss(model.apply)
     net = Network(model.apply, loss_fn, input_shape, initial)
     made = _pruners(spec, todo, net)

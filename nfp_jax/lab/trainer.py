@@ -15,6 +15,7 @@ import optax
 from nfp_jax import capacity, compaction, ensemble, masks, models, scores, training
 from nfp_jax.engine.jobs import size_of
 from nfp_jax.fields import SpecError
+from nfp_jax.lab.limits import check_optimizer, check_options
 from nfp_jax.lab.names import STOPS
 from nfp_jax.masks import Params
 from nfp_jax.pruners.contract import MaskUpdate
@@ -53,10 +54,12 @@ def training_of(
     rate: Any = spec.train.learning_rate
     if spec.train.decay_steps:
         rate = optax.cosine_decay_schedule(rate, spec.train.decay_steps)
+    check_options(dict(spec.train.options))
     try:
         optimizer = make(rate, **spec.train.options)
     except TypeError as error:
         raise SpecError(f"train.options do not fit the optimizer: {error}") from error
+    check_optimizer(spec.train.optimizer, optimizer)
     shrink, apply_fn = None, model.apply
     # A weight that may come back is not dead.
     if math.isfinite(spec.engine.shrink_from) and mask_update is None:

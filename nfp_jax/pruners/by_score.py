@@ -93,6 +93,10 @@ class ByScore:
         )
 
 
+# More rounds of scoring are taken for a slip.
+MOST_ROUNDS = 10_000
+
+
 def by_score(
     score_fn: ScoreFn,
     *,
@@ -122,6 +126,8 @@ def by_score(
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}, expected rounds >= 1")
+    if rounds > MOST_ROUNDS:
+        raise ValueError(f"rounds is {rounds}, expected rounds <= {MOST_ROUNDS}")
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
             known = ", ".join(map(repr, SCHEDULES))

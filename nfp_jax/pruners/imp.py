@@ -1,5 +1,6 @@
 """Iterative magnitude pruning (IMP) with rewinding: the lottery ticket's trajectory."""
 
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
@@ -20,6 +21,9 @@ from nfp_jax.pruners.contract import Network, Pruner, Round, ScoreFn, Trajectory
 from nfp_jax.pruners.magnitude import magnitude
 from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.pruners.tickets import Ticket, TrainFn, tickets_of
+
+# More rounds of training are taken for a slip.
+MOST_ROUNDS = 1000
 
 
 def imp_rounds(
@@ -47,6 +51,13 @@ def imp_rounds(
     if not 0 < keep_per_round < 1:
         raise ValueError(
             f"keep_per_round is {keep_per_round}, expected 0 < keep_per_round < 1"
+        )
+    most = max(sparsities, default=0.0)
+    count = math.log(1 - most) / math.log(keep_per_round) if most < 1 else 0.0
+    if count > MOST_ROUNDS:
+        raise ValueError(
+            f"keep_per_round is {keep_per_round}, with which {most:g} takes "
+            f"{count:,.0f} rounds, expected at most {MOST_ROUNDS}"
         )
     left = {sparsity: keep_count(total, sparsity) for sparsity in sparsities}
     if not left:

@@ -1,6 +1,7 @@
 """How many labels a masked network can memorize: the largest n that it fits."""
 
 import dataclasses
+import math
 from typing import Any
 
 from nfp_jax.fields import check, require
@@ -39,7 +40,11 @@ def check_settings(spec: Any) -> None:
     """Raises for settings out of range."""
     asked = spec.questions_settings["capacity"]
     check({"capacity.share": asked.share}, lambda x: 0 < x <= 1, "0 < {} <= 1")
-    check({"capacity.precision": asked.precision}, lambda x: x > 0, "{} > 0")
+    check(
+        {"capacity.precision": asked.precision},
+        lambda x: 0 < x < math.inf,
+        "0 < {} < inf",
+    )
     check(
         {"capacity.max_steps": asked.max_steps, "capacity.tries": asked.tries},
         lambda x: x >= 1,
