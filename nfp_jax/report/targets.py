@@ -98,7 +98,8 @@ HEADS = [
 WORDS = (
     "Certified intervals of I(m; y | W, X, R), where labels are resampled, and of "
     "I(m; D | W, R), where all data are, against targets that were set before. Ends "
-    "are those of one network, or the means over networks that differ in their seeds. "
+    "are those of one network, or the means over networks that differ in their seeds; "
+    "what masks know differs much between initial weights. "
     "*Read by* is the decoder, or bound, that gave the lower end, *capped by* that of "
     "the upper end. Seconds are wall time of the whole machine, which other work may "
     "have shared, divided by K: making the masks, and bounding what they hold; of "
