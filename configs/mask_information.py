@@ -159,8 +159,8 @@ def data() -> ConfigDict:
 
     As thousand, 1,024 data sets: so many the code needs above; 128 of them are read by
     lists below. Without GraSP, whose masks at this size take an accelerator
-    (small_data has them). 44 minutes on two CPU cores with other work beside it; its rows
-    are in docs/results.
+    (small_data has them). 44 minutes on two CPU cores with other work beside it. Its
+    rows are in docs/results.
     """
     config = thousand()
     config.name = "mask-information-data"
