@@ -36,7 +36,7 @@ def first_of(batch: Batch, n: Any) -> Counted:
     >>> int(first_of(jnp.ones((4, 2)), 3).counts.sum())
     3
     """
-    return Counted(batch, jnp.arange(_examples(batch)) < n, n)
+    return Counted(batch, jnp.arange(example_count(batch)) < n, n)
 
 
 def mean_loss(loss_fn: LossFn, params: Params, batch: Batch) -> jax.Array:
@@ -122,7 +122,7 @@ def mean_over_chunks(
         return fn(batch)
     if isinstance(batch, Counted):
         return _sum_over_chunks(fn, batch, chunk_size)
-    size = _examples(batch)
+    size = example_count(batch)
     if size <= chunk_size:
         return fn(batch)
     chunks, rest = divmod(size, chunk_size)
@@ -164,8 +164,16 @@ def _sum_over_chunks(fn: Callable[[Batch], Any], batch: Counted, size: int) -> A
     return jax.lax.scan(add, zeros, chunks)[0]
 
 
-def _examples(batch: Batch) -> int:
-    """The number of examples, the common leading size of the batch's leaves."""
+def example_count(batch: Batch) -> int:
+    """Returns the number of examples, the common leading size of the batch's leaves.
+
+    Raises:
+      ValueError: no leaves, leaves of different leading sizes, or a scalar (names the
+        path).
+
+    >>> example_count((jnp.ones((4, 2)), jnp.zeros(4)))
+    4
+    """
     leaves = named_leaves(batch)
     if not leaves:
         raise ValueError("batch has no leaves, expected examples to score on")

@@ -6,6 +6,8 @@ on masks, jax and optax.
 
 from nfp_jax.losses import classification_loss
 from nfp_jax.pruners.contract import ScoreFn, invert
+from nfp_jax.pruners.edge_popup import edge_popup
+from nfp_jax.pruners.gem_miner import gem_miner
 from nfp_jax.pruners.grasp import grasp
 from nfp_jax.pruners.magnitude import magnitude
 from nfp_jax.pruners.random import random
@@ -18,6 +20,8 @@ __all__ = [
     "LossFn",
     "ScoreFn",
     "classification_loss",
+    "edge_popup",
+    "gem_miner",
     "grasp",
     "invert",
     "magnitude",

@@ -211,7 +211,7 @@ class Information:
         if sees == "nothing":
             return None, (family.x, np.zeros_like(y))
         axis = 0 if family.resampled else None
-        return axis, (x, y if sees == "labels" else np.zeros_like(y))
+        return axis, (x, np.zeros_like(y) if sees == "inputs" else y)
 
     def make_through_training(
         self, family: Family, through: list[Cell], *, progress: bool
