@@ -51,6 +51,8 @@ if TYPE_CHECKING:  # what is here to import; loaded when it is called for
         prune_many,
         reinitialize,
         replace_mask,
+        rigl,
+        sparse_evolution,
     )
     from nfp_jax.running import read, run
     from nfp_jax.scores import (
@@ -100,9 +102,11 @@ __all__ = [
     "read",
     "reinitialize",
     "replace_mask",
+    "rigl",
     "run",
     "shuffle_within_layers",
     "snip",
+    "sparse_evolution",
     "sparsity_by_layer",
     "sparsity_of",
     "synflow",

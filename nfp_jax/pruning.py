@@ -18,12 +18,15 @@ from nfp_jax.pruners.contract import Round as ImpRound
 from nfp_jax.pruners.imp import imp, imp_rounds, imp_tickets
 from nfp_jax.pruners.magnitude_trained import magnitude_after_training, one_shot_round
 from nfp_jax.pruners.many import NanScores, prune_many
+from nfp_jax.pruners.regrowth import MoveMaskState, move_mask, regrow
+from nfp_jax.pruners.rigl import rigl
 from nfp_jax.pruners.rounds import (
     exponential,
     linear,
     prune,
 )
 from nfp_jax.pruners.selects import SelectFn
+from nfp_jax.pruners.set import sparse_evolution
 from nfp_jax.pruners.tickets import Ticket, TrainFn, reinitialize
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "ImpRound",
     "MaskFn",
     "MaskUpdate",
+    "MoveMaskState",
     "NanScores",
     "Network",
     "Pruner",
@@ -47,9 +51,13 @@ __all__ = [
     "imp_tickets",
     "linear",
     "magnitude_after_training",
+    "move_mask",
     "one_shot_round",
     "prune",
     "prune_many",
+    "regrow",
     "reinitialize",
     "replace_mask",
+    "rigl",
+    "sparse_evolution",
 ]
