@@ -50,7 +50,13 @@ CONFIG = {
     "data": {"dim": 6},
     "model": {"widths": (12, 12)},
     "train": {"max_epochs": 12, "learning_rate": 0.01, "stop": "still"},
-    "pruners": {"synflow": {"rounds": 5}},
+    "pruners": {
+        "synflow": {"rounds": 5},
+        "edge_popup": {"steps": 20},
+        "gem_miner": {"steps": 20, "every": 6},
+        "rigl": {"every": 2, "until": 8},
+        "set": {"every": 2, "until": 8},
+    },
     "grid": {
         "pruner": ("dense", *pruners.names()),
         "sparsity": (0.5, 0.8),
@@ -112,8 +118,8 @@ def test_every_cell_has_its_row_and_none_failed(everything):
     rows, failures, stats = everything
     assert failures == []
     assert set(rows) == {row_key(cell) for cell in experiments.all_cells(make_spec())}
-    # 14 sparse rows, the dense one, and IMP's rounds at 0.8, 0.64, ... , 0.262.
-    assert stats.networks == 15 + 6 + 1
+    # Two sparse rows of each pruner, the dense one, and IMP's rounds at 0.8 to 0.262.
+    assert stats.networks == 2 * len(pruners.names()) + 1 + 6 + 1
 
 
 def test_the_announced_number_of_networks_is_the_number_trained(everything):

@@ -212,6 +212,24 @@ def test_it_may_be_within_a_chain_or_multi_steps():
         np.testing.assert_allclose(halves[layer][1::2], alone[layer], atol=1e-6)
 
 
+def test_rigl_finds_weights_that_fit_better_than_those_it_began_with():
+    """Of the quadratic, whose best mask keeps the largest targets of each layer."""
+
+    def least(mask):
+        removed = {name: np.sum(TARGET[name][~mask[name]] ** 2) for name in SHAPES}
+        return sum(removed.values()) / 2
+
+    options = {"until": 30, "every": 3, "fraction": 0.5}
+    _, state = run(moving("rigl", optax.sgd(0.5), **options), steps=31)
+    last = {name: np.asarray(state.mask[name][-1]) for name in SHAPES}
+    size = jax.tree.map(jnp.abs, TARGET)
+    best = masks.top_k_by_quota(size, {**counts(MASK), "bias": 8})
+    first = least({name: np.asarray(MASK[name]) for name in SHAPES})
+    lowest = least({name: np.asarray(best[name]) for name in SHAPES})
+    # Half of the way at least: masks of as many weights at random gain nothing.
+    assert lowest <= least(last) < (first + lowest) / 2
+
+
 def test_set_draws_what_comes_by_its_key_and_rigl_draws_nothing():
     def last(name, key, steps=3):
         return run(moving(name, optax.sgd(0.1), key=key), steps)[1].mask["a"][-1]
