@@ -31,7 +31,7 @@ def bound_masks(
     cell: Cell,
     found: np.ndarray,
     labels: np.ndarray,
-    x: np.ndarray,
+    x: np.ndarray | None,
     trained: Trained | None = None,
 ) -> tuple[information.Interval, int]:
     """Returns the interval of a cell's information, from its K masks, and how many
@@ -49,7 +49,8 @@ def bound_masks(
       cell: the coordinates.
       found: ``bool[K, P]``, the masks, of the prunable weights alone.
       labels: ``int32[K, n]``.
-      x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``.
+      x: the inputs ``[n, ...]``, ``[K, n, ...]`` under ``"data"``; ``None`` where the
+        pruner sees nothing of what is resampled.
       trained: makes what reads masks from training; ``None``: it is not asked.
 
     Raises:
@@ -70,7 +71,9 @@ def bound_masks(
             label_probabilities=probabilities,
             x=x,
             keep=masks.keep_count(setup.total, cell["sparsity"]),
-            gaussian=setup.card is not None and setup.card.gaussian_inputs,
+            gaussian=x is not None
+            and setup.card is not None
+            and setup.card.gaussian_inputs,
             decoders=decoders,
             laws=laws,
             confidence=settings.confidence,

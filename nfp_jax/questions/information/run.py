@@ -38,7 +38,7 @@ from nfp_jax.questions.information.family import (
     filled,
     label_probabilities,
 )
-from nfp_jax.questions.information.reading import bound_masks
+from nfp_jax.questions.information.reading import bound_masks, is_free
 from nfp_jax.questions.information.simulated import reader_of_trained
 from nfp_jax.results import Results, row_key
 from nfp_jax.spec import Spec
@@ -311,7 +311,8 @@ class Information:
         packed, labels = made.masks[drawn], made.labels[drawn].astype(np.int32)
         found = np.unpackbits(packed, axis=1, count=setup.total).view(bool)
         start = time.perf_counter()
-        x = family.inputs()
+        # Those of thousands of sets are large, and nothing would look at them.
+        x = None if is_free(setup, cell) else family.inputs()
         trained = functools.partial(
             reader_of_trained, self.stacks, family, cell, settings.decoded
         )
