@@ -33,6 +33,9 @@ def defaults() -> ConfigDict:
     """Returns a configuration of all fields, with their defaults."""
     config = ConfigDict(spec.defaults())
     config.data.dir = config_dict.placeholder(str)  # None, and yet a string
+    for group, kinds in spec.disputed().items():
+        for name, kind in kinds.items():
+            config[group][name] = config_dict.placeholder(kind)
     return config
 
 

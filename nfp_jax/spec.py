@@ -47,7 +47,8 @@ ADDED = (("train", "moments", "float32"),)
 def defaults() -> dict[str, Any]:
     """Returns every field with its default, nested: what a configuration starts from.
 
-    The settings of all our pruners, networks and sets are among them.
+    The settings of all our pruners, networks and sets are among them. One that two
+    networks, or two sets, have with other defaults is None: that of the one named.
 
     >>> defaults()["train"]["batch_size"]
     64
@@ -61,11 +62,33 @@ def defaults() -> dict[str, Any]:
         del plain[group]["settings"]
         for name in reversed(package.names()):
             plain[group] |= package.settings_of(name)
+        plain[group] |= dict.fromkeys(disputed()[group])
     plain["model"] |= models.settings_of(plain["model"]["name"])
     plain["pruners"] = {
         name: settings_of(pruners.card(name).build) for name in pruners.names()
     }
     return plain
+
+
+def disputed() -> dict[str, dict[str, type]]:
+    """Returns the types of the settings that ``defaults()`` has as None, by group.
+
+    >>> disputed()["model"]["width"]
+    <class 'int'>
+    """
+    from nfp_jax import data, models
+
+    found: dict[str, dict[str, type]] = {}
+    for group, package in (("model", models), ("data", data)):
+        every = [
+            x for name in package.names() for x in package.settings_of(name).items()
+        ]
+        found[group] = {
+            name: type(value)
+            for name, value in every
+            if any(name == other and value != default for other, default in every)
+        }
+    return found
 
 
 def _settings_of_questions() -> dict[str, Any]:
@@ -298,7 +321,12 @@ def _completed(
     except CardError as error:
         raise SpecError(f"{group}.name names {name!r}: {error}") from error
     others = {x for other in package.names() for x in package.settings_of(other)}
-    mine = {x: given[x] for x in given if x in known or x not in others}
+    # None: left open, as by defaults() where cards have other defaults.
+    mine = {
+        x: given[x]
+        for x in given
+        if (x in known and given[x] is not None) or x not in others | known.keys()
+    }
     return settings(mine, known, group)
 
 

@@ -56,9 +56,9 @@ def pruner_entry(
     return _entry(monkeypatch, f"pruner_{name}", made)
 
 
-def model_entry(monkeypatch, name, build):
+def model_entry(monkeypatch, name, build, **card):
     """Makes a card of a network; returns what ``model.name`` calls it."""
-    return _entry(monkeypatch, f"model_{name}", Model(name, build))
+    return _entry(monkeypatch, f"model_{name}", Model(name, build, **card))
 
 
 def _entry(monkeypatch, name, card):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from running import pruner_entry, run, setup_of, spec_of
 
-from nfp_jax import cards, data, models, pruners
+from configs.start import defaults
+from nfp_jax import cards, data, models, pruners, spec
 from nfp_jax.cards import CardError
 from nfp_jax.fields import SpecError
 from nfp_jax.grid import Pruning
 from nfp_jax.pruners.contract import MaskUpdate, Pruner, Trajectory
+from nfp_jax.spec import Spec
 
 BASE = {
     "data": {"dim": 4},
@@ -247,3 +249,20 @@ def test_the_columns_of_a_pruner_are_its_card_and_settings():
         "sees": "labels",
     }
     assert dataclasses.replace(pruning, settings={}).columns()["settings"] == ""
+
+
+def test_a_setting_with_other_defaults_in_two_networks_is_that_of_the_one_named():
+    """In a configuration it is None until it is set, and has its type."""
+    plain = spec.defaults()
+    assert plain["model"]["width"] is None and plain["model"]["heads"] == 3
+    assert spec.disputed()["model"] == {"depth": int, "width": int, "norm": str}
+    for name in ("resnet", "vit"):
+        model = {**plain["model"], "name": name}
+        found = Spec.from_config({**plain, "model": model}).model.settings
+        assert found == models.settings_of(name)
+        found = Spec.from_config({"model": {**model, "width": 24}}).model.settings
+        assert found == {**models.settings_of(name), "width": 24}
+    config = defaults()
+    config.model.width = 24
+    with pytest.raises(TypeError, match="width"):
+        config.model.width = "wide"

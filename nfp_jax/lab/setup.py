@@ -17,7 +17,11 @@ from nfp_jax.lab.limits import check_sizes
 from nfp_jax.lab.names import cards_of, prunings_of
 from nfp_jax.lab.trainer import EVALUATED_AT_ONCE, Budget, training_of
 from nfp_jax.losses import classification_loss
-from nfp_jax.masks.prunable import prunable_leaves, prunable_paths
+from nfp_jax.masks.prunable import (
+    prunable_leaves,
+    prunable_paths,
+    resolve_prunable,
+)
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import MaskUpdate, Network, ScoreFn, Trajectory, invert
 from nfp_jax.spec import Spec
@@ -123,13 +127,14 @@ def set_up(
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
     check_sizes(shapes, input_shape, max((cell["n"] for cell in todo), default=1))
     loss_fn = classification_loss(model.apply)
-    net = Network(model.apply, loss_fn, input_shape, initial)
+    plain = model.without_norm().apply if hasattr(model, "without_norm") else None
+    net = Network(model.apply, loss_fn, input_shape, initial, plain)
     made = _pruners(spec, todo, net)
     moving = [pruner for pruner in made.values() if isinstance(pruner, MaskUpdate)]
     trained, shrink = training_of(
         spec, model, input_shape, budget, moving[0] if moving else None
     )
-    prunable = masks.prunable_kernels(shapes)
+    prunable = _prunable_of(spec, shapes)
     make = card and functools.partial(card, **spec.data.settings)
     return Setup(
         spec=spec,
@@ -215,6 +220,15 @@ def _pruners(spec: Spec, todo: list[Cell], net: Network) -> dict[str, Any]:
                 "itself, expected 'global'"
             )
     return found
+
+
+def _prunable_of(spec: Spec, shapes: Params) -> Any:
+    """Which parameters may be pruned, as the card of the network says."""
+    rule = models.card(spec.model.name).prunable
+    try:
+        return resolve_prunable(rule and rule(shapes), shapes)
+    except ValueError as error:
+        raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
 
 
 def _selects(pruner: Any) -> bool:

@@ -1,10 +1,11 @@
 """What may be pruned: a static pytree of Python bools, one a leaf.
 
-By default these are the leaves of two or more axes. Leaves that may not be pruned
-(biases, scales) are kept whole.
+By default these are the leaves of two or more axes that no name says to be a bias, a
+scale, a token or a position. Leaves that may not be pruned are kept whole.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -14,12 +15,25 @@ import numpy as np
 from nfp_jax.trees import named_leaves, same_structure
 from nfp_jax.types import Params, Prunable
 
+# Of two or more axes in some frameworks, and yet no kernels: the biases of attention
+# are [heads, dim] in Flax, and scales [1, 1, 1, channels] in Haiku.
+_NO_KERNELS = {"bias", "scale", "offset", "gamma", "beta"}
+_NO_KERNELS |= {"cls", "cls_token", "class_token", "class_embedding"}
+_NO_KERNELS |= {"mask_token", "dist_token", "distillation_token"}
+_POSITIONS = re.compile(r"pos(ition(al|s)?)?(_?(emb|enc)\w*)?")
+
 
 def prunable_kernels(params: Params) -> Prunable:
-    """Returns which leaves may be pruned: those of two or more axes.
+    """Returns which leaves may be pruned: kernels, by axes and names.
 
-    Kernels of dense and convolutional layers have two axes or more; biases and
-    normalization scales have one and are never pruned.
+    Kernels of dense and convolutional layers have two axes or more; most biases and
+    normalization scales have one. Never pruned are leaves that are called ``bias``,
+    ``scale``, ``offset``, ``gamma``, ``beta`` or by the name of a token (``cls``,
+    ``cls_token``, ``class_token``, ``class_embedding``, ``mask_token``, …), and those
+    of positions: some part of their path is called ``pos``, ``position``,
+    ``pos_embedding``, ``position_embeddings`` or alike. The names in a path may be
+    keys, attributes, or parts of one key with dots. Biases of attention are
+    ``[heads, dim]`` in Flax.
 
     Args:
       params: any pytree of arrays, without extra batch axes.
@@ -28,22 +42,28 @@ def prunable_kernels(params: Params) -> Prunable:
       A pytree like ``params`` of Python bools.
 
     Raises:
-      ValueError: no leaf has two axes.
+      ValueError: no leaf is left.
 
-    >>> prunable_kernels({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+    >>> prunable_kernels({"kernel": jnp.ones((2, 3)), "bias": jnp.ones((2, 3))})
     {'bias': False, 'kernel': True}
 
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, whose code prunes
-    the same leaves.
+    the leaves of two axes.
     """
-    prunable = jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
-    if not any(jax.tree.leaves(prunable)):
+    flags = [jnp.ndim(leaf) >= 2 and _is_kernel(p) for p, leaf in named_leaves(params)]
+    if not any(flags):
         shapes = {path: jnp.shape(leaf) for path, leaf in named_leaves(params)}
         raise ValueError(
-            f"nothing to prune: expected a leaf of two or more axes, got {shapes}; "
-            "pass prunable="
+            "nothing to prune: expected a leaf of two or more axes that is no bias, "
+            f"scale, token or position, got {shapes}; pass prunable="
         )
-    return prunable
+    return jax.tree.unflatten(jax.tree.structure(params), flags)
+
+
+def _is_kernel(path: str) -> bool:
+    """Whether no name in a path says that the leaf is something else."""
+    names = [name.lower() for name in re.split(r"[/.]", path)]
+    return names[-1] not in _NO_KERNELS and not any(map(_POSITIONS.fullmatch, names))
 
 
 def prunable_size(params: Params, prunable: Prunable = None) -> int:

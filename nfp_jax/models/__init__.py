@@ -11,9 +11,12 @@ from typing import Any
 from nfp_jax import cards
 from nfp_jax.models.chain import apply_at_any_width, layer_chain, layer_positions
 from nfp_jax.models.contract import Model
-from nfp_jax.models.convnet import ConvNet, conv_as_matmul
+from nfp_jax.models.convnet import ConvNet
+from nfp_jax.models.convolution import conv_as_matmul, patches_as_matmul
 from nfp_jax.models.init import INITIALIZERS, Initializer, initialize, initializer
 from nfp_jax.models.mlp import MLP
+from nfp_jax.models.resnet import ResNet
+from nfp_jax.models.vit import ViT
 
 __all__ = [
     "INITIALIZERS",
@@ -21,14 +24,18 @@ __all__ = [
     "ConvNet",
     "Initializer",
     "Model",
+    "ResNet",
+    "ViT",
     "apply_at_any_width",
     "build",
+    "card",
     "conv_as_matmul",
     "initialize",
     "initializer",
     "layer_chain",
     "layer_positions",
     "names",
+    "patches_as_matmul",
     "settings_of",
 ]
 
@@ -50,7 +57,20 @@ def settings_of(name: str) -> dict[str, Any]:
     >>> settings_of("mlp")
     {'widths': (200, 200), 'init': 'he_normal'}
     """
-    return cards.settings_of(cards.find(name, __name__, Model).build)
+    return cards.settings_of(card(name).build)
+
+
+def card(name: str) -> Model:
+    """Returns the card of a network: of ours, of a user's file, or ``module:CARD``.
+
+    Raises:
+      CardError: there is none (lists the known ones).
+
+    >>> card("mlp").prunable is None
+    True
+    """
+    found: Model = cards.find(name, __name__, Model)
+    return found
 
 
 def build(name: str, classes: int, **settings: Any) -> Any:
@@ -65,8 +85,7 @@ def build(name: str, classes: int, **settings: Any) -> Any:
     >>> build("mlp", 2, widths=(3,)).widths
     (3,)
     """
-    card: Model = cards.find(name, __name__, Model)
-    return _build(card, classes, tuple(settings.items()))
+    return _build(card(name), classes, tuple(settings.items()))
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,10 +19,16 @@ class Model:
         returns a Flax module: inputs ``[batch, ...]`` to logits ``[batch, classes]``,
         all of its state in ``params``.
         Settings out of range raise a ``ValueError`` that names them.
+      prunable: ``prunable(params)``, a pytree like them of Python bools: which leaves
+        may be pruned. ``None``: those of ``masks.prunable_kernels``, which goes by
+        axes and names.
 
     The module may have the methods of a chain of layers: ``layers()``,
-    ``positions(input_shape)`` and ``with_widths(widths)``; see `chain`.
+    ``positions(input_shape)`` and ``with_widths(widths)``; see `chain`. A network that
+    normalizes has the method ``without_norm()``: a network of the same parameters that
+    does not, by which SynFlow scores.
     """
 
     name: str
     build: Callable[..., Any]
+    prunable: Callable[[Any], Any] | None = None

@@ -1,14 +1,13 @@
 """A small convolutional network."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from nfp_jax.fields import check, items
 from nfp_jax.models.contract import Model
+from nfp_jax.models.convolution import conv_as_matmul
 from nfp_jax.models.init import initializer
 
 
@@ -19,6 +18,7 @@ class ConvNet(nn.Module):
     pooling; then ReLU layers of ``widths`` and logits. Inputs ``[batch, height, width,
     channels]``, 28×28 or 32×32 and others of at least ``2**len(channels)`` a side.
 
+    >>> import jax.numpy as jnp
     >>> model = ConvNet(classes=10)
     >>> params = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     >>> model.apply(params, jnp.zeros((4, 32, 32, 3))).shape
@@ -73,46 +73,6 @@ class ConvNet(nn.Module):
         """Returns the same network with other widths of its hidden layers."""
         count = len(self.channels)
         return self.clone(channels=tuple(widths[:count]), widths=tuple(widths[count:]))
-
-
-def conv_as_matmul(
-    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any
-) -> jax.Array:
-    """Returns a stride-1 "same" convolution as one matrix product over patches.
-
-    Inside a loop XLA's CPU backend runs the gradients of its own convolution 10 times
-    slower than outside (and training is a loop), and ``vmap`` over kernels makes a
-    grouped convolution of it; a matrix product stays one. For ``nn.Conv``.
-
-    Args:
-      x: ``[batch, h, w, in]``.
-      kernel: ``[a, b, in, out]``, ``a`` and ``b`` odd.
-      strides: all 1.
-      padding: ``"SAME"``.
-      options: of ``jax.lax.conv_general_dilated``; ``precision`` alone counts.
-
-    Returns:
-      ``[batch, h, w, out]``.
-
-    Raises:
-      ValueError: another stride, padding or an even kernel.
-
-    >>> ones = jnp.ones((1, 2, 2, 1))
-    >>> conv_as_matmul(ones, jnp.ones((3, 3, 1, 1)), (1, 1), "SAME").ravel().tolist()
-    [4.0, 4.0, 4.0, 4.0]
-    """
-    a, b, channels, out = kernel.shape
-    if any(s != 1 for s in strides) or padding != "SAME" or not a % 2 == b % 2 == 1:
-        raise ValueError(
-            f"strides {strides}, padding {padding!r}, kernel {kernel.shape}: expected "
-            "strides of 1, 'SAME' and an odd kernel"
-        )
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (a // 2, a // 2), (b // 2, b // 2), (0, 0)))
-    shifts = [x[:, i : i + height, j : j + width] for i in range(a) for j in range(b)]
-    patches = jnp.concatenate(shifts, axis=-1)  # [batch, h, w, a * b * in]
-    kernel = kernel.reshape(a * b * channels, out)
-    return jnp.matmul(patches, kernel, precision=options.get("precision"))
 
 
 def _build(

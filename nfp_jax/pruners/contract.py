@@ -200,12 +200,15 @@ class Network(NamedTuple):
       loss_fn: ``loss_fn(params, (x, y))``, the mean loss that it is trained on.
       input_shape: one example's shape, without the batch.
       init_fn: ``init_fn(key) -> params``, fresh weights.
+      plain_fn: ``apply_fn`` of the same parameters without normalization, for pruners
+        that go by the flow through the network; ``None``: it has no normalization.
     """
 
     apply_fn: ApplyFn
     loss_fn: LossFn
     input_shape: tuple[int, ...]
     init_fn: InitFn
+    plain_fn: ApplyFn | None = None
 
 
 @dataclasses.dataclass(frozen=True)

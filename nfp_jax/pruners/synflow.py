@@ -23,7 +23,10 @@ def synflow(
     one round ``prune`` warns, since it may then empty a layer.
 
     Args:
-      apply_fn: ``apply_fn(params, x) -> outputs``, in evaluation mode.
+      apply_fn: ``apply_fn(params, x) -> outputs``, in evaluation mode and without
+        normalization: before a norm the flow of a layer sums to 0 (GroupNorm,
+        LayerNorm, softmax). Networks of `nfp_jax.models` that have norms have
+        ``without_norm()``, which takes the same parameters.
       input_shape: one example's shape, without the batch.
       dtype: floating dtype to compute in; ``None``: that of the parameters. ``R``
         overflows float32 from about 30 layers of width 200 (the scores are then NaN);
@@ -107,7 +110,7 @@ def _power_of_two(scores: Scores) -> jax.Array:
 def _build(
     net: Network, *, rounds: int = 100, schedule: str = "exponential"
 ) -> ByScore:
-    score_fn = synflow(net.apply_fn, net.input_shape)
+    score_fn = synflow(net.plain_fn or net.apply_fn, net.input_shape)
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
