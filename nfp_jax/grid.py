@@ -121,7 +121,7 @@ def cells(grid: GridSpec, prunings: Mapping[str, Pruning]) -> list[Cell]:
         ):
             dense = entry == DENSE
             pruning = NOT_PRUNED if dense else prunings[entry]
-            if ablation == "shuffle":
+            if ablation in ("shuffle", "rescale"):
                 resume = "rewind"
             resumed = pruning.resumed and ablation != "reinitialize"
             cell = {

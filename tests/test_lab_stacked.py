@@ -12,6 +12,7 @@ from nfp_jax.lab import each
 from nfp_jax.lab.draws import REINITIALIZE, SHUFFLE, draw_of, inputs_of, key_of
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.losses import first_of, mean_loss
+from nfp_jax.masks import sparse_aware
 from nfp_jax.questions.memorization.run import Memorization
 from nfp_jax.results import open_results
 from nfp_jax.trees import named_leaves
@@ -122,12 +123,12 @@ def test_a_pruner_that_takes_no_padded_batch_gets_its_own_points(monkeypatch):
 def test_ablations_of_a_stack_are_those_of_each_cell(size):
     grid = {
         "pruner": ("snip",),
-        "ablation": ("", "shuffle", "reinitialize"),
+        "ablation": ("", "shuffle", "reinitialize", "rescale"),
         "n": (40,),
     }
     stacks = stacks_of({"grid": grid}, size)
     setup = stacks.setup
-    for ablation in ("", "shuffle", "reinitialize"):
+    for ablation in grid["ablation"]:
         cells = [cell for cell in setup.todo if cell["ablation"] == ablation][:size]
         draws = stacks.draws(cells)
         mask, _ = stacks.masks(cells, draws, [cell["n"] for cell in cells])
@@ -141,6 +142,8 @@ def test_ablations_of_a_stack_are_those_of_each_cell(size):
             if ablation == "reinitialize":
                 key = key_of(setup, REINITIALIZE, cell["init_seed"])
                 params = nfp.reinitialize(setup.init, mask, key)
+            if ablation == "rescale":
+                params = sparse_aware(params, mask)
             one, start = jax.tree.map(lambda leaf, row=row: leaf[row], found)
             same(one, mask)
             same(nfp.apply_mask(start, one), nfp.apply_mask(params, mask))

@@ -23,7 +23,7 @@ SELECTS: dict[str, pruning.SelectFn] = {
     "erk": masks.top_k_erk,
 }
 RESUMES = ("rewind", "finetune")
-ABLATIONS = ("", "shuffle", "reinitialize", "invert")
+ABLATIONS = ("", "shuffle", "reinitialize", "rescale", "invert")
 
 
 def settled(train: Any, share: float = 1.0) -> training.StopFn:

@@ -181,4 +181,7 @@ def ablated_one(
         key = _key(setup, at, REINITIALIZE, "init_seed")
         fresh = pruning.reinitialize(setup.init, mask, key)
         start = where("reinitialize", fresh, start)
+    if "rescale" in kinds:
+        large = masks.sparse_aware(start, mask, prunable=setup.prunable)
+        start = where("rescale", large, start)
     return mask, start

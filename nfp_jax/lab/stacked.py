@@ -366,7 +366,7 @@ class Stacks:
           folds: as in ``draws``.
         """
         kinds = {cell["ablation"] for cell in self.setup.todo}
-        kinds &= {"shuffle", "reinitialize"}
+        kinds &= {"shuffle", "reinitialize", "rescale"}
         if not kinds:
             return mask, start  # the training masks them
         ablate = functools.partial(ablated_one, self.setup, frozenset(kinds))

@@ -8,6 +8,7 @@ Depends on jax and numpy only.
 """
 
 from nfp_jax.masks.counts import keep_count, keep_counts
+from nfp_jax.masks.fan_in import sparse_aware
 from nfp_jax.masks.measures import (
     collapsed,
     empty_layers,
@@ -69,6 +70,7 @@ __all__ = [
     "refuse_nan",
     "same_structure",
     "shuffle_within_layers",
+    "sparse_aware",
     "sparsity_by_layer",
     "sparsity_of",
     "top_k",

@@ -13,15 +13,27 @@ from nfp_jax.models.chain import apply_at_any_width, layer_chain, layer_position
 from nfp_jax.models.contract import Model
 from nfp_jax.models.convnet import ConvNet
 from nfp_jax.models.convolution import conv_as_matmul, patches_as_matmul
-from nfp_jax.models.init import INITIALIZERS, Initializer, initialize, initializer
+from nfp_jax.models.init import (
+    INITIALIZERS,
+    INITS,
+    Init,
+    Initializer,
+    initialize,
+    initializer,
+)
+from nfp_jax.models.looks_linear import looks_linear
+from nfp_jax.models.lsuv import lsuv
+from nfp_jax.models.metainit import gradient_quotient, metainit
 from nfp_jax.models.mlp import MLP
 from nfp_jax.models.resnet import ResNet
 from nfp_jax.models.vit import ViT
 
 __all__ = [
     "INITIALIZERS",
+    "INITS",
     "MLP",
     "ConvNet",
+    "Init",
     "Initializer",
     "Model",
     "ResNet",
@@ -30,10 +42,14 @@ __all__ = [
     "build",
     "card",
     "conv_as_matmul",
+    "gradient_quotient",
     "initialize",
     "initializer",
     "layer_chain",
     "layer_positions",
+    "looks_linear",
+    "lsuv",
+    "metainit",
     "names",
     "patches_as_matmul",
     "settings_of",

@@ -56,7 +56,7 @@ FURTHER = (
     Paint("#aa4499", "d"),
 )
 LINES = {"finetune": ":", "per_layer": ":", "erk": "-.", "shuffle": ":"}
-LINES |= {"reinitialize": "-.", "invert": "--"}
+LINES |= {"reinitialize": "-.", "rescale": ":", "invert": "--"}
 LINES |= {"swapped labels": ":"}  # all others solid
 
 BARS: dict[str, Any] = {"elinewidth": 0.9, "capsize": 1.8}

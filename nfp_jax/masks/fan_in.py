@@ -1,0 +1,65 @@
+"""Initial weights for a mask: sized by the inputs that each unit has left."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from nfp_jax.masks.prunable import resolve_prunable
+from nfp_jax.masks.values import check_mask
+from nfp_jax.trees import named_leaves
+from nfp_jax.types import Mask, Params, Prunable
+
+# Of attention in Flax: kernels [inputs, heads, dim]. Of all others the last axis is
+# that of units.
+_TWO_AXES_OUT = ("query", "key", "value")
+
+
+def sparse_aware(params: Params, mask: Mask, *, prunable: Prunable = None) -> Params:
+    """Returns masked weights, each unit's rescaled by the inputs that its mask leaves.
+
+    Weights drawn with a variance of ``scale / fan_in`` get ``scale / max(1, kept)``,
+    where ``kept`` of the unit's inputs are left: they are multiplied by ``√(fan_in /
+    max(1, kept))`` and masked. So signals keep their size whatever the sparsity. A
+    mask known before the weights could be drawn for; this does the same to weights on
+    which a mask was found.
+
+    Args:
+      params: weights, in the layout of Flax: ``[..., in, out]``, those of attention
+        ``[in, heads, dim]`` for ``query``, ``key`` and ``value``.
+      mask: bool pytree like them.
+      prunable: static pytree of bools; ``None``: ``prunable_kernels(params)``.
+
+    Returns:
+      A pytree like ``params``; leaves that may not be pruned are as they were. Under
+      ``jit`` and ``vmap`` too.
+
+    Raises:
+      ValueError: a mask that does not fit (names the path).
+
+    >>> kernel = jnp.ones((4, 2))
+    >>> mask = jnp.array([[True, True], [False, True], [False, True], [False, True]])
+    >>> sparse_aware(kernel, mask).tolist()
+    [[2.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
+
+    Reference: Evci et al. 2022, https://arxiv.org/abs/2010.03533, section 3.1.
+    """
+    check_mask(params, mask)
+    flags = jax.tree.leaves(resolve_prunable(prunable, params))
+
+    def rescaled(path: str, leaf: jax.Array, kept: jax.Array) -> jax.Array:
+        _, _, layer = path.rpartition("/")[0].rpartition("/")
+        two_out = leaf.ndim == 3 and layer in _TWO_AXES_OUT
+        axes = (0,) if two_out else tuple(range(leaf.ndim - 1))
+        fan_in = math.prod(leaf.shape[axis] for axis in axes)
+        left = jnp.sum(kept, axis=axes, keepdims=True)
+        factor = jnp.sqrt(fan_in / jnp.maximum(left, 1)).astype(leaf.dtype)
+        return jnp.where(kept, leaf * factor, jnp.zeros_like(leaf))
+
+    new = [
+        rescaled(path, leaf, kept) if flag else leaf
+        for (path, leaf), kept, flag in zip(
+            named_leaves(params), jax.tree.leaves(mask), flags, strict=True
+        )
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), new)
