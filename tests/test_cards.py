@@ -254,9 +254,12 @@ def test_the_columns_of_a_pruner_are_its_card_and_settings():
 def test_a_setting_with_other_defaults_in_two_networks_is_that_of_the_one_named():
     """In a configuration it is None until it is set, and has its type."""
     plain = spec.defaults()
-    assert plain["model"]["width"] is None and plain["model"]["heads"] == 3
-    assert spec.disputed()["model"] == {"depth": int, "width": int, "norm": str}
-    for name in ("resnet", "vit"):
+    assert plain["model"]["width"] is None and plain["model"]["patch"] == 4
+    assert spec.disputed()["model"] == {
+        **dict.fromkeys(("depth", "width", "heads", "mlp"), int),
+        "norm": str,
+    }
+    for name in ("resnet", "transformer", "vit"):
         model = {**plain["model"], "name": name}
         found = Spec.from_config({**plain, "model": model}).model.settings
         assert found == models.settings_of(name)

@@ -23,6 +23,7 @@ from nfp_jax.data.dataset import (
 )
 from nfp_jax.data.gaussian import gaussian
 from nfp_jax.data.images import load
+from nfp_jax.data.recall import recall
 
 __all__ = [
     "Array",
@@ -33,6 +34,7 @@ __all__ = [
     "gaussian",
     "load",
     "names",
+    "recall",
     "redraw",
     "settings_of",
     "standardize",

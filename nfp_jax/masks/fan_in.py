@@ -42,7 +42,7 @@ def sparse_aware(params: Params, mask: Mask, *, prunable: Prunable = None) -> Pa
     >>> sparse_aware(kernel, mask).tolist()
     [[2.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
 
-    Reference: Evci et al. 2022, https://arxiv.org/abs/2010.03533, section 3.1.
+    Reference: Evci et al. 2022, https://arxiv.org/abs/2010.03533.
     """
     check_mask(params, mask)
     flags = jax.tree.leaves(resolve_prunable(prunable, params))

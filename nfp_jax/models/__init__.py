@@ -26,6 +26,7 @@ from nfp_jax.models.lsuv import lsuv
 from nfp_jax.models.metainit import gradient_quotient, metainit
 from nfp_jax.models.mlp import MLP
 from nfp_jax.models.resnet import ResNet
+from nfp_jax.models.transformer import Transformer
 from nfp_jax.models.vit import ViT
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Initializer",
     "Model",
     "ResNet",
+    "Transformer",
     "ViT",
     "apply_at_any_width",
     "build",

@@ -32,7 +32,7 @@ def signed_constant(key: jax.Array, shape: Sequence[int], dtype: Any = float) ->
     >>> signed_constant(jax.random.key(0), (8, 2)).min().item()
     -0.5
 
-    Reference: Ramanujan et al. 2020, https://arxiv.org/abs/1911.13299, section 5.
+    Reference: Ramanujan et al. 2020, https://arxiv.org/abs/1911.13299.
     """
     signs = jax.random.rademacher(
         key, tuple(shape), jax.dtypes.canonicalize_dtype(dtype)
@@ -50,7 +50,7 @@ def delta_orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any = float) -
     >>> int((kernel != 0).sum()), bool((kernel[1, 1] != 0).all())
     (32, True)
 
-    Reference: Xiao et al. 2018, https://arxiv.org/abs/1806.05393, algorithm 2.
+    Reference: Xiao et al. 2018, https://arxiv.org/abs/1806.05393.
     """
     center = tuple((side - 1) // 2 for side in shape[:-2])
     matrix = _orthogonal(math.sqrt(2))(key, tuple(shape[-2:]), dtype)

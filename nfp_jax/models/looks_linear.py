@@ -38,7 +38,7 @@ def looks_linear(
     >>> bool(jnp.allclose(f(a + b), f(a) + f(b), atol=1e-5))
     True
 
-    Reference: Balduzzi et al. 2017, https://arxiv.org/abs/1702.08591, section 4.
+    Reference: Balduzzi et al. 2017, https://arxiv.org/abs/1702.08591.
     """
     del input_shape
     leaves = dict(named_leaves(params))

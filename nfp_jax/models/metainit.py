@@ -23,7 +23,7 @@ def gradient_quotient(
     1.0
 
     Reference: Dauphin and Schoenholz 2019, "MetaInit: Initializing learning by learning
-    to initialize", equation 2.
+    to initialize", NeurIPS.
     """
     gradient = jax.grad(loss)
     g, hg = jax.jvp(gradient, (params,), (gradient(params),))
@@ -63,7 +63,8 @@ def metainit(
       momentum: of the norms' steps.
       batch_size: of the random inputs.
 
-    Reference: Dauphin and Schoenholz 2019, algorithm in its appendix.
+    Reference: Dauphin and Schoenholz 2019, NeurIPS; the defaults are theirs but for the
+    size of the batch.
     """
     leaves, treedef = jax.tree.flatten(params)
     paths = [path for path, _ in named_leaves(params)]
