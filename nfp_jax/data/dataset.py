@@ -172,6 +172,37 @@ def subset(dataset: Dataset, n: int, key: jax.Array | None = None) -> Dataset:
     )
 
 
+def halves(dataset: Dataset, key: jax.Array | None = None) -> tuple[Dataset, Dataset]:
+    """Returns the training points in two parts that have none in common.
+
+    To train on one part the weights that the other is pruned and trained with. Each
+    keeps the whole test set, and the units of the whole: means and deviations of pixels
+    are of both parts together.
+
+    Args:
+      dataset: of two or more training points.
+      key: of a permutation first; ``None``: the first half, and the rest.
+
+    Raises:
+      ValueError: fewer than two points.
+
+    >>> from nfp_jax.data import gaussian
+    >>> [len(part.y) for part in halves(gaussian(jax.random.key(0), 5, 2))]
+    [2, 3]
+    """
+    total = len(dataset.y)
+    if total < 2:
+        raise ValueError(f"the set has {total} training points, expected 2 or more")
+    order: Any = subset_index(total, total, key)
+    parts = (order[: total // 2], order[total // 2 :])
+    names = ("x", "y", "clean", "redrawn", "z")
+    first, second = (
+        dataset._replace(**{name: getattr(dataset, name)[part] for name in names})
+        for part in parts
+    )
+    return first, second
+
+
 def standardize(
     train: np.ndarray, test: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:

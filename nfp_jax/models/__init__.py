@@ -25,6 +25,7 @@ from nfp_jax.models.looks_linear import looks_linear
 from nfp_jax.models.lsuv import lsuv
 from nfp_jax.models.metainit import gradient_quotient, metainit
 from nfp_jax.models.mlp import MLP
+from nfp_jax.models.pretrained import Pretrained, pretrained, shared_points
 from nfp_jax.models.resnet import ResNet
 from nfp_jax.models.transformer import Transformer
 from nfp_jax.models.vit import ViT
@@ -37,6 +38,7 @@ __all__ = [
     "Init",
     "Initializer",
     "Model",
+    "Pretrained",
     "ResNet",
     "Transformer",
     "ViT",
@@ -54,7 +56,9 @@ __all__ = [
     "metainit",
     "names",
     "patches_as_matmul",
+    "pretrained",
     "settings_of",
+    "shared_points",
 ]
 
 
