@@ -44,6 +44,17 @@ def initial(model, input_shape):
     return make(jax.random.key(0))
 
 
+def collapsed_without(model, input_shape, layer):
+    """Whether it is collapsed with all of its weights, and without those of a layer."""
+    shapes = shapes_of(model, input_shape)
+    mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
+    found = jax.jit(lambda mask: masks.collapsed(model.apply, mask, input_shape))
+    whole = bool(found(mask))
+    kernel = mask["params"][layer]["kernel"]
+    mask["params"][layer]["kernel"] = jnp.zeros_like(kernel)
+    return whole, bool(found(mask))
+
+
 def trained_in_lanes(model, input_shape, *, score, epochs, classes=3, n=24):
     """Two networks pruned by 50 and 90 % under vmap, and trained in two lanes.
 

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import counts_of, flow_of, initial, shapes_of, trained_in_lanes
+from nets import (
+    collapsed_without,
+    counts_of,
+    flow_of,
+    initial,
+    shapes_of,
+    trained_in_lanes,
+)
 from running import run, spec_of
 
 import nfp_jax as nfp
@@ -113,6 +120,28 @@ def test_the_flow_is_conserved_without_the_norm_and_0_with_it():
         assert abs(with_norm[f"params/{layer}/kernel"]) < 1e-3 * flow, layer
 
 
+@pytest.mark.parametrize("depth", [20, 32])
+def test_the_flow_of_the_deep_ones_does_not_overflow(depth):
+    """At He normal's mean absolute weight, on images of 32 x 32."""
+    model = models.build("resnet", 10, depth=depth)
+
+    def typical(leaf):
+        if leaf.ndim < 2:
+            return jnp.zeros(leaf.shape)
+        fan_in = leaf.size // leaf.shape[-1]
+        return jnp.full(leaf.shape, 0.8 * (2 / fan_in) ** 0.5)
+
+    params = jax.tree.map(typical, shapes_of(model, (32, 32, 3)))
+    ones = jnp.ones((1, 32, 32, 3))
+    flow = jax.jit(model.without_norm().apply)(params, ones)
+    assert np.isfinite(flow).all() and (flow > 0).all()
+    plain = jax.jit(model.clone(norm="none").apply)(params, ones)
+    if depth == 20:  # in range as it is
+        np.testing.assert_array_equal(flow, plain)
+    else:
+        assert np.isinf(plain).all()
+
+
 def test_the_lab_scores_synflow_without_the_norm():
     """No layer of the mask is empty, and it is the library's on ``without_norm``."""
     model = models.build("resnet", 3, depth=8, width=8)
@@ -125,6 +154,12 @@ def test_the_lab_scores_synflow_without_the_norm():
     expected = nfp.prune(score, params, sparsity=0.97, rounds=100)
     np.testing.assert_array_equal(masks.ravel_mask(given), masks.ravel_mask(expected))
     assert masks.empty_layers(given) == []
+
+
+def test_it_is_collapsed_without_its_first_layer_and_not_with_it():
+    """Normalization does not hide a path, and positions are none."""
+    model = models.build("resnet", 3, depth=8, width=8)
+    assert collapsed_without(model, SMALL, "stem") == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from nets import counts_of, flow_of, initial, shapes_of, trained_in_lanes
+from nets import (
+    collapsed_without,
+    counts_of,
+    flow_of,
+    initial,
+    shapes_of,
+    trained_in_lanes,
+)
 from running import run, spec_of
 
 import nfp_jax as nfp
 from nfp_jax import masks, models
 from nfp_jax.masks.prunable import prunable_paths
 from nfp_jax.models.attention import flow_attention
+from nfp_jax.models.flow import in_range
 
 SMALL = {"depth": 4, "width": 64, "heads": 4, "mlp": 128}
 TINY = {"depth": 2, "width": 8, "heads": 2, "mlp": 16, "patch": 4}
@@ -115,23 +123,24 @@ def test_the_flow_is_conserved_without_norms_and_softmax():
     assert entering == pytest.approx(flow, rel=1e-4)
 
 
-def test_held_scales_give_all_scores_the_same_factor():
-    """The ratios of SynFlow's scores are those without them."""
+def test_what_is_kept_in_range_has_scores_of_the_same_ratios():
+    """They are those of the network as it is, times a power of two."""
     model = models.build("vit", 3, **TINY)
     params = initial(model, SHAPE)
-    held = nfp.synflow(model.without_norm().apply, SHAPE)(params)
+    plain = nfp.synflow(model.without_norm().apply, SHAPE)(params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nfp_jax.models.attention.hold_scale", lambda x: x)
-        plain = nfp.synflow(model.without_norm().apply, SHAPE)(params)
-    held, plain = (
+        patch.setattr("nfp_jax.models.attention.in_range", lambda x, _: in_range(x, 1))
+        scaled = nfp.synflow(model.without_norm().apply, SHAPE)(params)
+    scaled, plain = (
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-        for tree in (held, plain)
+        for tree in (scaled, plain)
     )
-    # 1e-4 of the largest: float32 sums.
+    factor = scaled.max() / plain.max()
+    assert factor < 1 and np.log2(factor) == pytest.approx(round(np.log2(factor)))
+    # 1e-6 of the largest: powers of two are exact, sums may be fused otherwise.
     np.testing.assert_allclose(
-        held / held.max(), plain / plain.max(), atol=1e-4, rtol=1e-3
+        scaled / factor, plain, rtol=1e-5, atol=1e-6 * plain.max()
     )
-    assert held.max() < plain.max() / 10  # and they do something
 
 
 def test_synflow_of_vit_ti_does_not_overflow():
@@ -171,6 +180,12 @@ def test_a_plain_flax_transformer_has_the_right_prunable_set():
     shapes = shapes_of(Own(), (5, 8))
     paths = prunable_paths(shapes, masks.prunable_kernels(shapes))
     assert len(paths) == 5 and all(path.endswith("kernel") for path in paths)
+
+
+def test_it_is_collapsed_without_its_first_layer_and_not_with_it():
+    """Normalization does not hide a path, and positions are none."""
+    model = models.build("vit", 3, **TINY)
+    assert collapsed_without(model, SHAPE, "embedding") == (False, True)
 
 
 @pytest.mark.parametrize(

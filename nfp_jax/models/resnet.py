@@ -11,6 +11,7 @@ from flax import linen as nn
 from nfp_jax.fields import require
 from nfp_jax.models.contract import Model
 from nfp_jax.models.convolution import conv_as_matmul
+from nfp_jax.models.flow import in_range
 from nfp_jax.models.init import initializer
 
 NORMS = ("group", "none")
@@ -88,6 +89,7 @@ class ResNet(nn.Module):
       shortcut: where a stage begins. ``"conv"``: a 1×1 convolution, normalized as the
         others. ``"pad"``: every second pixel, with channels of zeros; no weights.
       init_name: of kernels.
+      flow: whether it is kept in range as SynFlow needs it; see ``without_norm``.
 
     >>> model = ResNet(classes=10)
     >>> x = jnp.zeros((1, 32, 32, 3))
@@ -106,6 +108,7 @@ class ResNet(nn.Module):
     groups: int = 8
     shortcut: str = "conv"
     init_name: str = "he_normal"
+    flow: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -124,15 +127,17 @@ class ResNet(nn.Module):
             stage = i // blocks
             stride = 2 if stage > 0 and i % blocks == 0 else 1
             x = Block(self.width << stage, stride, *kind, name=f"block_{i}")(x)
+            x = in_range(x, 90) if self.flow else x
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.classes, kernel_init=kernel_init, name="head")(x)
 
     def without_norm(self) -> "ResNet":
         """Returns the network without normalization, which takes the same parameters.
 
-        SynFlow scores by its flow: with normalization that of a layer sums to 0.
+        SynFlow scores by its flow: with normalization that of a layer sums to 0. A
+        network too deep for float32 is scaled by powers of two; see `flow.in_range`.
         """
-        return self.clone(norm="none")
+        return self.clone(norm="none", flow=True)
 
 
 def _build(
