@@ -321,11 +321,13 @@ def _completed(
     except CardError as error:
         raise SpecError(f"{group}.name names {name!r}: {error}") from error
     others = {x for other in package.names() for x in package.settings_of(other)}
-    # None: left open, as by defaults() where cards have other defaults.
+    # In configurations of all fields, those of other cards have their defaults, and
+    # disputed ones are None until they are set.
+    left_out = others - known.keys() - disputed()[group].keys()
     mine = {
-        x: given[x]
-        for x in given
-        if (x in known and given[x] is not None) or x not in others | known.keys()
+        x: value
+        for x, value in given.items()
+        if x not in left_out and (value is not None or x not in others)
     }
     return settings(mine, known, group)
 

@@ -265,6 +265,8 @@ def test_a_setting_with_other_defaults_in_two_networks_is_that_of_the_one_named(
         assert found == models.settings_of(name)
         found = Spec.from_config({"model": {**model, "width": 24}}).model.settings
         assert found == {**models.settings_of(name), "width": 24}
+    with pytest.raises(SpecError, match=r"model\.width is not a field of model; kn"):
+        Spec.from_config({**plain, "model": {**plain["model"], "width": 24}})
     config = defaults()
     config.model.width = 24
     with pytest.raises(TypeError, match="width"):

@@ -135,7 +135,7 @@ def test_defaults_make_a_spec_and_go_round():
         ({"data": {"dir": 3}}, r"data\.dir is 3, expected str"),
         (
             {"model": {"init": "he"}},
-            r"model\.init is 'he', expected one of \['glorot_n",
+            r"model\.init is 'he', expected one of \['delta_or",
         ),
         (
             {"model": {"name": "rnn"}},
