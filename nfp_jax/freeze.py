@@ -30,6 +30,10 @@ def freeze_pruned(mask: Mask) -> optax.GradientTransformation:
     The mask is part of the optimizer's state, so it goes through ``jit``, ``vmap`` and
     checkpoints. ``replace_mask`` changes it during training.
 
+    In one group of ``optax.multi_transform``, or within ``optax.masked``, it holds the
+    weights of that group, whatever the mask says of others; the mask is that of all
+    parameters there too.
+
     Args:
       mask: bool pytree of the structure and shapes of the parameters.
 
@@ -49,8 +53,7 @@ def freeze_pruned(mask: Mask) -> optax.GradientTransformation:
     """
 
     def init(params: Params) -> FreezePrunedState:
-        check_mask(params, mask)
-        return FreezePrunedState(mask)
+        return FreezePrunedState(_within(mask, params))
 
     def update(
         updates: Params, state: Any, params: Params | None = None
@@ -65,6 +68,33 @@ def freeze_pruned(mask: Mask) -> optax.GradientTransformation:
         return frozen, state
 
     return optax.GradientTransformation(init, update)
+
+
+def _within(mask: Mask, params: Params) -> Mask:
+    """The mask where there are parameters, checked; a hole where optax left one.
+
+    A transformation of some parameters is given all of them, with an
+    ``optax.MaskedNode`` for each leaf, or subtree, that is not among its own.
+    """
+
+    def is_hole(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    if any(is_hole(node) for node in jax.tree.leaves(params, is_leaf=is_hole)):
+        try:
+            mask = jax.tree.map(
+                lambda node, part: node if is_hole(node) else part,
+                params,
+                mask,
+                is_leaf=is_hole,
+            )
+        except ValueError as error:
+            what, where = [*map(str.strip, str(error).splitlines()), ""][:2]
+            raise ValueError(
+                f"mask does not have the structure of params: {what} {where}"
+            ) from error
+    check_mask(params, mask)
+    return mask
 
 
 def replace_mask(state: Any, mask: Mask) -> Any:
@@ -95,7 +125,6 @@ def replace_mask(state: Any, mask: Mask) -> Any:
     def replace(node: Any) -> Any:
         if not is_frozen(node):
             return node
-        check_mask(node.mask, mask)
-        return FreezePrunedState(mask)
+        return FreezePrunedState(_within(mask, node.mask))
 
     return jax.tree.map(replace, state, is_leaf=is_frozen)

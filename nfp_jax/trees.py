@@ -38,8 +38,26 @@ def is_concrete(tree: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def check_arrays(params: Params, name: str = "params") -> None:
+    """Raises for a leaf that is neither an array nor a number; names its path.
+
+    An Equinox module has such leaves: its activation functions.
+
+    >>> check_arrays({"kernel": jnp.ones((2, 3))})
+    """
+    for path, leaf in named_leaves(params):
+        if not (hasattr(leaf, "shape") or isinstance(leaf, (bool, int, float))):
+            raise ValueError(
+                f"{name} at {path!r} is {getattr(leaf, '__name__', leaf)!r}, expected "
+                "an array; of an Equinox module give eqx.filter(model, "
+                "eqx.is_inexact_array), or the first of eqx.partition"
+            )
+
+
 def check_like(params: Params, other: Any, name: str, like: str = "params") -> None:
     """Raises, naming the path, unless both have the same structure and shapes."""
+    check_arrays(params, like)
+    check_arrays(other, name)
     expected, given = dict(named_leaves(params)), dict(named_leaves(other))
     for path in expected:
         if path not in given:

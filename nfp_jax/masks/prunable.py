@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfp_jax.trees import named_leaves, same_structure
+from nfp_jax.trees import check_arrays, named_leaves, same_structure
 from nfp_jax.types import Params, Prunable
 
 # Of two or more axes in some frameworks, and yet no kernels: the biases of attention
@@ -42,7 +42,7 @@ def prunable_kernels(params: Params) -> Prunable:
       A pytree like ``params`` of Python bools.
 
     Raises:
-      ValueError: no leaf is left.
+      ValueError: no leaf is left, or one is no array (names its path).
 
     >>> prunable_kernels({"kernel": jnp.ones((2, 3)), "bias": jnp.ones((2, 3))})
     {'bias': False, 'kernel': True}
@@ -50,6 +50,7 @@ def prunable_kernels(params: Params) -> Prunable:
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, whose code prunes
     the leaves of two axes.
     """
+    check_arrays(params)
     flags = [jnp.ndim(leaf) >= 2 and _is_kernel(p) for p, leaf in named_leaves(params)]
     if not any(flags):
         shapes = {path: jnp.shape(leaf) for path, leaf in named_leaves(params)}
@@ -80,6 +81,7 @@ def resolve_prunable(prunable: Prunable, params: Params) -> Prunable:
     """Returns the given ``prunable``, checked, or the default one."""
     if prunable is None:
         return prunable_kernels(params)
+    check_arrays(params)
     expected, given = named_leaves(params), named_leaves(prunable)
     if not same_structure(params, prunable):
         raise ValueError(

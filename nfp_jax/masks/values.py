@@ -12,16 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.masks.prunable import prunable_leaves, resolve_prunable
-from nfp_jax.trees import check_like, named_leaves
+from nfp_jax.trees import check_arrays, check_like, named_leaves
 from nfp_jax.types import ApplyFn, Mask, Params, Prunable, Scores
 
 
 def dense_mask(params: Params) -> Mask:
     """Returns the mask that keeps everything: ``True``, shaped like ``params``.
 
+    Raises:
+      ValueError: a leaf that is no array (names its path).
+
     >>> dense_mask({"w": jnp.zeros((1, 2))})["w"].tolist()
     [[True, True]]
     """
+    check_arrays(params)
     return jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params)
 
 
