@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nfp_jax.files import ResultsError, read_json, write_file
 
@@ -19,11 +19,16 @@ def write_collection(
     digest: str,
     parts: Mapping[str, os.PathLike[str]],
     shown: Sequence[str] = (),
+    *,
+    pruners: Sequence[str] = (),
+    failed: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Writes which directories a collection reads; returns its own.
 
     ``<root>/<name>-<digest>/collection.json`` has the parts' directories by name,
-    relative to it, and the names of those whose claims are shown and not judged.
+    relative to it, and the names of those whose claims are shown and not judged. Of
+    the card of a pruner it has the pruners, that one first, and of every collection
+    what failed, by part.
 
     Raises:
       ResultsError: the directory can't be written.
@@ -34,7 +39,14 @@ def write_collection(
     except OSError as error:
         raise ResultsError(f"can't write to {directory}: {error.strerror}") from error
     relative = {part: os.path.relpath(path, directory) for part, path in parts.items()}
-    content = {"parts": relative, "shown": [part for part in shown if part in parts]}
+    content: dict[str, Any] = {
+        "parts": relative,
+        "shown": [part for part in shown if part in parts],
+    }
+    if pruners:
+        content["pruners"] = list(pruners)
+    if failed:
+        content["failed"] = {part: list(lines) for part, lines in failed.items()}
     text = json.dumps(content, indent=2) + "\n"
     write_file(directory / _COLLECTION, text.encode())
     return directory
@@ -46,10 +58,14 @@ class Listed(NamedTuple):
     Attributes:
       parts: the parts' directories by name.
       shown: the names of those whose claims are shown and not judged.
+      pruners: of the card of a pruner its name, and those beside it; else none.
+      failed: what failed in the last launch, a line each, by part.
     """
 
     parts: dict[str, Path]
     shown: tuple[str, ...]
+    pruners: tuple[str, ...] = ()
+    failed: Mapping[str, Sequence[str]] = {}
 
 
 def read_collection(directory: str | os.PathLike[str]) -> Listed | None:
@@ -64,7 +80,8 @@ def read_collection(directory: str | os.PathLike[str]) -> Listed | None:
     try:
         content = read_json(file)
         parts, shown = dict(content["parts"]), tuple(content.get("shown", ()))
+        pruners, failed = tuple(content.get("pruners", ())), content.get("failed", {})
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"can't read {file}: it has no parts") from error
     paths = {part: Path(directory) / path for part, path in parts.items()}
-    return Listed(paths, shown)
+    return Listed(paths, shown, pruners, failed)

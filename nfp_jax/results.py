@@ -57,6 +57,7 @@ _KINDS = {
     "int": pa.int64(),
     "float": pa.float64(),
     "bool": pa.bool_(),
+    "bytes": pa.binary(),
 }
 _KINDS |= {f"list[{name}]": pa.list_(kind) for name, kind in _KINDS.items()}
 _TYPES = {

@@ -208,7 +208,7 @@ from nfp_jax import collection, questions, report, results_page
 from nfp_jax.report import claims, kinds
 for name in questions.names():
     questions.module(name, "figures").KIND
-    questions.module(name, "claims").claims
+    claims.module_of(name)
 """
     loaded = loaded_after(code)
     assert {"pandas", "matplotlib"} <= loaded

@@ -466,7 +466,7 @@ def test_unknown_names_are_refused_with_the_known_ones(changes, message):
 
 def test_an_unknown_question_is_refused_with_the_known_ones():
     spec = dataclasses.replace(make_spec(), question="capcity")
-    known = "'capacity', 'information', 'memorization', 'robustness', 'swap'"
+    known = "'capacity', 'information', 'masks', 'memorization', 'robustness', 'swap'"
     with pytest.raises(SpecError, match=f"question names 'capcity'.* {known}"):
         run(spec, [])
 

@@ -21,7 +21,7 @@ from nfp_jax.losses import first_of
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import ScoreFn
 from nfp_jax.pruners.rounds import prune_traced
-from nfp_jax.pruners.selects import Among
+from nfp_jax.pruners.selects import Among, SelectFn
 from nfp_jax.types import Mask, Params
 
 
@@ -116,7 +116,7 @@ def mask_on(
 
 
 def scored_mask(
-    among: Among, setup: Setup, by: ByScore, draw: Draws, batch: Any, keep: Any
+    select: SelectFn, setup: Setup, by: ByScore, draw: Draws, batch: Any, keep: Any
 ) -> tuple[Mask, Any]:
     """Returns the mask by a score, and how many NaN the scores of each leaf have."""
     return prune_traced(
@@ -125,7 +125,7 @@ def scored_mask(
         batch,
         draw.score_key,
         keep=keep,
-        select=among,
+        select=select,
         prunable=setup.prunable,
         **by.options,
     )

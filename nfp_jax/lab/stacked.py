@@ -42,7 +42,7 @@ from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import ScoreFn, warn_of_one_shot
 from nfp_jax.pruners.rounds import refuse_nans
-from nfp_jax.pruners.selects import Among
+from nfp_jax.pruners.selects import Among, SelectFn
 from nfp_jax.types import Mask, Params
 
 _LOG = logging.getLogger(__name__)
@@ -205,32 +205,74 @@ class Stacks:
           sizes: how many points each mask is found on; all the same if the pruner takes
             no padded batch.
         """
-        setup, first, count = self.setup, cells[0], size_of(draws)
+        first, count = cells[0], size_of(draws)
         if first["pruner"] == DENSE:
             return draws.dense, np.zeros((count, 1), np.int32)
-        mask_fn: Any = mask_fn_of(setup, first)
-        sees = setup.sees[first["pruner"]]
-        n: int | None = sizes[0]
-        size = None
-        if sees == "nothing":
-            n = None
-        elif first["pruner"] in setup.padded:
-            n, size = None, self.scored_size(sizes[0], count)
-        shown = functools.partial(shown_of, sees, n, size)
-        counts = [np.asarray(counts_of(setup, cell)) for cell in cells]
+        mask_fn: Any = mask_fn_of(self.setup, first)
+        counts = [np.asarray(counts_of(self.setup, cell)) for cell in cells]
         keep: Any = filled(counts, count, np.int32)
         if isinstance(mask_fn, ByScore):
             codes = self.codes(cells, count)
             keep = (keep, np.repeat(codes[:, None], keep.shape[1], axis=1))
-            find = functools.partial(scored_mask, self.among, setup, mask_fn)
-        else:
-            find = functools.partial(own_mask, setup, mask_fn)
+            return self.scored(self.among, cells, draws, sizes, keep)
+        find = functools.partial(own_mask, self.setup, mask_fn)
+        return self.found(find, mask_fn, cells, draws, sizes, keep)
+
+    def scored(
+        self,
+        select: SelectFn,
+        cells: Sequence[Cell],
+        draws: Draws,
+        sizes: Sequence[int],
+        keep: Any,
+    ) -> tuple[Mask, Any]:
+        """Returns masks by score, as ``masks`` does, by any selection.
+
+        Args:
+          select: of weights by their scores.
+          cells: of one pruner, that has a score.
+          draws: of these cells.
+          sizes: as in ``masks``.
+          keep: what the selection takes, of each round, ``[k, rounds]``.
+        """
+        mask_fn: Any = mask_fn_of(self.setup, cells[0])
+        find = functools.partial(scored_mask, select, self.setup, mask_fn)
+        return self.found(find, (mask_fn, select), cells, draws, sizes, keep)
+
+    def found(
+        self,
+        find: Callable[..., Any],
+        name: Any,
+        cells: Sequence[Cell],
+        draws: Draws,
+        sizes: Sequence[int],
+        keep: Any,
+    ) -> tuple[Mask, Any]:
+        """Returns what a function finds on what the cells' pruner sees of each draw.
+
+        Args:
+          find: ``find(draw, batch, keep)``.
+          name: what its program is known by.
+          cells: of one pruner.
+          draws: of these cells.
+          sizes: as in ``masks``.
+          keep: stacked.
+        """
+        setup, pruner, count = self.setup, cells[0]["pruner"], size_of(draws)
+        sees = setup.sees[pruner]
+        n: int | None = sizes[0]
+        size = None
+        if sees == "nothing":
+            n = None
+        elif pruner in setup.padded:
+            n, size = None, self.scored_size(sizes[0], count)
+        shown = functools.partial(shown_of, sees, n, size)
         find = functools.partial(mask_on, find, shown)
-        make = self.program((mask_fn, n, size), find, count)
-        with wide_for(getattr(mask_fn, "score_fn", None)):
+        make = self.program((name, n, size), find, count)
+        with wide_for(getattr(mask_fn_of(setup, cells[0]), "score_fn", None)):
             many = filled(sizes, count, np.int32)
-            found: tuple[Mask, Any] = make(draws, Shared(setup.inputs), many, keep)
-        return found
+            masks: tuple[Mask, Any] = make(draws, Shared(setup.inputs), many, keep)
+        return masks
 
     def scored_size(self, n: int, count: int) -> int:
         """What sets are padded to for scoring: one program for all n of the grid.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from nfp_jax.pages.common import Drawing
+from nfp_jax.pages.common import Drawing, spread
 from nfp_jax.pages.pruners import dense, pruned
 from nfp_jax.pages.words import counted, in_words, varying
 
@@ -25,6 +25,20 @@ class Grid(NamedTuple):
     title: str
     heads: Line
     lines: list[Line]
+
+
+class CardLine(NamedTuple):
+    """A line of the card of a pruner: what was measured, and of whom."""
+
+    what: str
+    entries: Mapping[str, str]  # by the pruner's name, of those that have one
+
+
+class Block(NamedTuple):
+    """Lines of the card of a pruner that have a title together."""
+
+    title: str
+    lines: list[CardLine]
 
 
 class Kind(NamedTuple):
@@ -45,6 +59,8 @@ class Kind(NamedTuple):
     subject: str = ""  # what a terminal's warnings begin with
     shares: tuple[str, ...] = ()  # columns whose largest values, in %, troubles tell
     names: Callable[[pd.DataFrame], Mapping[str, str]] = lambda rows: {}  # in titles
+    # What the card of a pruner has of these rows; its name is the second argument.
+    card: Callable[[pd.DataFrame, str], Iterator[Block]] = lambda rows, name: iter(())
 
     def title(self, rows: pd.DataFrame, measure: str) -> str:
         """The title of a measure's tables, with the names that the rows give it."""
@@ -83,6 +99,39 @@ def grids_of(
         for text in dense(group)["text"]:
             title += f"; the dense network: {text}"
         yield Grid(title, *_laid_out(pruned(group), variants))
+
+
+ON_A_CARD = 3  # sparsities of a measure
+
+
+def blocks_of(kind: Kind, rows: pd.DataFrame, *measures: str) -> Iterator[Block]:
+    """The tables of some measures, as the card of a pruner has them."""
+    for measure in measures:
+        for grid in kind.grids(rows, measure):
+            title = kind.title(rows, measure)
+            yield block_of(f"{title} ({grid.title})" if grid.title else title, grid)
+
+
+def block_of(title: str, grid: Grid) -> Block:
+    """A table as the card of a pruner has it: a line a variant and sparsity.
+
+    Of many sparsities the card has some, evenly spread, the highest among them.
+
+    >>> grid = Grid("", (["pruner"], ["0.5"]), [(["snip"], ["12"]), (["imp"], ["9"])])
+    >>> block_of("Points", grid).lines[0].what
+    '50 % removed'
+    """
+    lines = []
+    places = spread(range(len(grid.heads[1])), ON_A_CARD)
+    for variant in dict.fromkeys(tuple(names[1:]) for names, _ in grid.lines):
+        same = [line for line in grid.lines if tuple(line[0][1:]) == variant]
+        for place in places:
+            removed = in_words("sparsity", float(grid.heads[1][place]))
+            entries = {names[0]: texts[place] for names, texts in same if texts[place]}
+            if entries:
+                what = ", ".join(filter(None, (removed, *variant)))
+                lines.append(CardLine(what, entries))
+    return Block(title, lines)
 
 
 def _laid_out(cells: pd.DataFrame, variants: list[str]) -> tuple[Line, list[Line]]:

@@ -62,6 +62,12 @@ def truth(rows: pd.DataFrame, name: str, value: bool = True) -> np.ndarray:
     return known if value else ~known
 
 
+def lists(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
+    """Whether the row has a list there, with something in it."""
+    values = rows.get(column, pd.Series(None, rows.index, dtype=object))
+    return values.map(lambda x: isinstance(x, (list, np.ndarray)) and len(x) > 0)
+
+
 def values_of(rows: pd.DataFrame, name: str) -> list[Any]:
     """The different values of a column, sorted; none where it is null or missing."""
     return sorted(set(rows[name].dropna())) if name in rows else []

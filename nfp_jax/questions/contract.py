@@ -24,7 +24,7 @@ class Question:
       name: what ``config.question`` and the folder are called.
       column: a column that is never null in its rows, and by which they are known.
       columns: the types of its columns, beside the coordinates: ``"int"``, ``"float"``,
-        ``"str"``, ``"bool"`` or a list of one, ``"list[int]"``.
+        ``"str"``, ``"bool"``, ``"bytes"`` or a list of one, ``"list[int]"``.
       settings: a frozen dataclass, whose defaults are those of ``config.<name>``;
         ``None``: it has no settings.
       check_settings: ``check_settings(spec)`` raises a ``SpecError`` for settings out

@@ -42,21 +42,21 @@ def claims(parts: Mapping[str, Part]) -> list[Claim]:
 
 def claims_of(part: Part) -> Iterator[Claim]:
     """The claims that a run's question makes, not judged yet; it may make none."""
-    if module := _module(part.question):
+    if module := module_of(part.question):
         yield from module.claims(part)
 
 
 def _together(parts: Mapping[str, Part]) -> Iterator[Claim]:
     """What runs say together, and what questions add to it."""
     yield from together.claims(parts)
-    for module in map(_module, questions.names()):
+    for module in map(module_of, questions.names()):
         more = getattr(module, "together", None)
         if more:
             yield from more(parts)
 
 
-def _module(question: str) -> ModuleType | None:
-    """The claims of a question; None where it makes none."""
+def module_of(question: str) -> ModuleType | None:
+    """Returns the claims of a question, a module; None where it makes none."""
     name = f"{questions.__name__}.{question}.claims"
     known = importlib.util.find_spec(name)
     return questions.module(question, "claims") if known else None

@@ -37,7 +37,7 @@ from nfp_jax.pages.common import (
     plan_of,
     zero_and_decades,
 )
-from nfp_jax.pages.kind import Grid, Kind, grids_of, verdict
+from nfp_jax.pages.kind import Grid, Kind, blocks_of, grids_of, verdict
 from nfp_jax.pages.looks import BOUND, LEVEL
 from nfp_jax.pages.points import Mark
 from nfp_jax.pages.pruners import pruned, trained
@@ -410,7 +410,7 @@ _FINE = (
     "no interval says nothing or contradicts itself, every mask came out the same when "
     "made again, none collapsed"
 )
-KIND = Kind(
+KIND: Kind = Kind(
     unit="intervals",
     troubles=TROUBLES,
     fine=_FINE,
@@ -430,4 +430,5 @@ KIND = Kind(
     subject="intervals ",
     shares=("irreproducible", "collapsed_share"),
     names=lambda rows: {"p_eff": p_eff_in_words(rows)},
+    card=lambda rows, name: blocks_of(KIND, rows, "information", "p_eff"),
 )

@@ -25,11 +25,10 @@ from nfp_jax.pages.common import (
 )
 from nfp_jax.pages.points import entries_of
 from nfp_jax.pages.pruners import DENSE, pruned
-from nfp_jax.pages.words import numbers
+from nfp_jax.pages.words import lists, numbers
 from nfp_jax.questions.memorization.networks import (
     MARKS,
     flagged,
-    lists,
     marks_told,
     notes,
 )

@@ -7,7 +7,6 @@ others are in ``controls``, and the tables have all.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +14,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nfp_jax.estimates import mean_interval
 from nfp_jax.pages.common import (
     Drawing,
     Plan,
@@ -26,8 +24,8 @@ from nfp_jax.pages.common import (
     panels_of,
     series_of,
 )
-from nfp_jax.pages.kind import Grid, Kind, grids_of
-from nfp_jax.pages.looks import BARS
+from nfp_jax.pages.kind import Grid, Kind, blocks_of, grids_of
+from nfp_jax.pages.layers import kept_by_layer
 from nfp_jax.pages.points import against_sparsity, draw_points, entries_of
 from nfp_jax.pages.pruners import DENSE, pruned
 from nfp_jax.pages.words import (
@@ -53,7 +51,6 @@ from nfp_jax.questions.memorization.networks import (
     dashed,
     flagged,
     left_out,
-    lists,
     marks_told,
     plan_as_found,
     sparsity_caption,
@@ -85,7 +82,7 @@ def draw_memorization(rows: pd.DataFrame) -> dict[str, Drawing]:
         "noise_correlation_by_noise": _noise_correlation_by_noise(main, plan),
         "noise_correlation_by_loss": noise_correlation_by_loss(main, plan),
         "noise_correlation_by_epoch": noise_correlation_by_epoch(main, plan),
-        "kept_by_layer": _kept_by_layer(main, plan),
+        "kept_by_layer": kept_by_layer(main, plan),
     }
 
 
@@ -231,46 +228,6 @@ def _end_at_n(axes: Axes, cells: pd.DataFrame) -> None:
     axes.set_ylim(max(low, -0.04 * n), min(high, 1.04 * n))
 
 
-def _kept_by_layer(rows: pd.DataFrame, plan: Plan) -> Drawing:
-    title = "Weights kept in each layer"
-    rows = pruned(rows)
-    for column in ("layers", "kept_by_layer", "size_by_layer"):
-        rows = rows[lists(rows, column)]
-    if rows.empty:
-        return Drawing(title, None, "No pruned network's layers are on file.")
-    names = [re.sub("^params/|/kernel$", "", name) for name in rows["layers"].iloc[0]]
-    kept, size = (
-        [np.asarray(x, dtype=float) for x in rows[f"{which}_by_layer"]]
-        for which in ("kept", "size")
-    )
-    shares = [100 * k / s for k, s in zip(kept, size, strict=True)]
-    together = [100 * k.sum() / s.sum() for k, s in zip(kept, size, strict=True)]
-    rows = rows.assign(shares=shares, together=together)
-    panels = panels_of(rows, plan, by_sparsity=True)
-    figure, grid = empty_grid(len(panels), sharey=True)
-    for axes, (name, panel) in zip(grid, panels, strict=True):
-        lines = list(series_of(panel, plan))
-        for i, (look, style, group) in enumerate(lines):
-            x = np.arange(len(names)) + 0.6 * ((i + 0.5) / len(lines) - 0.5)
-            mean, half_width = mean_interval(list(group["shares"]))
-            axes.errorbar(x, mean, half_width, lw=0.5, **BARS, **look.style(style))
-        axes.axhline(panel["together"].mean(), color="#999999", lw=0.8)
-        axes.set_title(name)
-        axes.set_yscale("symlog", linthresh=0.1, linscale=0.3)
-        axes.set_yticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-        axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 3 else 0)
-    least = np.fmin(100.0, np.stack(shares)).min()  # fmin: NaN is passed over
-    grid[0].set_ylim(least / 2 if least > 0.2 else -0.01, 150)
-    finish(figure, rows, plan, "layer", "weights kept (%)")
-    caption = (
-        "Share of a layer's weights that the mask keeps. The scale is logarithmic "
-        "above 0.1 % and linear below, so that an emptied layer is seen, at 0. Gray: "
-        f"the share kept of all layers together. {chosen(rows, plan, panels)}Shown: "
-        f"{plan.over}; the thin lines only guide the eye."
-    )
-    return Drawing(title, figure, caption)
-
-
 # ---- The tables and the page
 
 
@@ -317,7 +274,7 @@ def entries(rows: pd.DataFrame) -> str:
     return f"{shown(rows)}; after ± the interval's half-width"
 
 
-KIND = Kind(
+KIND: Kind = Kind(
     unit="networks",
     troubles=FAILURES,
     fine="every training ended within its budget, none collapsed or diverged",
@@ -333,4 +290,5 @@ KIND = Kind(
         ">: a lower bound, since networks ran out of budget; never: they settled below "
         "99 %; in parentheses how many got there, where not all did"
     ),
+    card=lambda rows, name: blocks_of(KIND, rows, "train_accuracy", speed.TIME),
 )

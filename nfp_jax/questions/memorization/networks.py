@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nfp_jax.estimates import mean_interval
@@ -159,9 +158,3 @@ def left_out(rows: pd.DataFrame) -> str:
 def dashed(rows: pd.DataFrame) -> str:
     """Which line the dense network is, where there is one."""
     return "" if dense(rows).empty else " Dashed: the dense network."
-
-
-def lists(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
-    """Whether the row has a list there, with something in it."""
-    values = rows.get(column, pd.Series(None, rows.index, dtype=object))
-    return values.map(lambda x: isinstance(x, (list, np.ndarray)) and len(x) > 0)

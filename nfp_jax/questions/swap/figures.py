@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from nfp_jax.estimates import mean_interval
 from nfp_jax.pages.common import Drawing, Plan, plan_of
-from nfp_jax.pages.kind import Grid, Kind, grids_of, verdict
+from nfp_jax.pages.kind import Grid, Kind, blocks_of, grids_of, verdict
 from nfp_jax.pages.looks import LEVEL
 from nfp_jax.pages.points import (
     LOGARITHMIC,
@@ -280,7 +280,7 @@ def _headline(rows: pd.DataFrame) -> str:
 
 
 _FINE = "no mask collapsed, no training diverged or ran out of budget"
-KIND = Kind(
+KIND: Kind = Kind(
     unit="data swaps",
     troubles=TROUBLES,
     fine=_FINE,
@@ -297,4 +297,7 @@ KIND = Kind(
     entries=lambda rows: f"{shown(rows)}{_in_parentheses(rows)}",
     subject="data swaps ",
     shares=("collapsed_share",),
+    card=lambda rows, name: blocks_of(
+        KIND, rows, "swap_gap_points", "swap_gap_reinit_points"
+    ),
 )

@@ -1,0 +1,1 @@
+"""What masks are like before anything is trained under them."""
