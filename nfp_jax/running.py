@@ -7,10 +7,12 @@ report, collection and what these depend on.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -180,6 +182,8 @@ def _run_parts(
             together.digest(),
             directories,
             together.shown,
+            pruners=_pruners_of(together),
+            failed=_failed(parts, refused),
         )
         page = collection.write_page(directory)
     problems = (x for one in parts.values() for x in one.problems)
@@ -194,6 +198,33 @@ def _run_parts(
         refused,
         tuple(problems),
     )
+
+
+def _pruners_of(together: Collection) -> list[str]:
+    """Of the card of a pruner its name, and those of its grids; else none."""
+    from nfp_jax import experiments
+
+    if not together.pruner:
+        return []
+    cells = itertools.chain(*map(experiments.all_cells, together.parts.values()))
+    return list(dict.fromkeys([together.pruner, *(cell["pruner"] for cell in cells)]))
+
+
+def _failed(
+    parts: Mapping[str, Run], refused: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """What failed in each part, a line each: the part itself, or a pruner's cells."""
+    failed = {name: [f"not run: {error}"] for name, error in refused.items()}
+    for name, one in parts.items():
+        counts = collections.Counter(
+            (failure.cell["pruner"], failure.error) for failure in one.failures
+        )
+        if counts:
+            failed[name] = [
+                f"{pruner}: {count} of its rows failed: {error}"
+                for (pruner, error), count in counts.items()
+            ]
+    return failed
 
 
 def _run_one(spec: Spec, place: Place, progress: bool) -> Run:

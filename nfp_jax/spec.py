@@ -9,6 +9,7 @@ then; this module loads no JAX.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -194,6 +195,7 @@ class Collection:
     out: str
     parts: Mapping[str, Spec]
     shown: tuple[str, ...] = ()  # parts whose claims are shown and not judged
+    pruner: str = ""  # the name, on its card, of the one that the page is the card of
 
     @classmethod
     def from_config(cls, config: Any) -> "Collection":
@@ -204,6 +206,8 @@ class Collection:
             ``name`` and ``out`` of the whole; or an object with ``to_dict``. The parts
             lie in ``out`` too, each where it would lie if it were run alone. ``shown``
             names the parts, sensitivity runs, whose claims are shown and not judged.
+            ``pruner``, a name, a file or ``module:CARD``, is put first in the grid of
+            every part, and the page is about it.
 
         Raises:
           SpecError: as ``Spec.from_config``, its field after ``parts.NAME.``; no part.
@@ -224,6 +228,8 @@ class Collection:
         given = plain.get("parts")
         if not isinstance(given, Mapping) or not given:
             raise SpecError("parts is empty, expected configurations by name")
+        pruner = convert(plain.get("pruner", ""), str, "pruner")
+        brought = _brought(pruner)
         parts = {}
         for part, fields in given.items():
             if not isinstance(fields, Mapping):
@@ -231,13 +237,16 @@ class Collection:
                     f"parts.{part} is {fields!r}, expected a group of fields"
                 )
             try:
-                parts[part] = Spec.from_config({**fields, "out": out})
+                spec = Spec.from_config({**fields, "out": out})
             except SpecError as error:
                 raise SpecError(f"parts.{part}.{error}") from error
+            parts[part] = _with_pruner(spec, pruner)
         shown = convert(plain.get("shown", ()), tuple[str, ...], "shown")
         for i, part in enumerate(shown):
             require(part in parts, f"shown[{i}]", part, f"one of {', '.join(parts)}")
-        return cls(name, out, parts, shown)
+        if brought:
+            name += "-" + re.sub(r"[^\w-]+", "-", brought)
+        return cls(name, out, parts, shown, brought)
 
     def digest(self) -> str:
         """Returns the hash of the parts' names and hashes, and of those that are shown.
@@ -247,6 +256,25 @@ class Collection:
         parts = {name: (part.name, part.digest()) for name, part in self.parts.items()}
         text = json.dumps([parts, sorted(self.shown)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _brought(entry: str) -> str:
+    """The name, on its card, of the pruner that a collection is about; "": of none."""
+    from nfp_jax import pruners
+
+    try:
+        return pruners.card(entry).name if entry else ""
+    except CardError as error:
+        raise SpecError(f"pruner names {entry!r}: {error}") from error
+
+
+def _with_pruner(spec: Spec, entry: str) -> Spec:
+    """The specification with a pruner first in its grid; "": as it is."""
+    if not entry:
+        return spec
+    others = tuple(x for x in spec.grid.pruner if x != entry)
+    grid = dataclasses.replace(spec.grid, pruner=(entry, *others))
+    return dataclasses.replace(spec, grid=grid)
 
 
 def check_field(path: str) -> None:
@@ -259,6 +287,8 @@ def check_field(path: str) -> None:
 
     >>> check_field("train.batch_size")
     """
+    if path in ("pruner", "shown"):
+        return  # of a collection
     fields = path.split(".")
     # The name of a part is free.
     skipped = 2 if fields[0] == "parts" and len(fields) > 1 else 0

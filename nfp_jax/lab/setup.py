@@ -210,6 +210,9 @@ def _pruners(spec: Spec, todo: list[Cell], net: Network) -> dict[str, Any]:
                 found[name] = card.build(net, **settings)
             except (ValueError, CardError) as error:
                 raise SpecError(f"pruners.{name}.{error}") from error
+            except Exception as error:  # a user's card may raise anything
+                what = f"{type(error).__name__}: {error}"
+                raise SpecError(f"pruners.{name}: build raises {what}") from error
         if cell["ablation"] == "invert" and not hasattr(found[name], "score_fn"):
             raise SpecError(
                 f"grid.ablation is 'invert', and pruner {name!r} has no score to invert"

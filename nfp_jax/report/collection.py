@@ -27,6 +27,7 @@ from nfp_jax.pages.claim import HOLDS, LEVEL, NOT, SHOWN, UNDECIDED, Claim
 from nfp_jax.pages.common import Drawing
 from nfp_jax.pages.joined import Part, beside_information, read_part
 from nfp_jax.pages.looks import RC
+from nfp_jax.report import card
 from nfp_jax.report import page as report
 from nfp_jax.report.claims import claims
 from nfp_jax.report.together.barrier import barrier, lines_of
@@ -92,6 +93,8 @@ def read_claims(directory: str | os.PathLike[str]) -> list[Claim]:
 def write_page(directory: str | os.PathLike[str]) -> Path:
     """Makes ``claims.csv``, ``figures/*.svg`` and ``report.html``, a file by itself.
 
+    Of a collection that is about a pruner also ``card.md``, its card for a README.
+
     Raises:
       ResultsError: no part has rows, or a file can't be read or written.
     """
@@ -109,7 +112,7 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     ]
     figures = "".join(report.figure_html(image) for image in together.values())
     figures += _effective_html(effective_parameters(parts))
-    content = f"""<h2>Claims</h2>
+    content = f"""{_top(directory, parts)}<h2>Claims</h2>
 <p>{html.escape(counted(judged))}</p>
 {_table_html(judged)}
 <h2>Runs read together</h2>
@@ -127,6 +130,19 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     name = directory.resolve().name
     write_file(page, report.page_html(name, content, again).encode())
     return page
+
+
+def _top(directory: Path, parts: Mapping[str, Part]) -> str:
+    """What a page begins with: the card of a pruner, or what failed."""
+    listed = read_collection(directory)
+    assert listed is not None  # its parts were read
+    if not listed.pruners:
+        lines = [f"{x}: {line}" for x, said in listed.failed.items() for line in said]
+        failed = "".join(f"<li>{html.escape(line)}" for line in lines)
+        return f"<h2>What failed</h2><ul>{failed}</ul>" if failed else ""
+    found = card.card_of(parts, listed.pruners, listed.failed)
+    write_file(directory / "card.md", card.markdown(found).encode())
+    return card.page(found)
 
 
 def drawings(parts: Mapping[str, Part]) -> dict[str, Drawing]:
