@@ -28,6 +28,7 @@ NAMES = (
 KEY = ("pruner", "sparsity", "n", "noise", "select", "resume", "ablation")
 KEY += ("init_seed", "data_seed", "train_seed")
 LEFT_OUT = ("seconds", "_by_epoch", "history_epochs", "settings", "version", "written")
+LEFT_OUT += ("pruning_gradients",)  # rows have them since
 
 
 def plain(value):

@@ -235,8 +235,21 @@ def test_what_can_not_be_found_is_said():
 def test_a_card_says_what_it_does_not_take():
     with pytest.raises(ValueError, match="when of pruner 'x' is 'later', expected 'b"):
         Pruner("x", "X", "labels", lambda net: None, when="later")
+    with pytest.raises(ValueError, match=r"gradients of pruner 'x' .*\['a'\]"):
+        Pruner("x", "X", "labels", lambda net, *, a=1: None, gradients=lambda: 0)
     settings = cards.settings_of(lambda net, *, a=1, b="c": None)
     assert settings == {"a": 1, "b": "c"}
+
+
+def test_a_card_says_what_a_mask_costs_with_its_settings():
+    costs = {"random": 0, "magnitude_init": 0, "snip": 1, "grasp": 3, "synflow": 100}
+    costs |= {"imp": 0, "magnitude_trained": 0}
+    for name in pruners.names():
+        card = pruners.card(name)
+        found = card.cost(cards.settings_of(card.build))
+        assert isinstance(found, int) and found == costs.get(name, found), name
+    assert pruners.card("snip").cost({"rounds": 7, "schedule": "", "chunk_size": 1}) == 7
+    assert Pruner("x", "X", "labels", lambda net: None).cost({}) is None
 
 
 def test_the_columns_of_a_pruner_are_its_card_and_settings():

@@ -360,6 +360,22 @@ def test_columns_that_follow_from_metrics_are_those_of_known_ones(size):
     assert (diverged["out_of_budget"], diverged["diverged"]) == (2, True)
 
 
+def test_rows_say_how_many_gradients_a_mask_took(everything):
+    """An epoch of training on the way to a mask counts as one."""
+    rows, _, _ = everything
+    assert only(rows, pruner="dense")["pruning_gradients"] is None
+    dense = only(rows, pruner="dense")["epochs"]
+
+    def cost(name, sparsity=0.5):
+        return only(rows, pruner=name, sparsity=sparsity)["pruning_gradients"]
+
+    costs = {"random": 0, "snip": 1, "grasp": 3, "synflow": 5}
+    assert {name: cost(name) for name in costs} == costs
+    assert cost("magnitude_trained") == cost("magnitude_trained", 0.8) == dense
+    # By 0.8 a round, 0.5 is cut from the fourth training, and 0.8 from the eighth.
+    assert dense < cost("imp") < cost("imp", 0.8)
+
+
 def test_without_noise_bits_and_the_normalized_correlation_are_undefined():
     spec = make_spec(grid={"pruner": ("random",), "sparsity": (0.5,), "noise": (0.0,)})
     rows, _, _ = run(spec)

@@ -34,6 +34,7 @@ class Found(NamedTuple):
       mask: the masks, stacked.
       start: the weights that training goes on from, stacked, masked or not.
       late: how many trainings on the way to each used up their budget.
+      epochs: of these trainings together, of each.
     """
 
     cells: list[Cell]
@@ -43,6 +44,7 @@ class Found(NamedTuple):
     mask: Mask
     start: Params
     late: list[int]
+    epochs: list[int]
 
 
 # What is done with masks that were found; it returns further networks.
@@ -60,6 +62,7 @@ class Link(NamedTuple):
       branch: the cells that share its trajectory; of a dense one all of the draw.
       rounds: of the trajectory, from this training on; of a dense one none.
       late: trainings before it that used up their budget.
+      epochs: of the trainings before it.
       free: whether it ends at its own convergence, or by its budget.
       rewound: the weights to rewind to, stacked, and which; ``None``: the initial ones.
     """
@@ -71,6 +74,7 @@ class Link(NamedTuple):
     branch: list[Cell]
     rounds: list[Round]
     late: int
+    epochs: int
     free: bool
     rewound: tuple[Params, int] | None
 
@@ -172,8 +176,8 @@ class Chains:
         if failed := self.stacks.refused([[cell] for cell in cells], nans):
             # The others again: a mask does not depend on its neighbors.
             return self.find([one for one in named if [one[0]] not in failed])
-        late = [0] * len(cells)
-        found = Found(cells, wheres, sizes, draws, mask, draws.params, late)
+        none = [0] * len(cells)
+        found = Found(cells, wheres, sizes, draws, mask, draws.params, none, none)
         return self.on_masks(found)
 
     def begin(self, named: list[tuple[list[Cell], Any]]) -> list[Networks]:
@@ -194,7 +198,9 @@ class Chains:
         then = self.early_ended if steps else self.dense_ended
         links = [
             Step(
-                group, then, Link(where, n, draws.data(), row, group, [], 0, free, None)
+                group,
+                then,
+                Link(where, n, draws.data(), row, group, [], 0, 0, free, None),
             )
             for row, ((group, where), n) in enumerate(zip(named, sizes, strict=True))
         ]
@@ -342,7 +348,10 @@ class Chains:
             places = [order.link.rewound[1] for order in orders if order.link.rewound]
             start = stacks.taken(first.link.rewound[0], places, size_of(draws))
         if first.then is None:
-            return self.on_masks(Found(cells, wheres, sizes, draws, mask, start, late))
+            epochs = [order.link.epochs for order in orders]
+            return self.on_masks(
+                Found(cells, wheres, sizes, draws, mask, start, late, epochs)
+            )
         free = not self.setup.spec.prune.round_epochs
         steps = []
         for row, order in enumerate(orders):
@@ -362,10 +371,13 @@ def owner_of(order: Order) -> list[Cell]:
 
 
 def after(steps: list[Step], rows: list[int], results: TrainResult) -> list[Link]:
-    """Returns the links of trainings that ended, those out of budget counted."""
+    """Returns the links of trainings that ended: those out of budget, and epochs."""
     late = ~(results.converged | results.diverged)
     return [
-        step.of._replace(late=step.of.late + int(step.of.free and late[row]))
+        step.of._replace(
+            late=step.of.late + int(step.of.free and late[row]),
+            epochs=step.of.epochs + int(results.epochs[row]),
+        )
         for step, row in zip(steps, rows, strict=True)
     ]
 

@@ -26,6 +26,7 @@ class Last(NamedTuple):
       size: on how many points of it.
       late: trainings before it that used up their budget.
       of: what else the question must know.
+      epochs: of the trainings on the way to its mask.
     """
 
     draws: Draws
@@ -33,6 +34,7 @@ class Last(NamedTuple):
     size: int
     late: int = 0
     of: Any = None
+    epochs: int = 0
 
 
 def summary_of(setup: Setup) -> Summary:

@@ -55,6 +55,8 @@ class Setup:
       inverted: those of them that are made of a score, inverted.
       sees: what each sees of the data, by name.
       padded: the names of those that take padded batches.
+      gradients: how many gradient evaluations a mask of each costs, beside trainings,
+        by name; ``None``: its card does not say.
       layers: how many weights each prunable layer has, by its path.
       init: ``init(key) -> params``.
       make: ``make(key, n=n) -> Dataset``, where the set is synthetic.
@@ -81,6 +83,7 @@ class Setup:
     inverted: Mapping[str, Any]
     sees: Mapping[str, str]
     padded: frozenset[str]
+    gradients: Mapping[str, int | None]
     layers: Mapping[str, int]
     init: Callable[[jax.Array], Params]
     make: Callable[..., data.Dataset] | None
@@ -156,6 +159,7 @@ def set_up(
         inverted={name: _inverted(pruner) for name, pruner in made.items()},
         sees={cell["pruner"]: cell["sees"] for cell in todo},
         padded=frozenset(x.name for x in cards_of(spec).values() if x.padded),
+        gradients=_gradients(spec),
         layers=dict(
             zip(
                 prunable_paths(shapes, prunable),
@@ -232,6 +236,15 @@ def _prunable_of(spec: Spec, shapes: Params) -> Any:
         return resolve_prunable(rule and rule(shapes), shapes)
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
+
+
+def _gradients(spec: Spec) -> dict[str, int | None]:
+    """The gradient evaluations of a mask of each pruner of the grid, by name."""
+    cards, asked = cards_of(spec), prunings_of(spec)
+    return {
+        pruning.name: cards[entry].cost(pruning.settings)
+        for entry, pruning in asked.items()
+    }
 
 
 def _selects(pruner: Any) -> bool:

@@ -7,8 +7,9 @@ card that says which, what the pruner is called and what it sees.
 """
 
 import dataclasses
+import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -231,9 +232,14 @@ class Pruner:
       padded: whether it may be given a batch that is padded, ``losses.Counted``, so
         that sets of many sizes share a program. Its score must then hand the batch to
         ``losses.mean_loss``, as SNIP's does.
+      gradients: ``gradients(**settings)``, how many gradient evaluations a mask costs
+        with these settings, beside trainings on the way. One is a forward and a
+        backward pass over the batch that is scored on; a Hessian-vector product counts
+        as two. ``None``: the card does not say.
 
     Raises:
-      ValueError: an unknown ``sees`` or ``when``, or a setting without a default.
+      ValueError: an unknown ``sees`` or ``when``, a setting without a default, or
+        ``gradients`` that does not take the settings.
 
     >>> from nfp_jax.pruners.magnitude_init import CARD
     >>> CARD.label, CARD.sees
@@ -247,6 +253,7 @@ class Pruner:
     when: str = "before"
     version: str = "1"
     padded: bool = False
+    gradients: Callable[..., int] | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -258,4 +265,21 @@ class Pruner:
                 raise ValueError(
                     f"{name} of pruner {self.name!r} is {value!r}, expected {listed}"
                 )
-        settings_of(self.build)  # refuses one without a default
+        taken = settings_of(self.build)  # refuses one without a default
+        if self.gradients is not None:
+            try:
+                inspect.signature(self.gradients).bind(**taken)
+            except TypeError as error:
+                raise ValueError(
+                    f"gradients of pruner {self.name!r} must take the settings of its "
+                    f"build, {sorted(taken)}: {error}"
+                ) from error
+
+    def cost(self, settings: Mapping[str, Any]) -> int | None:
+        """Returns the gradient evaluations of a mask; ``None``: the card does not say.
+
+        >>> from nfp_jax.pruners.synflow import CARD
+        >>> CARD.cost({"rounds": 100, "schedule": "exponential"})
+        100
+        """
+        return None if self.gradients is None else self.gradients(**settings)

@@ -107,4 +107,11 @@ def _build(
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
-CARD = Pruner("grasp", label="GraSP", sees="labels", build=_build, padded=True)
+CARD = Pruner(
+    "grasp",
+    label="GraSP",
+    sees="labels",
+    build=_build,
+    padded=True,
+    gradients=lambda *, rounds, **_: 3 * rounds,  # g, and H g
+)

@@ -178,4 +178,11 @@ def _build(net: Network, *, keep_per_round: float = 0.8) -> Trajectory:
     return Trajectory(partial(imp_rounds, keep_per_round=keep_per_round), magnitude())
 
 
-CARD = Pruner("imp", label="IMP", sees="training", when="through", build=_build)
+CARD = Pruner(
+    "imp",
+    label="IMP",
+    sees="training",
+    when="through",
+    build=_build,
+    gradients=lambda *, keep_per_round: 0,  # beside the trainings
+)

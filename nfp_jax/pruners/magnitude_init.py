@@ -9,4 +9,10 @@ def _build(net: Network) -> ByScore:
     return by_score(magnitude())
 
 
-CARD = Pruner("magnitude_init", label="magnitude at init", sees="nothing", build=_build)
+CARD = Pruner(
+    "magnitude_init",
+    label="magnitude at init",
+    sees="nothing",
+    build=_build,
+    gradients=lambda: 0,
+)

@@ -81,4 +81,11 @@ def _build(
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
-CARD = Pruner("snip", label="SNIP", sees="labels", build=_build, padded=True)
+CARD = Pruner(
+    "snip",
+    label="SNIP",
+    sees="labels",
+    build=_build,
+    padded=True,
+    gradients=lambda *, rounds, **_: rounds,
+)

@@ -114,4 +114,10 @@ def _build(
     return by_score(score_fn, rounds=rounds, schedule=schedule)
 
 
-CARD = Pruner("synflow", label="SynFlow", sees="nothing", build=_build)
+CARD = Pruner(
+    "synflow",
+    label="SynFlow",
+    sees="nothing",
+    build=_build,
+    gradients=lambda *, rounds, **_: rounds,
+)

@@ -16,6 +16,7 @@ COLUMNS = {
     "epochs_to_90": "int",
     "epochs_to_99": "int",
     "epochs_to_100": "int",
+    "pruning_gradients": "int",
     "converged": "bool",
     "settled": "bool",
     "layers": "list[str]",

@@ -122,10 +122,15 @@ class Memorization:
 
     def begun(self, found: Found) -> list[Networks]:
         """The last trainings of cells, under masks that were found."""
-        cells, _, sizes, draws, mask, start, late = found
+        cells, _, sizes, draws, mask, start, late, epochs = found
         mask, start = self.stacks.ablated(cells, mask, start)
+        data = draws.data()
         steps = [
-            Step([cell], self.ended, Last(draws.data(), row, sizes[row], late[row]))
+            Step(
+                [cell],
+                self.ended,
+                Last(data, row, sizes[row], late[row], epochs=epochs[row]),
+            )
             for row, cell in enumerate(cells)
         ]
         return [self.stacks.networks(sizes, draws, mask, start, steps)]
@@ -160,6 +165,7 @@ class Memorization:
                         **_speed(setup, row, results),
                         "test_accuracy": _test_accuracy(setup, row, results),
                         **_kept(setup, row, results),
+                        "pruning_gradients": _pruning_gradients(setup, cell, step.of),
                         **_history(row, results),
                         **self.further(step, row, results),
                     }
@@ -218,6 +224,12 @@ def _kept(setup: Setup, row: int, results: TrainResult) -> Row:
         "kept_by_layer": kept,
         "size_by_layer": list(layers.values()),
     }
+
+
+def _pruning_gradients(setup: Setup, cell: Cell, last: Last) -> int | None:
+    """The gradient evaluations that its mask took; an epoch of training is one more."""
+    own = setup.gradients.get(cell["pruner"])
+    return None if own is None else own + last.epochs
 
 
 def _history(row: int, results: TrainResult) -> Row:
