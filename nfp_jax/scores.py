@@ -7,9 +7,12 @@ on masks, jax and optax.
 from nfp_jax.losses import classification_loss
 from nfp_jax.pruners.contract import ScoreFn, invert
 from nfp_jax.pruners.edge_popup import edge_popup
+from nfp_jax.pruners.force import force
 from nfp_jax.pruners.gem_miner import gem_miner
 from nfp_jax.pruners.grasp import grasp
 from nfp_jax.pruners.magnitude import magnitude
+from nfp_jax.pruners.ntk_sap import ntk_sap
+from nfp_jax.pruners.prospr import prospr, prospr_first_order
 from nfp_jax.pruners.random import random
 from nfp_jax.pruners.snip import snip
 from nfp_jax.pruners.synflow import synflow
@@ -21,10 +24,14 @@ __all__ = [
     "ScoreFn",
     "classification_loss",
     "edge_popup",
+    "force",
     "gem_miner",
     "grasp",
     "invert",
     "magnitude",
+    "ntk_sap",
+    "prospr",
+    "prospr_first_order",
     "random",
     "snip",
     "synflow",

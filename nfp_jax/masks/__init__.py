@@ -7,7 +7,7 @@ the highest scores. ``values`` makes and applies masks, ``measures`` compares th
 Depends on jax and numpy only.
 """
 
-from nfp_jax.masks.counts import keep_count, keep_counts
+from nfp_jax.masks.counts import floor_counts, keep_count, keep_counts
 from nfp_jax.masks.fan_in import sparse_aware
 from nfp_jax.masks.measures import (
     collapsed,
@@ -57,6 +57,7 @@ __all__ = [
     "dense_mask",
     "empty_layers",
     "erk_densities",
+    "floor_counts",
     "has_x64",
     "is_concrete",
     "keep_count",

@@ -74,6 +74,41 @@ def keep_counts(
     return counts
 
 
+def floor_counts(
+    total: int, sparsity: float | Fraction, *, rounds: int, schedule: Schedule
+) -> np.ndarray:
+    """Returns how many weights each round keeps, all rounded down: ``int(P·d_t)``.
+
+    The densities are those of ``keep_counts``; that of the last round is the decimal
+    number as written. So the last count is one less than ``keep_count`` where ``P``
+    times the density is no integer.
+
+    Args:
+      total: number of prunable weights ``P``.
+      sparsity: share removed in the end, in [0, 1).
+      rounds: number of rounds, at least 1.
+      schedule: as in ``keep_counts``.
+
+    Returns:
+      int32 ``[rounds]``, on the host.
+
+    Raises:
+      ValueError: rounds below 1, or a sparsity out of range.
+
+    >>> floor_counts(1001, 0.9, rounds=2, schedule=lambda density, t: density**t)
+    array([316, 100], dtype=int32)
+
+    Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081, whose code cuts
+    the counts so.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}, expected at least 1")
+    density = 1 - _decimal(sparsity)
+    fractions = [t / rounds for t in range(1, rounds)]
+    early = [int(total * schedule(float(density), t)) for t in fractions]
+    return np.array([*early, math.floor(total * density)], np.int32)
+
+
 def _decimal(sparsity: float | Fraction) -> Fraction:
     """The sparsity as the decimal number that was written, checked."""
     is_number = isinstance(sparsity, (int, float, Fraction, Decimal, np.number))

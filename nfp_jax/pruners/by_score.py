@@ -1,6 +1,7 @@
 """A score as a pruner at initialization: what most cards build."""
 
 import dataclasses
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +24,8 @@ from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.types import Batch
 
 SCHEDULES: dict[str, Schedule] = {"exponential": exponential, "linear": linear}
+# ``counts(total, sparsity, rounds=, schedule=)``: how many weights each round keeps.
+CountsFn = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,8 @@ class ByScore:
     nested: bool
     fresh_keys: bool
     init_fn: InitFn | None
+    counts_fn: CountsFn = keep_counts
+    select: SelectFn | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -50,8 +55,13 @@ class ByScore:
         }
 
     def counts(self, total: int, sparsity: float | Fraction) -> Any:
-        """Returns how many of ``total`` weights each round keeps, ``[rounds]``."""
-        return keep_counts(total, sparsity, rounds=self.rounds, schedule=self.schedule)
+        """Returns how many of ``total`` weights each round keeps, ``[rounds]``.
+
+        By quota ``[rounds, layers]``, in the order of the prunable leaves.
+        """
+        return self.counts_fn(
+            total, sparsity, rounds=self.rounds, schedule=self.schedule
+        )
 
     def __call__(
         self,
@@ -60,7 +70,7 @@ class ByScore:
         key: jax.Array | None = None,
         *,
         keep: Any,
-        select: SelectFn = top_k,
+        select: SelectFn | None = None,
         prunable: Prunable = None,
         mask: Mask = None,
     ) -> Mask:
@@ -71,26 +81,36 @@ class ByScore:
           batch: as in ``prune``.
           key: as in ``prune``.
           keep: an integer, or those of all rounds, ``[rounds]``, as ``counts`` gives
-            them. With several rounds a traced one must be of all rounds.
-          select: as in ``prune``.
+            them. With several rounds, or by quota, a traced one must be as these.
+          select: as in ``prune``, where the pruner has no selection of its own;
+            ``None``: ``top_k``.
           prunable: as in ``prune``.
           mask: as in ``prune``.
         """
-        if not jnp.ndim(keep) and self.rounds > 1:
-            prunable = prunable_kernels(params) if prunable is None else prunable
+        prunable = prunable_kernels(params) if prunable is None else prunable
+        if not jnp.ndim(keep) and (self.rounds > 1 or self.select is not None):
             total = prunable_size(params, prunable)
             keep = self.counts(total, 1 - Fraction(int(keep), total))
+        if jnp.ndim(keep) == 2:
+            keep = _by_leaf(jnp.asarray(keep), prunable)
         return prune(
             self.score_fn,
             params,
             batch,
             key,
             keep=keep,
-            select=select,
+            select=self.select or select or top_k,
             prunable=prunable,
             mask=mask,
             **self.options,
         )
+
+
+def _by_leaf(quotas: jax.Array, prunable: Prunable) -> Any:
+    """Quotas ``[rounds, layers]`` as a pytree like params of ``[rounds]``."""
+    columns = iter(quotas.T)
+    unused = jnp.zeros(quotas.shape[0], quotas.dtype)
+    return jax.tree.map(lambda flag: next(columns) if flag else unused, prunable)
 
 
 # More rounds of scoring are taken for a slip.
@@ -105,6 +125,8 @@ def by_score(
     nested: bool = True,
     fresh_keys: bool = False,
     init_fn: InitFn | None = None,
+    counts_fn: CountsFn = keep_counts,
+    select: SelectFn | None = None,
 ) -> ByScore:
     """Returns a pruner at initialization made of a score: a ``MaskFn``.
 
@@ -115,6 +137,10 @@ def by_score(
       nested: as in ``prune``: whether removed weights stay removed.
       fresh_keys: as in ``prune``: whether every round has a key of its own.
       init_fn: as in ``prune``: what weights are drawn anew with in every round.
+      counts_fn: ``counts_fn(total, sparsity, rounds=, schedule=)``, how many weights
+        each round keeps, ``[rounds]``; ``masks.keep_counts`` or a paper's.
+      select: the pruner's own selection; ``None``: whoever calls it chooses. With
+        ``top_k_by_quota`` ``counts_fn`` returns ``[rounds, layers]``.
 
     Raises:
       ValueError: fewer than 1 round, or an unknown schedule (lists the known ones).
@@ -133,4 +159,6 @@ def by_score(
             known = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"schedule is {schedule!r}, expected one of {known}")
         schedule = SCHEDULES[schedule]
-    return ByScore(score_fn, rounds, schedule, nested, fresh_keys, init_fn)
+    return ByScore(
+        score_fn, rounds, schedule, nested, fresh_keys, init_fn, counts_fn, select
+    )
