@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from nfp_jax import experiments, masks
+from nfp_jax import experiments, masks, pruners
 from nfp_jax.engine.examples import Examples
 from nfp_jax.grid import DENSE
 from nfp_jax.lab.draws import inputs_of
@@ -16,6 +16,11 @@ from nfp_jax.pruners.by_score import by_score
 from nfp_jax.pruners.contract import Pruner
 from nfp_jax.results import row_key
 from nfp_jax.spec import Spec
+
+# Of an MLP: the others divide weights among convolutions.
+OF_AN_MLP = tuple(
+    name for name in pruners.names() if name not in ("smart_ratio", "hybrid_ticket")
+)
 
 
 def spec_of(base, **changes):

@@ -19,7 +19,7 @@ from nfp_jax.lab.jobs import Step
 from nfp_jax.lab.one_network import Draws
 from nfp_jax.lab.setup import Setup
 from nfp_jax.lab.stacked import Stacks, size_of
-from nfp_jax.pruners.contract import Round, ScoreFn
+from nfp_jax.pruners.contract import Round, Trajectory
 from nfp_jax.types import Mask, Params
 
 
@@ -89,9 +89,9 @@ class Order(NamedTuple):
 
     Attributes:
       cell: with the selection; of a round that of the trajectory.
-      keep: how many weights it keeps.
+      keep: how many weights it keeps, or each of its layers.
       row: of the network, among the results.
-      score_fn: of its weights.
+      pruner: what cuts it.
       tuned: whether training goes on from them, and not from the weights before.
       link: of the network.
       then: the trajectory's next training: its cells and rounds; ``None``: the mask is
@@ -99,9 +99,9 @@ class Order(NamedTuple):
     """
 
     cell: Cell
-    keep: int
+    keep: Any
     row: int
-    score_fn: ScoreFn
+    pruner: Trajectory
     tuned: bool
     link: Link
     then: tuple[list[Cell], list[Round]] | None
@@ -285,20 +285,18 @@ class Chains:
     def orders(self, row: int, link: Link) -> list[Order]:
         """What is cut from one network: the next round's mask first."""
         now, later = link.rounds[0], link.rounds[1:]
-        score_fn = self.setup.pruner(link.branch[0]).score_fn
+        pruner = self.setup.pruner(link.branch[0])
         found = []
         if later:
             rest = [cell for cell in link.branch if cell["sparsity"] not in now.cuts]
             assert now.keep is not None  # there is a next round
             found.append(
-                Order(
-                    link.branch[0], now.keep, row, score_fn, False, link, (rest, later)
-                )
+                Order(link.branch[0], now.keep, row, pruner, False, link, (rest, later))
             )
         for cell in link.branch:
             if cell["sparsity"] in now.cuts:
                 keep, tuned = now.cuts[cell["sparsity"]], cell["resume"] == "finetune"
-                found.append(Order(cell, keep, row, score_fn, tuned, link, None))
+                found.append(Order(cell, keep, row, pruner, tuned, link, None))
         return found
 
     def cut(self, orders: list[Order], results: TrainResult) -> list[Networks]:
@@ -307,7 +305,8 @@ class Chains:
         def alike(order: Order) -> tuple[Any, ...]:
             rewound = order.link.rewound
             shared = id(rewound[0]) if rewound and not order.tuned else None
-            return order.then is None, id(order.score_fn), order.tuned, shared
+            score, select = id(order.pruner.score_fn), order.pruner.select
+            return order.then is None, score, select, order.tuned, shared
 
         groups: dict[Any, list[Order]] = {}
         for order in sorted(orders, key=lambda order: order.then is None):
@@ -327,7 +326,7 @@ class Chains:
         wheres = [order.link.where for order in orders]
         draws = self.draws_of(wheres)
         mask, trained, nans = stacks.cut(
-            first.score_fn,
+            first.pruner,
             cells,
             [order.keep for order in orders],
             (results.params, results.mask),

@@ -27,7 +27,10 @@ def mask_fn_of(setup: Setup, cell: Cell) -> MaskFn:
 
 
 def counts_of(setup: Setup, cell: Cell) -> Any:
-    """Returns how many weights a cell keeps, int32 ``[rounds]`` after each round."""
+    """Returns how many weights a cell keeps, int32 ``[rounds]`` after each round.
+
+    By quota ``[rounds, layers]``.
+    """
     mask_fn = mask_fn_of(setup, cell)
     if isinstance(mask_fn, ByScore):
         return mask_fn.counts(setup.total, cell["sparsity"])
@@ -85,7 +88,9 @@ def make_group(
     """
     mask_fn: Any = mask_fn_of(setup, cell)
     leaves = tuple(jax.tree.leaves(setup.prunable))
-    select = SELECTS[cell["select"]] if isinstance(mask_fn, ByScore) else None
+    select = None
+    if isinstance(mask_fn, ByScore):
+        select = mask_fn.select or SELECTS[cell["select"]]
     with wide_for(getattr(mask_fn, "score_fn", None)):
         found: tuple[Mask, Any] = _group(
             mask_fn, select, leaves, in_axes, params, batch, key, keep

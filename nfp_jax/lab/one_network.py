@@ -21,7 +21,7 @@ from nfp_jax.losses import first_of
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import ScoreFn
 from nfp_jax.pruners.rounds import prune_traced
-from nfp_jax.pruners.selects import Among, SelectFn
+from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.types import Mask, Params
 
 
@@ -142,7 +142,7 @@ def own_mask(
 
 
 def cut_mask(
-    among: Among, prunable: Any, score_fn: ScoreFn, trained: Any, keep: Any
+    select: SelectFn, prunable: Any, score_fn: ScoreFn, trained: Any, keep: Any
 ) -> tuple[Mask, Params, Any]:
     """Returns the mask cut from trained weights, these, and the number of NaN."""
     params, mask = trained
@@ -152,7 +152,7 @@ def cut_mask(
         None,
         None,
         keep=keep,
-        select=among,
+        select=select,
         prunable=prunable,
         mask=mask,
     )

@@ -132,6 +132,7 @@ def set_up(
     loss_fn = classification_loss(model.apply)
     plain = model.without_norm().apply if hasattr(model, "without_norm") else None
     net = Network(model.apply, loss_fn, input_shape, initial, plain)
+    net = Network(model.apply, loss_fn, input_shape, initial, _chain_of(model))
     made = _pruners(spec, todo, net)
     moving = [pruner for pruner in made.values() if isinstance(pruner, MaskUpdate)]
     trained, shrink = training_of(
@@ -236,6 +237,11 @@ def _prunable_of(spec: Spec, shapes: Params) -> Any:
         return resolve_prunable(rule and rule(shapes), shapes)
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
+def _chain_of(model: Any) -> tuple[str, ...] | None:
+    """The paths of a network's kernels in order; None: its layers form no chain."""
+    if not hasattr(model, "layers"):
+        return None
+    return tuple(f"{path}/kernel" for path in models.layer_chain(model))
 
 
 def _gradients(spec: Spec) -> dict[str, int | None]:
@@ -249,7 +255,7 @@ def _gradients(spec: Spec) -> dict[str, int | None]:
 
 def _selects(pruner: Any) -> bool:
     """Whether it leaves the selection to others."""
-    return isinstance(pruner, ByScore | Trajectory)
+    return isinstance(pruner, ByScore | Trajectory) and pruner.select is None
 
 
 def _inverted(pruner: Any) -> Any:

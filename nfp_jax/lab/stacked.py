@@ -40,7 +40,7 @@ from nfp_jax.lab.one_network import (
 )
 from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.by_score import ByScore
-from nfp_jax.pruners.contract import ScoreFn, warn_of_one_shot
+from nfp_jax.pruners.contract import Trajectory, warn_of_one_shot
 from nfp_jax.pruners.rounds import refuse_nans
 from nfp_jax.pruners.selects import Among, SelectFn
 from nfp_jax.types import Mask, Params
@@ -212,9 +212,8 @@ class Stacks:
         counts = [np.asarray(counts_of(self.setup, cell)) for cell in cells]
         keep: Any = filled(counts, count, np.int32)
         if isinstance(mask_fn, ByScore):
-            codes = self.codes(cells, count)
-            keep = (keep, np.repeat(codes[:, None], keep.shape[1], axis=1))
-            return self.scored(self.among, cells, draws, sizes, keep)
+            select, keep = self.selection(mask_fn.select, cells, keep)
+            return self.scored(select, cells, draws, sizes, keep)
         find = functools.partial(own_mask, self.setup, mask_fn)
         return self.found(find, mask_fn, cells, draws, sizes, keep)
 
@@ -283,16 +282,29 @@ class Stacks:
             return self.room
         return min(padded_size(n, self.setup.spec.train.batch_size), self.room)
 
-    def codes(self, cells: Sequence[Cell], size: int) -> np.ndarray:
-        """Which of the run's selections each cell has."""
+    def selection(
+        self, own: SelectFn | None, cells: Sequence[Cell], keep: np.ndarray
+    ) -> tuple[SelectFn, Any]:
+        """The selection of cells, and what it takes: the pruner's own, or by number.
+
+        Args:
+          own: the selection of the pruner; ``None``: each cell has one of the run's.
+          cells: of one pruner.
+          keep: what each keeps, ``[k, rounds]``; of a selection by quota
+            ``[k, rounds, layers]``.
+        """
+        if own is not None:
+            return own, keep
         chosen = [cell["select"] or self.selects[0] for cell in cells]
-        return filled([self.selects.index(name) for name in chosen], size, np.int32)
+        numbers = [self.selects.index(name) for name in chosen]
+        codes = filled(numbers, len(keep), np.int32)
+        return self.among, (keep, np.repeat(codes[:, None], keep.shape[1], axis=1))
 
     def cut(
         self,
-        score_fn: ScoreFn,
+        pruner: Trajectory,
         cells: Sequence[Cell],
-        keeps: Sequence[int],
+        keeps: Sequence[Any],
         trained: tuple[Params, Mask],
         rows: Sequence[int],
         size: int,
@@ -301,20 +313,21 @@ class Stacks:
         of which a score was NaN.
 
         Args:
-          score_fn: of trained weights.
+          pruner: with the score of trained weights, and the selection if it has one.
           cells: of which each mask's selection is.
-          keeps: how many weights each mask keeps.
+          keeps: how many weights each mask keeps, or each of its layers.
           trained: weights and masks of networks that ended together, stacked.
           rows: which of them each mask is cut from.
           size: of the stack that is returned.
         """
-        keep = filled(keeps, size, np.int32)[:, None], self.codes(cells, size)[:, None]
-        cut = functools.partial(cut_mask, self.among, self.setup.prunable, score_fn)
+        score_fn, counts = pruner.score_fn, filled(keeps, size, np.int32)[:, None]
+        select, keep = self.selection(pruner.select, cells, counts)
+        cut = functools.partial(cut_mask, select, self.setup.prunable, score_fn)
 
         def cut_rows(trained: Any, rows: Any, keep: Any) -> Any:
             return each(cut, size)(rows_of(trained, rows), keep)
 
-        program = self.compiled(("cut", score_fn, size), cut_rows)
+        program = self.compiled(("cut", score_fn, select, size), cut_rows)
         with wide_for(score_fn):
             found: tuple[Mask, Params, Any] = program(
                 trained, filled(rows, size, np.int32), keep

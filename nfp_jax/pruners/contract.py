@@ -154,11 +154,12 @@ class MaskFn(Protocol):
 class Round(NamedTuple):
     """One training of a trajectory: what is cut from its weights.
 
-    ``cuts`` maps a sparsity asked for to the number of weights that it keeps;
-    ``keep`` is what the next round trains, ``None`` after the last.
+    ``cuts`` maps a sparsity asked for to the number of weights that it keeps, or to
+    those of the layers, ``[layers]``, where the trajectory selects by quota; ``keep``
+    is what the next round trains, ``None`` after the last.
     """
 
-    cuts: dict[float, int]
+    cuts: dict[float, Any]
     keep: int | None
 
 
@@ -169,10 +170,12 @@ class Trajectory:
     Attributes:
       plan: ``plan(total, sparsities) -> rounds``, of ``total`` prunable weights.
       score_fn: the score of trained weights by which they are cut.
+      select: its own selection, a ``SelectFn``; ``None``: whoever trains chooses.
     """
 
     plan: Callable[[int, Iterable[float]], list[Round]]
     score_fn: ScoreFn
+    select: Callable[..., Mask] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +206,8 @@ class Network(NamedTuple):
       init_fn: ``init_fn(key) -> params``, fresh weights.
       plain_fn: ``apply_fn`` of the same parameters without normalization, for pruners
         that go by the flow through the network; ``None``: it has no normalization.
+      layers: the paths of its kernels from input to output, where each layer feeds the
+        next alone; ``None``: they form no such chain.
     """
 
     apply_fn: ApplyFn
@@ -210,6 +215,7 @@ class Network(NamedTuple):
     input_shape: tuple[int, ...]
     init_fn: InitFn
     plain_fn: ApplyFn | None = None
+    layers: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

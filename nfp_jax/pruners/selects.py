@@ -13,7 +13,13 @@ class SelectFn(Protocol):
     """What every selection is: scores and a number to keep in, a mask out."""
 
     def __call__(
-        self, scores: Scores, keep: Any, *, prunable: Prunable = None, mask: Mask = None
+        self,
+        scores: Scores,
+        keep: Any,
+        /,
+        *,
+        prunable: Prunable = None,
+        mask: Mask = None,
     ) -> Mask:
         """Returns the mask of the weights kept; within ``mask`` if it is given."""
         ...

@@ -130,7 +130,7 @@ def simulator(
             first = setup.failures.kept[0].error
             _LOG.warning("a simulated training failed: %s", first)
         groups = [setup.total]
-        if cell["select"] != "global":
+        if cell["select"] != "global" or setup.pruner(cell).select is not None:
             groups = [x.size for x in prunable_leaves(setup.shapes, setup.prunable)]
         margins = margins_of(kept, weights, groups)
         margins[~ended.all(axis=0)] = np.nan
