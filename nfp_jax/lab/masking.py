@@ -14,8 +14,8 @@ from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.setup import Setup
 from nfp_jax.masks import has_x64
 from nfp_jax.pruners.by_score import ByScore
-from nfp_jax.pruners.contract import MaskFn, MaskUpdate
-from nfp_jax.pruners.rounds import Score, prune_traced
+from nfp_jax.pruners.contract import MaskFn, MaskUpdate, Trajectory
+from nfp_jax.pruners.rounds import Score, prune_traced, refuse_nans
 from nfp_jax.types import Batch, Mask
 
 
@@ -83,8 +83,8 @@ def make_group(
       keep: counts ``[rounds]``.
 
     Returns:
-      The masks, each leaf ``[sets, ...]``, and how many scores of each leaf are NaN,
-      int ``[sets, leaves]``.
+      The masks, each leaf ``[sets, ...]``, and what ``refuse`` reads, int ``[sets,
+      leaves]``.
     """
     mask_fn: Any = mask_fn_of(setup, cell)
     leaves = tuple(jax.tree.leaves(setup.prunable))
@@ -96,6 +96,39 @@ def make_group(
             mask_fn, select, leaves, in_axes, params, batch, key, keep
         )
     return found
+
+
+def too_many(mask: Mask, keep: Any, prunable: Any) -> jax.Array:
+    """Returns how many weights more than ``keep`` a mask has, for each of its leaves.
+
+    Of a pruner that selects by itself, in the place of NaN scores; ``refuse`` reads it.
+    """
+    kept = jnp.sum(masks.ravel_mask(mask, prunable=prunable), dtype=jnp.int32)
+    return jnp.full(len(jax.tree.leaves(mask)), kept - keep, jnp.int32)
+
+
+def refuse(setup: Setup, cell: Cell, counts: Any) -> None:
+    """Raises for a mask with NaN among its scores, or with another number of weights.
+
+    Args:
+      setup: of the run.
+      cell: of the mask.
+      counts: NaN scores by leaf, ``[leaves]``; of a pruner that selects by itself what
+        ``too_many`` returns.
+
+    Raises:
+      ValueError: names the layer of the NaN, or the pruner.
+    """
+    pruner: Any = setup.pruner(cell)
+    pruner = pruner.start if isinstance(pruner, MaskUpdate) else pruner
+    if isinstance(pruner, ByScore | Trajectory):
+        refuse_nans(setup.shapes, counts)
+    elif counts[0]:
+        raise ValueError(
+            f"pruner {cell['pruner']!r} keeps {abs(int(counts[0]))} weights "
+            f"{'more' if counts[0] > 0 else 'fewer'} than it is asked for, among "
+            f"{list(setup.layers)}"
+        )
 
 
 def wide_for(score_fn: Any) -> contextlib.AbstractContextManager[Any]:
@@ -132,7 +165,7 @@ def _group(
                 **mask_fn.options,
             )
         found = mask_fn(params, batch, key, keep=keep[-1], prunable=prunable)
-        return found, jnp.zeros(len(prunable_leaves), jnp.int32)
+        return found, too_many(found, keep[-1], prunable)
 
     return jax.vmap(one, in_axes=in_axes)(params, batch, key)
 

@@ -16,6 +16,7 @@ from nfp_jax.data import Labels
 from nfp_jax.engine.examples import Examples
 from nfp_jax.lab.draws import DATA, INIT, NOISE, REINITIALIZE, SCORE, SHUFFLE, TRAIN
 from nfp_jax.lab.each import Shared
+from nfp_jax.lab.masking import too_many
 from nfp_jax.lab.setup import Setup
 from nfp_jax.losses import first_of
 from nfp_jax.pruners.by_score import ByScore
@@ -134,11 +135,11 @@ def scored_mask(
 def own_mask(
     setup: Setup, mask_fn: Any, draw: Draws, batch: Any, keep: Any
 ) -> tuple[Mask, Any]:
-    """Returns the mask of a pruner that selects by itself, and zeros: no score."""
+    """Returns the mask of a pruner that selects by itself, and what it has too many."""
     found = mask_fn(
         draw.params, batch, draw.score_key, keep=keep[-1], prunable=setup.prunable
     )
-    return found, jnp.zeros(len(jax.tree.leaves(found)), jnp.int32)
+    return found, too_many(found, keep[-1], setup.prunable)
 
 
 def cut_mask(

@@ -25,7 +25,7 @@ from nfp_jax.engine.training import NO_LIMIT, TrainResult
 from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.each import AHEAD, Once, Shared, ahead, each
 from nfp_jax.lab.jobs import Step
-from nfp_jax.lab.masking import counts_of, mask_fn_of, wide_for
+from nfp_jax.lab.masking import counts_of, mask_fn_of, refuse, wide_for
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.one_network import (
     Draws,
@@ -41,7 +41,6 @@ from nfp_jax.lab.one_network import (
 from nfp_jax.lab.setup import Setup
 from nfp_jax.pruners.by_score import ByScore
 from nfp_jax.pruners.contract import Trajectory, warn_of_one_shot
-from nfp_jax.pruners.rounds import refuse_nans
 from nfp_jax.pruners.selects import Among, SelectFn
 from nfp_jax.types import Mask, Params
 
@@ -335,13 +334,13 @@ class Stacks:
         return found
 
     def refused(self, owners: Sequence[list[Cell]], nans: Any) -> list[list[Cell]]:
-        """The cells of masks of which a score is NaN, now among the run's failures."""
+        """The cells of masks that can't be used, now among the run's failures."""
         failed = []
         for cells, counts in zip(owners, np.asarray(nans), strict=False):
             if counts.any():
                 failed.append(cells)
                 with self.setup.failures.reporting(cells):
-                    refuse_nans(self.setup.shapes, counts)
+                    refuse(self.setup, cells[0], counts)
         return failed
 
     # ---- On the host

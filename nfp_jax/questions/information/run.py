@@ -27,12 +27,11 @@ from nfp_jax.lab.chains import Chains, Found, count_trainings
 from nfp_jax.lab.each import AHEAD, parts
 from nfp_jax.lab.jobs import AddRow, Failure, Step
 from nfp_jax.lab.kept import keep_masks, kept_masks
-from nfp_jax.lab.masking import counts_of, make_group
+from nfp_jax.lab.masking import counts_of, make_group, refuse
 from nfp_jax.lab.run import summed
 from nfp_jax.lab.setup import Engine, Setup, is_moving, is_through, set_up
 from nfp_jax.lab.stacked import Stacks
 from nfp_jax.lab.training import train_stacks
-from nfp_jax.pruners.rounds import refuse_nans
 from nfp_jax.questions.information.family import (
     Family,
     filled,
@@ -193,7 +192,7 @@ class Information:
         bits, counts = zip(*jax.device_get(found), strict=True)
         packed, nans = np.concatenate(bits), np.concatenate(counts)
         if nans.any():
-            refuse_nans(self.setup.shapes, nans[nans.any(axis=1)][0])
+            refuse(self.setup, cell, nans[nans.any(axis=1)][0])
         if alike:
             count, places = len(family.labels), np.arange(len(family.order))
             packed = packed[places % size + np.where(places < count, 0, size)]
