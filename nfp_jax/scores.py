@@ -7,9 +7,12 @@ on masks, jax and optax.
 from nfp_jax.losses import classification_loss
 from nfp_jax.pruners.contract import ScoreFn, invert
 from nfp_jax.pruners.edge_popup import edge_popup
+from nfp_jax.pruners.fisher_free import fisher_free
+from nfp_jax.pruners.fisher_taylor import fisher_taylor
 from nfp_jax.pruners.force import force
 from nfp_jax.pruners.gem_miner import gem_miner
 from nfp_jax.pruners.grasp import grasp
+from nfp_jax.pruners.hutchinson_taylor import hutchinson_taylor
 from nfp_jax.pruners.magnitude import magnitude
 from nfp_jax.pruners.ntk_sap import ntk_sap
 from nfp_jax.pruners.prospr import prospr, prospr_first_order
@@ -24,9 +27,12 @@ __all__ = [
     "ScoreFn",
     "classification_loss",
     "edge_popup",
+    "fisher_free",
+    "fisher_taylor",
     "force",
     "gem_miner",
     "grasp",
+    "hutchinson_taylor",
     "invert",
     "magnitude",
     "ntk_sap",
