@@ -403,6 +403,24 @@ def test_an_error_of_many_traced_counts_is_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_scores_that_are_all_zero_are_refused_with_the_layer_of_zeros():
+    """SNIP's, of a head of zeros. GraSP's are not, and later rounds may collapse."""
+    head = {"w": jnp.zeros((6, 2)), "b": PARAMS[-1]["b"]}
+    headless, snip = [*PARAMS[:-1], head], SCORES["snip"]
+    message = "every score is 0, and all weights of '2/w': no weight is preferred"
+    with pytest.raises(ValueError, match=message):
+        nfp.prune(snip, headless, data(), sparsity=0.5)
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), PARAMS, headless)
+    with pytest.raises(nfp.pruning.NanScores, match=rf"networks \[1\]: {message}"):
+        nfp.prune_many(snip, both, data(), in_axes=(0, None, None), sparsity=0.5)
+    assert kept(nfp.prune(SCORES["grasp"], headless, data(), sparsity=0.5)) == 50
+    nothing = nfp.invert(nfp.magnitude())
+    with pytest.raises(ValueError, match="every score is 0, and all weights of '0/w'"):
+        nfp.prune(nothing, jax.tree.map(jnp.zeros_like, PARAMS), sparsity=0.5)
+    one = nfp.prune(snip, PARAMS, data(), keep=[1, 1, 1])
+    assert kept(one) == 1  # one weight makes no path: all later scores are 0
+
+
 def test_a_nan_score_names_its_layer_unless_it_is_pruned_already():
     params = [dict(layer) for layer in PARAMS]
     params[1]["w"] = params[1]["w"].at[0, 0].set(jnp.nan)

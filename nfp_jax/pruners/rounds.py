@@ -110,8 +110,9 @@ def prune(
       A bool pytree like ``params``; ``True`` on leaves that may not be pruned.
 
     Raises:
-      ValueError: a NaN score (names the layer; under a transform NaN ranks lowest), a
-        sparsity out of range, both or neither of ``sparsity`` and ``keep``, an earlier
+      ValueError: a NaN score (names the layer; under a transform NaN ranks lowest),
+        scores that are all 0 in the first round (names layers of zeros), a sparsity
+        out of range, both or neither of ``sparsity`` and ``keep``, an earlier
         mask that does not fit (names the path) or has fewer weights left than are
         to be kept, no key where a round needs its key.
 
@@ -157,10 +158,11 @@ def prune_traced(
     fresh_keys: bool = False,
     init_fn: InitFn | None = None,
 ) -> tuple[Mask, jax.Array]:
-    """Returns what ``prune`` does, and the number of NaN scores of each leaf.
+    """Returns what ``prune`` does, and what is wrong with the scores of each leaf.
 
     For use in a program: nothing can be raised there, so NaN ranks lowest, and the
-    caller looks at the numbers, int ``[leaves]``.
+    caller looks at the numbers, int ``[leaves]``, 0 where nothing is wrong:
+    ``refuse_nans`` reads them.
     Arguments are those of ``prune``, ``keep`` that of all rounds. A score that needs
     64 bits must be called in JAX's 64-bit mode.
     """
@@ -171,15 +173,28 @@ def prune_traced(
 
 
 def refuse_nans(params: Params, counts: Any) -> None:
-    """Raises for NaN scores, naming their leaf.
+    """Raises for NaN scores, naming their leaf, and for scores that are all 0.
 
     Args:
       params: arrays, or their shapes.
-      counts: how many each leaf has, ``[leaves]``.
+      counts: how many NaN each leaf has, ``[leaves]``. Where all scores of the first
+        round are 0: -2 of a leaf that may be pruned and whose weights are all 0, and
+        -1 of the others.
 
     Raises:
-      ValueError: there are some.
+      ValueError: there is one of both.
     """
+    zeros = [
+        path
+        for (path, _), c in zip(named_leaves(params), counts, strict=True)
+        if c == -2
+    ]
+    if any(count < 0 for count in counts):
+        why = f", and all weights of {', '.join(map(repr, zeros))}" if zeros else ""
+        raise ValueError(
+            f"every score is 0{why}: no weight is preferred to another. A layer of "
+            "zeros, such as the head of some initializations, passes no gradient on"
+        )
     for (path, leaf), count in zip(named_leaves(params), counts, strict=True):
         refuse_nan(path, int(count), math.prod(leaf.shape))
 
@@ -285,12 +300,12 @@ def run_rounds(
     keep: Any,
     mask: Mask,
 ) -> tuple[Mask, jax.Array]:
-    """The mask after every round, and how many NaN each leaf's scores had at most."""
+    """The mask after every round, and what ``refuse_nans`` reads of its scores."""
     flags = plan.prunable_leaves
     prunable = jax.tree.unflatten(jax.tree.structure(params), flags)
     first, count = mask, jax.tree.leaves(keep)[0].shape[0]
 
-    def one_round(mask: Mask, now: tuple[Any, Any]) -> tuple[Mask, jax.Array]:
+    def one_round(mask: Mask, now: tuple[Any, Any]) -> tuple[Mask, Any]:
         place, keep = now
         round_key: Any = key
         if plan.fresh_keys or plan.init_fn is not None:
@@ -307,7 +322,23 @@ def run_rounds(
             )
         ]
         found = plan.select(scores, keep, prunable=prunable, mask=among)
-        return found, jnp.stack(nans)
+        return found, (jnp.stack(nans), _all_zero(scores, among, prunable))
 
-    mask, nans = jax.lax.scan(one_round, mask, (jnp.arange(count), keep))
-    return mask, jnp.max(nans, axis=0)
+    mask, (nans, all_zero) = jax.lax.scan(one_round, mask, (jnp.arange(count), keep))
+    empty = [
+        _all_zero([leaf], [kept], [flag]) & flag
+        for leaf, kept, flag in zip(
+            jax.tree.leaves(params), jax.tree.leaves(first), flags, strict=True
+        )
+    ]
+    # Later rounds may come to nothing, of a network that has collapsed.
+    wrong = jnp.where(all_zero[0], -1 - jnp.stack(empty), jnp.max(nans, axis=0))
+    return mask, wrong
+
+
+def _all_zero(values: Any, mask: Mask, prunable: Prunable) -> jax.Array:
+    """Whether all values are 0 that a mask keeps and that may be pruned."""
+    trees = (values, mask, prunable)
+    leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+    zero = [jnp.all((leaf == 0) | ~kept) for leaf, kept, flag in leaves if flag]
+    return jnp.all(jnp.array(zero))
