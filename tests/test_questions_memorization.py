@@ -275,7 +275,8 @@ def test_sets_of_different_n_and_noise_are_nested(everything):
 
 def test_masks_made_one_by_one_are_those_of_the_library():
     """Also of pruners that get no data here, but do where many are made at once."""
-    setup = setup_of(make_spec(grid={"ablation": ("", "invert")}))
+    names = ("dense", "random", "magnitude_init", "synflow", "snip")
+    setup = setup_of(make_spec(grid={"pruner": names, "ablation": ("", "invert")}))
     for pruner, ablation in (
         ("random", ""),
         ("magnitude_init", "invert"),
