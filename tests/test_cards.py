@@ -1,6 +1,8 @@
 """Cards: found by name, file or module; their settings; what they refuse."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -254,6 +256,16 @@ def test_a_card_says_what_a_mask_costs_with_its_settings():
         pruners.card("snip").cost({"rounds": 7, "schedule": "", "chunk_size": 1}) == 7
     )
     assert Pruner("x", "X", "labels", lambda net: None).cost({}) is None
+
+
+def test_the_table_of_pruners_is_what_their_cards_say():
+    text = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (\w+) \| (\d+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 17
+    for name, sees, gradients in rows:
+        card = pruners.card(name)
+        cost = card.cost(cards.settings_of(card.build))
+        assert (card.sees, cost) == (sees, int(gradients)), name
 
 
 def test_the_columns_of_a_pruner_are_its_card_and_settings():

@@ -46,7 +46,7 @@ def fisher_free(
     >>> scores.shape, bool((scores > 0).all())
     ((2, 3), True)
 
-    Reference: Theis et al. 2018, https://arxiv.org/abs/1801.05787, equation 7; labels
+    Reference: Theis et al. 2018, https://arxiv.org/abs/1801.05787; labels
     from the model: Kunstner et al. 2019, https://arxiv.org/abs/1905.12558.
     """
     check_chunk_size(chunk_size)

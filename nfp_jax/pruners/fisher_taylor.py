@@ -72,7 +72,7 @@ def fisher_taylor(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     >>> float(score_fn(jnp.float32(2.0), jnp.array([1.0, 3.0])))
     14.0
 
-    Reference: Theis et al. 2018, https://arxiv.org/abs/1801.05787, equation 7, with
+    Reference: Theis et al. 2018, https://arxiv.org/abs/1801.05787, with
     the term of first order, which is not 0 at initialization.
     """
     check_chunk_size(chunk_size)

@@ -43,7 +43,7 @@ def force(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     >>> force(loss)(w, x, mask=mask).tolist()
     [[9.0, 3.0]]
 
-    Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081, equation 8.
+    Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081.
     """
     check_chunk_size(chunk_size)
 

@@ -1,6 +1,6 @@
 """Hybrid ticket: the largest trained weights, as many of a layer as smart ratio says.
 
-Reference: Su et al. 2020, https://arxiv.org/abs/2009.11094, section 5.
+Reference: Su et al. 2020, https://arxiv.org/abs/2009.11094.
 """
 
 from collections.abc import Iterable

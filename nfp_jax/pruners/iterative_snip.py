@@ -17,7 +17,7 @@ def _build(
 
 
 # SNIP's card takes rounds too; this one stands beside it in one grid.
-# Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081, section 4.
+# Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081.
 CARD = Pruner(
     "iterative_snip",
     label="iterative SNIP",

@@ -74,7 +74,7 @@ def ntk_sap(
     >>> scores.shape, bool((scores > 0).all())
     ((3, 2), True)
 
-    Reference: Wang et al. 2023, https://arxiv.org/abs/2304.02840, algorithm 1.
+    Reference: Wang et al. 2023, https://arxiv.org/abs/2304.02840.
     """
     for name, value, wrong in (
         ("epsilon", epsilon, not epsilon > 0),

@@ -55,7 +55,7 @@ def phew(layers: Sequence[str], *, max_walks: int = 1_000_000) -> MaskFn:
     >>> int(mask["a"].sum() + mask["b"].sum())
     5
 
-    Reference: Patil and Dovrolis 2021, https://arxiv.org/abs/2010.11354, section 4.
+    Reference: Patil and Dovrolis 2021, https://arxiv.org/abs/2010.11354.
     """
     if max_walks < 1:
         raise ValueError(f"max_walks is {max_walks}, expected at least 1")

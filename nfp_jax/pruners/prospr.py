@@ -49,7 +49,7 @@ def prospr(
     >>> score_fn(jnp.array([[2.0]]), jnp.array([[1.0]])).tolist()
     [[0.5]]
 
-    Reference: Alizadeh et al. 2022, https://arxiv.org/abs/2202.12002, section 3.
+    Reference: Alizadeh et al. 2022, https://arxiv.org/abs/2202.12002.
     """
     train = _Training(loss_fn, steps, learning_rate, momentum, batch_size)
 
@@ -90,7 +90,7 @@ def prospr_first_order(
     >>> score_fn(jnp.array([[2.0]]), jnp.array([[1.0]])).tolist()    # (1 - α) |(w-c) w|
     [[1.0]]
 
-    Reference: Alizadeh et al. 2022, https://arxiv.org/abs/2202.12002, section 3.3.
+    Reference: Alizadeh et al. 2022, https://arxiv.org/abs/2202.12002.
     """
     train = _Training(loss_fn, steps, learning_rate, momentum, batch_size)
 

@@ -54,7 +54,7 @@ def smart_ratio_counts(
     >>> smart_ratio_counts(shapes, 12)
     {'a': 3, 'b': 3, 'head': 6}
 
-    Reference: Su et al. 2020, https://arxiv.org/abs/2009.11094, section 4.
+    Reference: Su et al. 2020, https://arxiv.org/abs/2009.11094.
     """
     linear = _linear_layers(shapes, linear_keep)
     sizes = {path: int(np.prod(shape)) for path, shape in shapes.items()}
