@@ -19,13 +19,35 @@ from ml_collections import ConfigDict
 from configs import mask_information
 from configs.start import PRUNERS, chosen, defaults, end_soon, set_seeds
 
-INITS = ("he_normal", "glorot_normal")
-CRITERIA = PRUNERS
+INITS = (
+    "he_normal",
+    "orthogonal_relu",
+    "signed_constant",
+    "looks_linear",
+    "lsuv",
+    "metainit",
+)
+# Those beyond the figures', that prune a chain of dense layers.
+CRITERIA = (
+    *PRUNERS,
+    "iterative_snip",
+    "force",
+    "prospr",
+    "fisher_taylor",
+    "hutchinson_taylor",
+    "fisher_free",
+    "ntk_sap",
+    "phew",
+    "edge_popup",
+    "gem_miner",
+    "rigl",
+    "set",
+)
 Parts = dict[str, ConfigDict]
 
 
 def memorization(init: str) -> ConfigDict:
-    """600 points, 510 and 255 weights kept, three seeds: capacity binds."""
+    """300 points, 510 and 255 weights kept, three seeds."""
     config = defaults()
     config.name = f"barrier-memorization-{init}"
     config.data.name = "gaussian"
@@ -34,22 +56,22 @@ def memorization(init: str) -> ConfigDict:
     config.model.init = init
     config.grid.pruner = CRITERIA
     config.grid.sparsity = (0.9, 0.95)
-    config.grid.n = (600,)
-    config.grid.noise = (1.0,)
+    config.grid.n = (300,)
+    config.grid.noise = (1.0,)  # every label is a coin toss
     set_seeds(config, 3)
     return config
 
 
 def information(init: str) -> ConfigDict:
-    """What the masks of the same points know: 32 labelings."""
+    """What masks of as many points know at 95 % removed: 32 labelings."""
     config = mask_information.base()
     config.name = f"barrier-information-{init}"
     config.model.widths = (50, 50)
     config.model.init = init
-    config.information.datasets = config.information.decoded = 32
+    config.information.datasets, config.information.decoded = 32, 16
     config.grid.pruner = CRITERIA
-    config.grid.sparsity = (0.9, 0.95)
-    config.grid.n = (600,)
+    config.grid.sparsity = (0.95,)
+    config.grid.n = (300,)
     return config
 
 

@@ -107,6 +107,13 @@ def too_many(mask: Mask, keep: Any, prunable: Any) -> jax.Array:
     return jnp.full(len(jax.tree.leaves(mask)), kept - keep, jnp.int32)
 
 
+def takes_score(setup: Setup, cell: Cell) -> bool:
+    """Returns whether the masks of a cell are selected by a score."""
+    pruner: Any = setup.pruner(cell)
+    pruner = pruner.start if isinstance(pruner, MaskUpdate) else pruner
+    return isinstance(pruner, ByScore | Trajectory)
+
+
 def refuse(setup: Setup, cell: Cell, counts: Any) -> None:
     """Raises for a mask with NaN among its scores, or with another number of weights.
 
@@ -119,9 +126,7 @@ def refuse(setup: Setup, cell: Cell, counts: Any) -> None:
     Raises:
       ValueError: names the layer of the NaN, or the pruner.
     """
-    pruner: Any = setup.pruner(cell)
-    pruner = pruner.start if isinstance(pruner, MaskUpdate) else pruner
-    if isinstance(pruner, ByScore | Trajectory):
+    if takes_score(setup, cell):
         refuse_nans(setup.shapes, counts)
     elif counts[0]:
         raise ValueError(

@@ -131,8 +131,7 @@ def set_up(
     check_sizes(shapes, input_shape, max((cell["n"] for cell in todo), default=1))
     loss_fn = classification_loss(model.apply)
     plain = model.without_norm().apply if hasattr(model, "without_norm") else None
-    net = Network(model.apply, loss_fn, input_shape, initial, plain)
-    net = Network(model.apply, loss_fn, input_shape, initial, _chain_of(model))
+    net = Network(model.apply, loss_fn, input_shape, initial, plain, _chain_of(model))
     made = _pruners(spec, todo, net)
     moving = [pruner for pruner in made.values() if isinstance(pruner, MaskUpdate)]
     trained, shrink = training_of(
@@ -237,6 +236,8 @@ def _prunable_of(spec: Spec, shapes: Params) -> Any:
         return resolve_prunable(rule and rule(shapes), shapes)
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
+
+
 def _chain_of(model: Any) -> tuple[str, ...] | None:
     """The paths of a network's kernels in order; None: its layers form no chain."""
     if not hasattr(model, "layers"):

@@ -25,7 +25,13 @@ from nfp_jax.engine.training import NO_LIMIT, TrainResult
 from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.each import AHEAD, Once, Shared, ahead, each
 from nfp_jax.lab.jobs import Step
-from nfp_jax.lab.masking import counts_of, mask_fn_of, refuse, wide_for
+from nfp_jax.lab.masking import (
+    counts_of,
+    mask_fn_of,
+    refuse,
+    takes_score,
+    wide_for,
+)
 from nfp_jax.lab.names import SELECTS
 from nfp_jax.lab.one_network import (
     Draws,
@@ -58,10 +64,16 @@ class Points(NamedTuple):
 
 
 class Stacks:
-    """The programs of a run that make networks, and what they make."""
+    """The programs of a run that make networks, and what they make.
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
+    Args:
+      setup: of the run.
+      any_count: whether a mask may keep another number of weights than it is asked for:
+        rows then say so. Else its cell fails.
+    """
+
+    def __init__(self, setup: Setup, *, any_count: bool = False) -> None:
+        self.setup, self.any_count = setup, any_count
         cpu = jax.default_backend() == "cpu"
         lanes = setup.spec.engine.lanes or (1 if cpu else 2)
         self.size = setup.spec.engine.score_at_once or (1 if lanes == 1 else AT_ONCE)
@@ -337,7 +349,8 @@ class Stacks:
         """The cells of masks that can't be used, now among the run's failures."""
         failed = []
         for cells, counts in zip(owners, np.asarray(nans), strict=False):
-            if counts.any():
+            by_itself = not takes_score(self.setup, cells[0])
+            if counts.any() and not (by_itself and self.any_count):
                 failed.append(cells)
                 with self.setup.failures.reporting(cells):
                     refuse(self.setup, cells[0], counts)

@@ -240,8 +240,9 @@ class Pruner:
         ``losses.mean_loss``, as SNIP's does.
       gradients: ``gradients(**settings)``, how many gradient evaluations a mask costs
         with these settings, beside trainings on the way. One is a forward and a
-        backward pass over the batch that is scored on; a Hessian-vector product counts
-        as two. ``None``: the card does not say.
+        backward pass over the batch that is scored on, or over one of the batches that
+        scores are trained on; a Hessian-vector product counts as two. ``None``: the
+        card does not say.
 
     Raises:
       ValueError: an unknown ``sees`` or ``when``, a setting without a default, or

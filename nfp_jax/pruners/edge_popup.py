@@ -174,4 +174,10 @@ def _build(
 
 
 # Its scores are trained on the labels for as long as a network would be.
-CARD = Pruner("edge_popup", label="edge-popup", sees="training", build=_build)
+CARD = Pruner(
+    "edge_popup",
+    label="edge-popup",
+    sees="training",
+    build=_build,
+    gradients=lambda *, steps, **_: steps,  # each over a batch of batch_size
+)

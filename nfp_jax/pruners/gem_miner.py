@@ -201,4 +201,10 @@ def _build(
 
 
 # Its probabilities are trained on the labels for as long as a network would be.
-CARD = Pruner("gem_miner", label="GEM-miner", sees="training", build=_build)
+CARD = Pruner(
+    "gem_miner",
+    label="GEM-miner",
+    sees="training",
+    build=_build,
+    gradients=lambda *, steps, **_: steps,  # each over a batch of batch_size
+)

@@ -97,4 +97,12 @@ def _build(
     return update_by(steepest, until=until, every=every, fraction=fraction)
 
 
-CARD = Pruner("rigl", label="RigL", sees="training", when="during", build=_build)
+CARD = Pruner(
+    "rigl",
+    label="RigL",
+    sees="training",
+    when="during",
+    build=_build,
+    # Beside the training, over one batch each; fewer where that ends earlier.
+    gradients=lambda *, every, until, **_: until // every,
+)

@@ -84,4 +84,11 @@ def _build(
     return update_by(at_random, until=until, every=every, fraction=fraction)
 
 
-CARD = Pruner("set", label="SET", sees="training", when="during", build=_build)
+CARD = Pruner(
+    "set",
+    label="SET",
+    sees="training",
+    when="during",
+    build=_build,
+    gradients=lambda **_: 0,  # beside the training
+)

@@ -62,7 +62,7 @@ class Masks:
 
     def __init__(self, setup: Setup, add_row: AddRow) -> None:
         self.setup, self.add_row = setup, add_row
-        self.stacks = Stacks(setup)
+        self.stacks = Stacks(setup, any_count=True)
         self.trained: list[Row] = []  # rows that wait for their seconds
         self.measured = jax.jit(jax.vmap(functools.partial(measured_one, setup)))
         through = [cell for cell in setup.todo if is_through(setup, cell)]
@@ -182,7 +182,8 @@ def ties_of(stacks: Stacks, cell: Cell, draws: Any) -> int | None:
     """
     if cell["select"] != "global":
         return None
-    if not isinstance(mask_fn_of(stacks.setup, cell), ByScore):
+    mask_fn = mask_fn_of(stacks.setup, cell)
+    if not isinstance(mask_fn, ByScore) or mask_fn.select is not None:
         return None
     counts = np.asarray(counts_of(stacks.setup, cell))
     keep: Any = filled([counts], size_of(draws), np.int32)
