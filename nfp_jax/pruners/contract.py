@@ -73,12 +73,14 @@ class Score:
         called in JAX's 64-bit mode.
       one_shot_warning: what to warn of where it is used in one round.
       polynomial: what it is in the labels, where that is known.
+      loss_fn: the loss that it is of, by which a batch is checked; ``None``: not known.
     """
 
     fn: Callable[[Params, Batch, jax.Array | None, Mask, Prunable], Scores]
     needs_x64: bool = False
     one_shot_warning: str = ""
     polynomial: Polynomial | None = None
+    loss_fn: LossFn | None = None
 
     def __call__(
         self,

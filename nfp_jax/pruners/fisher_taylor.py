@@ -90,7 +90,7 @@ def fisher_taylor(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             g, g2 = gradient_moments(loss_fn, weights, batch, chunk_size=chunk_size)
         return jax.tree.map(taylor, weights, g, g2)
 
-    return Score(score)
+    return Score(score, loss_fn=loss_fn)
 
 
 def taylor(w: jax.Array, g: jax.Array, h: jax.Array) -> jax.Array:

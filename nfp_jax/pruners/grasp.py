@@ -91,7 +91,9 @@ def grasp(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             )
         return jax.tree.map(jnp.multiply, weights, hg)
 
-    return Score(score, polynomial=Polynomial(score, degree=2, absolute=False))
+    return Score(
+        score, polynomial=Polynomial(score, degree=2, absolute=False), loss_fn=loss_fn
+    )
 
 
 def _build(

@@ -85,7 +85,7 @@ def hutchinson_taylor(
             total, _ = jax.lax.scan(add, zeros, jnp.arange(probes))
         return jax.tree.map(lambda w, g, t: taylor(w, g, t / probes), weights, g, total)
 
-    return Score(score)
+    return Score(score, loss_fn=loss_fn)
 
 
 def _signs(key: jax.Array, params: Params, prunable: Prunable) -> Params:

@@ -24,6 +24,7 @@ from nfp_jax.masks import (
     prunable_size,
     top_k,
 )
+from nfp_jax.pruners.checks import check_score, check_weights
 from nfp_jax.pruners.contract import InitFn, ScoreFn, warn_of_one_shot
 from nfp_jax.pruners.rounds import (
     Plan,
@@ -103,7 +104,9 @@ def prune_many(
         None if no else axis for no, axis in zip(absent, in_axes, strict=True)
     )
     one = params if axes[0] is None else jax.tree.map(lambda leaf: leaf[0], params)
+    check_score(score_fn)
     prunable = prunable_kernels(one) if prunable is None else prunable
+    check_weights(one, prunable)
     total = prunable_size(one, prunable)
     keep = counts_of(one, total, sparsity, keep, rounds, schedule)
     each = jax.tree.leaves(keep)[0].ndim == 2

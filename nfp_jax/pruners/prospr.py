@@ -70,7 +70,7 @@ def prospr(
             gradient = jax.grad(loss_after)(weights)
         return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
 
-    return Score(score)
+    return Score(score, loss_fn=loss_fn)
 
 
 def prospr_first_order(
@@ -108,7 +108,7 @@ def prospr_first_order(
             gradient = jax.grad(loss_fn)(trained, train.part(batch, steps))
         return jax.tree.map(lambda g, w: jnp.abs(g * w), gradient, weights)
 
-    return Score(score)
+    return Score(score, loss_fn=loss_fn)
 
 
 class _Training:

@@ -31,6 +31,7 @@ from nfp_jax.masks import (
     refuse_nan,
     top_k,
 )
+from nfp_jax.pruners.checks import check_batch, check_score, check_weights
 from nfp_jax.pruners.contract import InitFn, Score, ScoreFn, warn_of_one_shot
 from nfp_jax.pruners.selects import SelectFn
 from nfp_jax.trees import in_a_line, same_structure
@@ -123,7 +124,10 @@ def prune(
 
     Reference: Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, algorithm 1.
     """
+    check_score(score_fn)
     prunable = prunable_kernels(params) if prunable is None else prunable
+    check_weights(params, prunable)
+    check_batch(score_fn, params, batch)
     total = prunable_size(params, prunable)
     keep = counts_of(params, total, sparsity, keep, rounds, schedule)
     if is_concrete(keep):
@@ -184,10 +188,11 @@ def refuse_nans(params: Params, counts: Any) -> None:
     Raises:
       ValueError: there is one of both.
     """
+    counts = np.asarray(counts)  # on the host: here no program is worth compiling
     zeros = [
         path
-        for (path, _), c in zip(named_leaves(params), counts, strict=True)
-        if c == -2
+        for (path, _), count in zip(named_leaves(params), counts, strict=True)
+        if count == -2
     ]
     if any(count < 0 for count in counts):
         why = f", and all weights of {', '.join(map(repr, zeros))}" if zeros else ""
@@ -215,6 +220,11 @@ def counts_of(
         raise ValueError(
             f"sparsity is {sparsity} and keep is {in_a_line(keep)}, expected exactly "
             "one of them"
+        )
+    if isinstance(sparsity, jax.core.Tracer):
+        raise ValueError(
+            "sparsity is traced, expected a Python number: under jit or vmap pass "
+            "keep=, an integer array [rounds]"
         )
     if sparsity is not None:
         keep = keep_counts(total, sparsity, rounds=rounds, schedule=schedule)

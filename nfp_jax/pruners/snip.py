@@ -67,7 +67,9 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     def score(*arguments: Any) -> Scores:
         return jax.tree.map(jnp.abs, signed(*arguments))
 
-    return Score(score, polynomial=Polynomial(signed, degree=1, absolute=True))
+    return Score(
+        score, polynomial=Polynomial(signed, degree=1, absolute=True), loss_fn=loss_fn
+    )
 
 
 def _build(
