@@ -60,9 +60,7 @@ def test_a_batch_of_another_loss_is_not_looked_at():
 @pytest.mark.parametrize("call", [nfp.prune, nfp.prune_many])
 @pytest.mark.parametrize("wrong", [nfp.snip, LOSS, lambda params: params])
 def test_a_builder_that_was_not_called_and_a_loss_are_no_score(call, wrong):
-    with pytest.raises(
-        ValueError, match=r"score_fn is .*, expected score\(params"
-    ):
+    with pytest.raises(ValueError, match=r"score_fn is .*, expected score\(params"):
         call(wrong, PARAMS, (X, Y), sparsity=0.5)
 
 
