@@ -247,7 +247,7 @@ def test_the_card_builds_the_chain_of_the_network():
         nfp.classification_loss(MODEL.apply),
         (5,),
         functools.partial(initialize, MODEL, input_shape=(5,)),
-        tuple(chain(MODEL)),
+        layers=tuple(chain(MODEL)),
     )
     found = pruners.card("phew").build(net)(PARAMS, key=KEY, keep=30)
     expected = phew(chain(MODEL))(PARAMS, key=KEY, keep=30)

@@ -349,8 +349,9 @@ class Stacks:
         """The cells of masks that can't be used, now among the run's failures."""
         failed = []
         for cells, counts in zip(owners, np.asarray(nans), strict=False):
-            by_itself = not takes_score(self.setup, cells[0])
-            if counts.any() and not (by_itself and self.any_count):
+            if not counts.any():
+                continue
+            if takes_score(self.setup, cells[0]) or not self.any_count:
                 failed.append(cells)
                 with self.setup.failures.reporting(cells):
                     refuse(self.setup, cells[0], counts)
