@@ -47,6 +47,9 @@ def test_probabilities_of_classes_and_traced_labels_are_taken():
         return nfp.prune(SCORES["snip"], PARAMS, (X, y), sparsity=0.5)
 
     assert (traced(Y)["kernel"] == hard["kernel"]).all()
+    # Labels that are known while something else is traced.
+    once = jax.jit(lambda x: nfp.prune(SCORES["snip"], PARAMS, (x, Y), sparsity=0.5))
+    assert (once(X)["kernel"] == hard["kernel"]).all()
 
 
 def test_a_batch_of_another_loss_is_not_looked_at():

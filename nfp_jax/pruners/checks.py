@@ -9,7 +9,7 @@ import numpy as np
 
 from nfp_jax.losses import ClassificationLoss
 from nfp_jax.pruners.contract import Score
-from nfp_jax.trees import named_leaves
+from nfp_jax.trees import check_arrays, named_leaves
 from nfp_jax.types import Batch, Params, Prunable
 
 
@@ -39,6 +39,7 @@ def check_weights(params: Params, prunable: Prunable) -> None:
     Raises:
       ValueError: names the path.
     """
+    check_arrays(params)
     flags = jax.tree.leaves(prunable)
     for (path, leaf), flag in zip(named_leaves(params), flags, strict=True):
         dtype = jnp.result_type(leaf)
@@ -78,7 +79,8 @@ def check_batch(score_fn: Any, params: Params, batch: Batch) -> None:
         )
     if jnp.ndim(y) == 1 and not isinstance(y, jax.core.Tracer):
         classes = jax.eval_shape(loss_fn.apply_fn, params, x).shape[-1]
-        low, high = int(np.min(y)), int(np.max(y))
+        values = np.asarray(y)  # on the host, also where something else is traced
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high >= classes:
             raise ValueError(
                 f"labels go from {low} to {high}, expected 0 to {classes - 1}: the "
