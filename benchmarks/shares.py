@@ -47,7 +47,7 @@ def measured(directory: Path) -> dict[str, Any]:
     from nfp_jax import report, results
 
     name = results.read_json(directory / "config.json")["name"]
-    runs = results.read_json(directory / "run.json")["runs"]
+    runs = results.read_launches(directory)
     start = time.process_time()  # whatever else the machine does
     report.write_report(directory)
     page = time.process_time() - start

@@ -1,22 +1,14 @@
 """FORCE: SNIP's score of all weights in rounds, from which removed weights return."""
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-
-from nfp_jax.losses import check_chunk_size, mean_loss, mean_over_chunks
-from nfp_jax.masks import Mask, Params, Prunable, Scores, floor_counts
+from nfp_jax.masks import floor_counts
 from nfp_jax.pruners.by_score import ByScore, by_score
 from nfp_jax.pruners.contract import (
     Network,
-    Polynomial,
     Pruner,
-    Score,
     ScoreFn,
-    mask_params,
 )
-from nfp_jax.types import Batch, LossFn
+from nfp_jax.pruners.snip import sensitivity
+from nfp_jax.types import LossFn
 
 
 def force(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
@@ -37,6 +29,7 @@ def force(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
     Raises:
       ValueError: as ``snip``.
 
+    >>> import jax.numpy as jnp
     >>> loss = lambda w, x: jnp.sum(w * x) ** 2 / 2     # g = (w·x) x
     >>> mask = jnp.array([[True, False]])
     >>> w, x = jnp.array([[3.0, -1.0]]), jnp.array([[1.0, 1.0]])
@@ -45,31 +38,7 @@ def force(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
 
     Reference: de Jorge et al. 2021, https://arxiv.org/abs/2006.09081.
     """
-    check_chunk_size(chunk_size)
-
-    def signed(
-        params: Params,
-        batch: Batch,
-        key: jax.Array | None,
-        mask: Mask,
-        prunable: Prunable,
-    ) -> Scores:
-        del key, prunable
-        masked = mask_params(params, mask)
-        with jax.default_matmul_precision("highest"):
-            gradient = mean_over_chunks(
-                lambda part: jax.grad(mean_loss, 1)(loss_fn, masked, part),
-                batch,
-                chunk_size,
-            )
-        return jax.tree.map(jnp.multiply, gradient, params)
-
-    def score(*arguments: Any) -> Scores:
-        return jax.tree.map(jnp.abs, signed(*arguments))
-
-    return Score(
-        score, polynomial=Polynomial(signed, degree=1, absolute=True), loss_fn=loss_fn
-    )
+    return sensitivity(loss_fn, chunk_size, of_removed=True)
 
 
 def _build(

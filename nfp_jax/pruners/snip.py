@@ -45,6 +45,20 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
 
     Reference: Lee et al. 2019, https://arxiv.org/abs/1810.02340, equation 6.
     """
+    return sensitivity(loss_fn, chunk_size, of_removed=False)
+
+
+def sensitivity(
+    loss_fn: LossFn, chunk_size: int | None, *, of_removed: bool
+) -> ScoreFn:
+    """Scores each weight by ``|g ⊙ w|``, g the gradient at the masked weights.
+
+    Args:
+      loss_fn: as in ``snip``.
+      chunk_size: likewise.
+      of_removed: whether weights that the mask removed have a score too, as in FORCE;
+        else theirs is 0.
+    """
     check_chunk_size(chunk_size)
 
     def signed(
@@ -62,7 +76,7 @@ def snip(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
                 batch,
                 chunk_size,
             )
-        return jax.tree.map(jnp.multiply, gradient, weights)
+        return jax.tree.map(jnp.multiply, gradient, params if of_removed else weights)
 
     def score(*arguments: Any) -> Scores:
         return jax.tree.map(jnp.abs, signed(*arguments))
