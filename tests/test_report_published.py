@@ -24,16 +24,22 @@ def quick():
 
 
 README = f"# Title\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
+AROUND = "## Around the barrier\n\nOf it.\n\n![It.](results/around_1.svg)\n"
+OLD_PAGE = f"# Results\n\nOld.\n\n{AROUND}\n## Claims\n\nOld.\n"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """All questions, of one network; with an old figure and an old table."""
+    """All questions, of one network; with an old figure, an old table, and the section
+    of other runs that the page has.
+    """
     root = tmp_path_factory.mktemp("published")
     runs = {x: make_run(root / "results", x) for x in ROWS}
     directory = make_collection(root / "results", runs)
     (root / "docs" / "results").mkdir(parents=True)
     (root / "docs" / "results" / "old.svg").write_text("of an old page")
+    (root / "docs" / "results" / "around_1.svg").write_text("<svg/>")
+    (root / "docs" / "results.md").write_text(OLD_PAGE)
     (root / "README.md").write_text(README)
     page = write_results(directory, root / "docs" / "results.md", root / "README.md")
     assert page == root / "docs" / "results.md"
@@ -96,7 +102,8 @@ def test_each_part_has_its_section_in_the_order_of_the_collection(written):
     heads = re.findall("^## (.*)$", page_of(written), flags=re.MULTILINE)
     where = "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)"
     parts = [f"{name}: {where}" for name in ROWS]
-    assert heads == ["In short", "Claims", "Runs read together", *parts]
+    around = "Around the barrier"
+    assert heads == ["In short", around, "Claims", "Runs read together", *parts]
 
 
 def test_the_page_names_the_rows_that_it_is_written_from_and_no_other_place(written):
@@ -113,6 +120,12 @@ def test_the_same_rows_give_the_same_files(written):
     write_results(directory, written / "docs" / "results.md", readme)
     after = {x: x.read_bytes() for x in (written / "docs").rglob("*") if x.is_file()}
     assert after == before and readme.read_bytes() == text
+
+
+def test_sections_of_other_runs_stay_on_the_page(written):
+    text = page_of(written)
+    assert f"\n{AROUND}\n## Claims\n" in text
+    assert "Old." not in text
 
 
 # The short table and README

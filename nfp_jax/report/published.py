@@ -44,6 +44,8 @@ from nfp_jax.report.together.effective import (
 from nfp_jax.results import ResultsError, read_launches, write_file
 
 TARGETS_HEAD = "## Targets of information"
+BARRIER_HEAD = "## Around the barrier"
+AROUND = "around"  # what its figures' files begin with
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # The first lines of the page, and the table of README: how much, and how fast.
 HEADLINES = {
@@ -65,6 +67,8 @@ def write_results(
 ) -> Path:
     """Writes the results of a collection as Markdown; returns the page's path.
 
+    Sections of other runs (`nfp_jax.report.publishing`) that the page has stay there.
+
     Args:
       directory: ``results/NAME-HASH`` of a collection; its own page is made anew.
       file: the page; its figures go into a folder of that name without its ending, and
@@ -79,8 +83,10 @@ def write_results(
     parts, judged = read_parts(directory), read_claims(directory)
     file = Path(file)
     folder = file.with_suffix("")
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
     for old in folder.glob("*.svg"):
-        old.unlink()
+        if not old.name.startswith(AROUND):
+            old.unlink()
     lines = [
         "# Results",
         "",
@@ -93,7 +99,8 @@ def write_results(
         *short_table(judged),
         "",
         *_sensitivity(judged),
-        *target_lines(parts),
+        *(target_lines(parts) or section_of(before, TARGETS_HEAD)),
+        *section_of(before, BARRIER_HEAD),
         "## Claims",
         "",
         counted(judged),
@@ -113,6 +120,16 @@ def write_results(
         text = Path(readme).read_text(encoding="utf-8")
         write_file(Path(readme), with_table(text, judged, str(readme)).encode())
     return file
+
+
+def section_of(page: str, head: str) -> list[str]:
+    """Returns the lines of a section of a page, its head first; none without it.
+
+    >>> section_of("# Page\\n\\n## One\\n\\nText.\\n\\n## Two\\n", "## One")
+    ['## One', '', 'Text.', '']
+    """
+    _, found, rest = page.partition(f"\n{head}\n")
+    return [head, *rest.partition("\n## ")[0].splitlines(), ""] if found else []
 
 
 def with_table(text: str, judged: Sequence[Claim], name: str) -> str:

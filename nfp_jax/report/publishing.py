@@ -17,6 +17,8 @@ from nfp_jax.pages.joined import read_part
 from nfp_jax.report import page as report
 from nfp_jax.report.collection import counted, drawings, read_claims, read_parts
 from nfp_jax.report.published import (
+    AROUND,
+    BARRIER_HEAD,
     TARGETS_HEAD,
     claim_lines,
     figure_lines,
@@ -24,8 +26,6 @@ from nfp_jax.report.published import (
     write_results,
 )
 from nfp_jax.results import ResultsError, write_file
-
-BARRIER_HEAD = "## Around the barrier"
 
 
 def write_targets(
@@ -81,7 +81,7 @@ def write_barrier(
     if not images:
         raise ResultsError(f"{directory}: no two initializations of one network")
     lines = [BARRIER_HEAD, "", counted(judged), ""]
-    lines += figure_lines(images, file.with_suffix(""), "around")
+    lines += figure_lines(images, file.with_suffix(""), AROUND)
     return _with_section(file, BARRIER_HEAD, [*lines, *claim_lines(judged)])
 
 
