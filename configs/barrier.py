@@ -4,9 +4,9 @@
     python launch.py --config=configs/barrier.py:smoke    # seconds a part
     python launch.py --config=configs/barrier.py:paper    # wants a GPU; not run yet
 
-All criteria at each initialization, at equal weights kept: points memorized at settled,
-epochs until 99 % of the labels are fitted, and the certified interval of what the masks
-know of their labels, with p_eff. A part an initialization and question; ``he_normal``
+At equal weights kept: points memorized at settled, epochs until 99 % of the labels are
+fitted, the certified interval of what the masks know of their labels, with p_eff, and
+how steep networks are that fit. A part an initialization and question; ``he_normal``
 comes first, since claims hold its masks from training against the masks before training
 of all others. Gaussian inputs in d = 50 with random Boolean labels, 50-50-50-2 (5,100
 weights). The same command again does what is missing. It has not run to its end yet;
@@ -86,10 +86,24 @@ def information(init: str) -> ConfigDict:
     return config
 
 
+def robustness(init: str) -> ConfigDict:
+    """200 points, which networks fit under most masks, with as many weights kept.
+
+    Of all criteria at ``he_normal``, and of the main ones and NTK-SAP elsewhere.
+    """
+    config = memorization(init)
+    config.name = f"barrier-robustness-{init}"
+    config.question = "robustness"
+    config.grid.pruner = CRITERIA if init == INITS[0] else (*MAIN, "ntk_sap")
+    config.grid.n = (200,)
+    set_seeds(config, 5)
+    return config
+
+
 def all_parts(change: Callable[[ConfigDict], None] | None = None) -> Parts:
-    """Both questions at each initialization."""
+    """All questions at each initialization."""
     parts = {}
-    for question in (memorization, information):
+    for question in (memorization, robustness, information):
         for init in INITS:
             config = question(init)
             if change is not None:
@@ -106,7 +120,8 @@ def default() -> Parts:
 def paper() -> Parts:
     """ResNet-20 and ViT-Ti/4 on CIFAR-10 with random labels, criteria that prune them.
 
-    10,000 images at 90 and 98 % removed; 128 labelings of 1,000.
+    10,000 images at 90 and 98 % removed, 2,000 where steepness is asked; 128 labelings
+    of 1,000.
     """
     networks = {
         "resnet": (
@@ -117,7 +132,7 @@ def paper() -> Parts:
     }
     parts = {}
     for network, (criteria, inits) in networks.items():
-        for question in (memorization, information):
+        for question in (memorization, robustness, information):
             for init in inits:
                 config = question(init)
                 config.name = f"barrier-{question.__name__}-{network}-{init}"
@@ -127,6 +142,8 @@ def paper() -> Parts:
                 config.grid.pruner = [x for x in criteria if x != "phew"]  # no chain
                 config.grid.sparsity = (0.9, 0.98)
                 config.grid.n = (10_000,)
+                if question is robustness:
+                    config.grid.n = (2_000,)
                 if question is information:
                     config.information.datasets = config.information.decoded = 128
                     config.grid.n = (1_000,)
@@ -144,6 +161,8 @@ def smoke() -> Parts:
         config.data.dim = 10
         config.model.widths = (16, 16)
         end_soon(config)
+        config.robustness.segments = 32
+        config.robustness.ascents, config.robustness.steps = 4, 5
         config.grid.sparsity = (0.8,)
         config.grid.n = (24,)
         config.information.datasets = config.information.decoded = 8

@@ -104,13 +104,17 @@ def mean_of(least_deviation: float, than: float = 0.0) -> TestFn:
     return test
 
 
-def by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Returns a column by seed (down) and pruner (across); seeds that lack one go."""
+def by_seed(rows: pd.DataFrame, column: str, *, complete: bool = True) -> pd.DataFrame:
+    """Returns a column by seed (down) and pruner (across).
+
+    Seeds that lack a pruner go where it is to be ``complete``, and have NaN otherwise.
+    """
     rows = rows[rows[column].notna()]
     if rows.empty:
         return pd.DataFrame()
     rows = rows.assign(value=rows[column].astype(float))
-    return rows.pivot_table(index=SEEDS, columns="pruner", values="value").dropna()
+    wide = rows.pivot_table(index=SEEDS, columns="pruner", values="value")
+    return wide.dropna() if complete else wide
 
 
 def differences_of(

@@ -123,9 +123,9 @@ def write_results(
 
 
 def section_of(page: str, head: str) -> list[str]:
-    """Returns the lines of a section of a page, its head first; none without it.
+    r"""Returns the lines of a section of a page, its head first; none without it.
 
-    >>> section_of("# Page\\n\\n## One\\n\\nText.\\n\\n## Two\\n", "## One")
+    >>> section_of("# Page\n\n## One\n\nText.\n\n## Two\n", "## One")
     ['## One', '', 'Text.', '']
     """
     _, found, rest = page.partition(f"\n{head}\n")

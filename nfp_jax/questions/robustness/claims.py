@@ -6,7 +6,7 @@ it is met by all networks of a run is a fact about them; how steepness grows wit
 with the weights kept illustrates the law and can neither confirm nor refute it, so that
 exponents are shown and not judged. Beside runs of information the law is shown with the
 effective count, p_eff (labels) and where it is on file p_eff (data), at either end of
-its interval.
+its interval. ``smoother`` compares networks at equal weights kept.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ from nfp_jax.pages.claim import SHOWN, Claim, cut_short, late, numbers
 from nfp_jax.pages.joined import Part, beside_information, main_rows, scope
 from nfp_jax.pages.words import SEEDS
 from nfp_jax.questions.robustness.card import CARD
+from nfp_jax.questions.robustness.smoother import smoother
 
 ACCURATE = 0.95
 
 
 def claims(part: Part) -> Iterator[Claim]:
     """What the rows of such a run say of the law of robustness."""
-    accurate = fitting(main_rows(part))
+    every = main_rows(part)
+    accurate = fitting(every)
     rows = in_budget(accurate)
-    if len(rows) < 3:
-        return
+    if len(rows) >= 3:
+        yield from _law(part, rows, late(accurate))
+    yield from smoother(part, every, rows)
+
+
+def _law(part: Part, rows: pd.DataFrame, cut_short: int) -> Iterator[Claim]:
+    """Of networks that fit in their budget; so many others did not end in theirs."""
     n, dim, kept, lip, excess = (
         rows[name].astype(float).to_numpy()
         for name in ("n", "dim", "kept", "lipschitz_lower", "excess")
     )
     where = f"{scope(part, rows=rows)}; {len(rows)} networks that fit {ACCURATE:.0%}"
-    cut_short = late(accurate)
     if cut_short:
         where += f", without those of {cut_short} trainings that used up their budget"
     least = float((lip / excess / np.sqrt(n * dim / kept)).min())
