@@ -6,6 +6,7 @@ import pytest
 from rows import PRUNERS, make_interval_row, make_rows
 from test_pages_joined import MODEL, make_part, make_parts
 from test_report_collection import make_collection, make_run
+from test_smoother import make_slopes
 
 from nfp_jax.pages import looks
 from nfp_jax.questions.memorization.claims import together
@@ -65,14 +66,34 @@ def test_the_figure_has_a_height_for_each_criterion_and_the_best_on_top():
     title, figure, caption = drawn["barrier_1"]
     assert "n = 1,000" in title and "he_normal" not in title and "90 %" in title
     assert "certified" in caption
-    points, epochs, parameters = figure.axes
+    points, epochs = figure.axes  # neither information nor steepness is on file
     names = [text.get_text() for text in points.get_yticklabels()]
     assert len(names) == len(PRUNERS) and names[-1] == "IMP"
     bold = {x.get_text() for x in points.get_yticklabels() if x.get_weight() == "bold"}
     assert bold == {"IMP", "magnitude after training"}
-    assert parameters.get_xlabel() == "effective parameters"
     arrows = [x for x in epochs.lines if x.get_marker() == 9]
     assert len(arrows) == len(PRUNERS)  # those of the other never fit
+
+
+def test_steepness_is_of_networks_that_fit_and_has_a_panel_where_it_was_asked():
+    parts = {}
+    for name, model in (("here", HERE), ("there", THERE)):
+        rows = make_slopes(2.0, seeds=3)
+        unfit = (rows["pruner"] == "snip") & (rows["data_seed"] > 0)
+        rows.loc[unfit, "train_accuracy"] = 0.9
+        parts[name] = make_part(rows, "robustness", name, model=model)
+    row = make_interval_row("imp", n=1000, information_lower=40.0)
+    parts["i"] = make_part([row], "information", "i", model=HERE)
+    lines = lines_of(parts)
+    found = dict(zip(lines["pruner"], lines["steepness"], strict=True))
+    assert [len(found[x]) for x in ("imp", "snip", "synflow")] == [3, 1, 3]
+    assert found["imp"] == pytest.approx([5.0, 5.1, 5.2])
+    with matplotlib.style.context(["default", looks.RC]):
+        [(_, drawing)] = barrier(lines)
+    names = [axes.get_xlabel() for axes in drawing.figure.axes]
+    assert names[2:] == ["effective parameters", "steepness"]
+    shown = [x for line in drawing.figure.axes[3].lines for x in line.get_xdata()]
+    assert sorted(set(np.round(shown, 6))) == pytest.approx([5.1, 10.0, 45.9])
 
 
 @pytest.mark.parametrize("more", [False, True])

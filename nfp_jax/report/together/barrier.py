@@ -20,6 +20,7 @@ from nfp_jax.pages.joined import Part, information_rows, main_rows
 from nfp_jax.pages.looks import FURTHER, PALETTE, Paint
 from nfp_jax.pages.pruners import pruned
 from nfp_jax.pages.words import in_words
+from nfp_jax.questions.robustness.claims import fitting
 
 GROUP = ["network", "n", "sparsity", "select", "noise"]
 TITLE = "Around the barrier? Criteria by initializations"
@@ -29,9 +30,10 @@ CAPTION = (
     "memorized where training settled, mean and 95 % Student-t interval over seeds; "
     "epochs until 99 % of the labels are fitted, median and range over seeds (an "
     "arrow: at least half of the networks did not fit them); effective parameters, "
-    "weights kept plus what the mask knows of the labels, its certified interval. A "
-    "mask from before training that gets around the barrier would lie with those from "
-    "training (bold), with few effective parameters."
+    "weights kept plus what the mask knows of the labels, its certified interval; "
+    "steepness, the Lipschitz constant ÷ ε (slopes found), median and range over "
+    "networks that fit 95 %. A mask from before training that gets around the barrier "
+    "would lie with those from training (bold), with few effective parameters."
 )
 # Any order will do, if colors are as far apart as those of pruners.
 PAINTS = (*list(PALETTE.values())[2:], *FURTHER)
@@ -43,12 +45,13 @@ def lines_of(parts: Mapping[str, Part]) -> pd.DataFrame:
     Columns: ``network`` (the data and the network, but for its initialization),
     ``init``, the pruner's coordinates, ``label``, ``sees``, ``n``, ``kept``,
     ``points`` (a list: one a seed), ``epochs`` (the same, infinite where 99 % were not
-    fitted), ``late`` (trainings that used up their budget), ``p_eff_lower`` and
+    fitted), ``late`` (trainings that used up their budget), ``steepness`` (a list: one
+    a network that fits, empty where it was not asked), ``p_eff_lower`` and
     ``p_eff_upper`` (NaN where information is not bounded).
     """
     lines: dict[Any, dict[str, Any]] = {}
     for part in parts.values():
-        if part.question != "memorization":
+        if part.question not in ("memorization", "robustness"):
             continue
         cells: Any = pruned(main_rows(part)).groupby(
             ["n", "pruner", "sparsity", "select", "noise"], sort=False
@@ -64,6 +67,7 @@ def lines_of(parts: Mapping[str, Part]) -> pd.DataFrame:
                     "points": rows["memorized_points"].astype(float).tolist(),
                     "epochs": epochs.to_numpy(float, na_value=np.inf).tolist(),
                     "late": int(cut_short(rows).sum()),
+                    "steepness": _steepness(rows),
                     "p_eff_lower": np.nan,
                     "p_eff_upper": np.nan,
                 }
@@ -71,7 +75,7 @@ def lines_of(parts: Mapping[str, Part]) -> pd.DataFrame:
         if part.question == "information":
             _add_information(lines, part)
     columns = ["network", "init", "n", "pruner", "sparsity", "select", "noise"]
-    rest = ["label", "sees", "kept", "points", "epochs", "late"]
+    rest = ["label", "sees", "kept", "points", "epochs", "late", "steepness"]
     found = pd.DataFrame(
         [
             {**dict(zip(columns, place, strict=True)), **line}
@@ -81,6 +85,15 @@ def lines_of(parts: Mapping[str, Part]) -> pd.DataFrame:
     )
     several = found.groupby(GROUP)["init"].transform("nunique") > 1
     return found[several].reset_index(drop=True) if len(found) else found
+
+
+def _steepness(rows: pd.DataFrame) -> list[float]:
+    """The slope found over ε, of networks that fit; none where it was not asked."""
+    if "lipschitz_lower" not in rows:
+        return []
+    rows = fitting(rows)
+    slopes, excess = (rows[x].astype(float) for x in ("lipschitz_lower", "excess"))
+    return (slopes / excess).tolist()
 
 
 def _add_information(lines: dict[Any, dict[str, Any]], part: Part) -> None:
@@ -116,29 +129,37 @@ def _drawn(lines: pd.DataFrame, looks: Mapping[str, Paint], where: str) -> Drawi
     best = lines.assign(best=[np.nanmean(x) for x in lines["points"]])
     order = best.groupby("pruner")["best"].max().sort_values(ascending=True).index
     height = {pruner: i for i, pruner in enumerate(order)}
-    figure, panels = empty_grid(3, sharey=True, columns=3)
-    figure.set_size_inches(9.4, 0.26 * len(order) + 1.1)
+    names = ["points memorized", "epochs to 99 %"]
+    names += ["effective parameters"] * bool(lines["p_eff_lower"].notna().any())
+    names += ["steepness"] * bool(lines["steepness"].map(len).any())
+    figure, grid = empty_grid(len(names), sharey=True, columns=len(names))
+    panels = dict(zip(names, grid, strict=True))
+    figure.set_size_inches(3.2 * len(names) - 0.2, 0.26 * len(order) + 1.1)
     inits = list(dict.fromkeys(lines["init"]))
     apart = np.linspace(0.27, -0.27, len(inits)) if len(inits) > 1 else np.zeros(1)
+    draw = {
+        "points memorized": _points,
+        "epochs to 99 %": _epochs,
+        "effective parameters": _p_eff,
+        "steepness": _slopes,
+    }
     for init, shift in zip(inits, apart, strict=True):
         for _, line in lines[lines["init"] == init].iterrows():
-            y, paint = height[line["pruner"]] + shift, looks[init]
-            _points(panels[0], line, y, paint)
-            _epochs(panels[1], line, y, paint)
-            ends = [line["p_eff_lower"], line["p_eff_upper"]]
-            panels[2].plot(ends, [y, y], color=paint.color, marker="|", lw=2.4)
+            for name, axes in panels.items():
+                draw[name](axes, line, height[line["pruner"]] + shift, looks[init])
     labels = {line["pruner"]: line["label"] for _, line in lines.iterrows()}
     sees = {line["pruner"]: line["sees"] for _, line in lines.iterrows()}
-    panels[0].set_yticks(range(len(order)), [labels[x] for x in order])
-    for text, pruner in zip(panels[0].get_yticklabels(), order, strict=True):
+    grid[0].set_yticks(range(len(order)), [labels[x] for x in order])
+    for text, pruner in zip(grid[0].get_yticklabels(), order, strict=True):
         text.set_fontweight("bold" if sees[pruner] == "training" else "normal")
-    names = ("points memorized", "epochs to 99 %", "effective parameters")
-    for axes, name in zip(panels, names, strict=True):
+    for name, axes in panels.items():
         axes.set_xlabel(name)
         axes.grid(axis="x")
-    epochs = np.concatenate([[1.0], *lines["epochs"]])
-    panels[1].set_xscale("log")
-    decades(panels[1].xaxis, epochs[np.isfinite(epochs)])
+    for name, column in (("epochs to 99 %", "epochs"), ("steepness", "steepness")):
+        if name in panels:
+            values = np.concatenate([[1.0], *lines[column]])
+            panels[name].set_xscale("log")
+            decades(panels[name].xaxis, values[np.isfinite(values)])
     explain(
         figure,
         [
@@ -169,3 +190,16 @@ def _epochs(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
     # At the right edge, in the height of its line.
     right = axes.get_yaxis_transform()
     axes.plot(0.98, y, color=paint.color, marker=9, ls="", transform=right)
+
+
+def _p_eff(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
+    ends = [line["p_eff_lower"], line["p_eff_upper"]]
+    axes.plot(ends, [y, y], color=paint.color, marker="|", lw=2.4)
+
+
+def _slopes(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
+    """The median and the range over networks that fit; nothing where none does."""
+    slopes = line["steepness"]
+    if slopes:
+        axes.plot(np.median(slopes), y, color=paint.color, marker=paint.marker, ls="")
+        axes.hlines(y, min(slopes), max(slopes), color=paint.color)
