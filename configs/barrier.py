@@ -44,6 +44,7 @@ CRITERIA = (
     "rigl",
     "set",
 )
+FREE = ("random", "magnitude_init", "synflow", "fisher_free", "ntk_sap", "phew")
 MAIN = ("random", "snip", "grasp", "synflow", "imp")
 POINTS = 800
 Parts = dict[str, ConfigDict]
@@ -78,23 +79,37 @@ def information(init: str) -> ConfigDict:
     config.model.init = init
     config.information.datasets, config.information.decoded = 32, 8
     config.grid.pruner = ("snip", "grasp")
+    if init == INITS[0]:
+        config.grid.pruner += ("fisher_taylor",)
     config.grid.sparsity = (0.95,)
     config.grid.n = (POINTS,)
     return config
 
 
 def information_ridge(init: str) -> ConfigDict:
-    """The same of other criteria, read by ridge alone.
+    """The same of other criteria that see data, read by ridge alone.
 
     To search for the labels of a mask, or to train on those found, takes minutes a
-    mask. All others at ``he_normal``, and the main ones elsewhere.
+    mask. All others at ``he_normal``, and IMP elsewhere.
     """
     config = information(init)
     config.name = f"barrier-information-ridge-{init}"
     config.information.decoded = 0
-    read = ("snip", "grasp")
+    known = (*config.grid.pruner, *FREE)
     others = CRITERIA if init == INITS[0] else MAIN
-    config.grid.pruner = [x for x in others if x not in read]
+    config.grid.pruner = [x for x in others if x not in known]
+    return config
+
+
+def information_free(init: str) -> ConfigDict:
+    """The same of criteria that see no data: 2,048 labelings, which look alike.
+
+    Seconds; masks that are all equal bound how often another one may come.
+    """
+    config = information_ridge(init)
+    config.name = f"barrier-information-free-{init}"
+    config.information.datasets = 2_048
+    config.grid.pruner = FREE if init == INITS[0] else ("random", "synflow", "ntk_sap")
     return config
 
 
@@ -112,7 +127,13 @@ def robustness(init: str) -> ConfigDict:
     return config
 
 
-QUESTIONS = (memorization, robustness, information, information_ridge)
+QUESTIONS = (
+    memorization,
+    robustness,
+    information,
+    information_ridge,
+    information_free,
+)
 
 
 def all_parts(change: Callable[[ConfigDict], None] | None = None) -> Parts:

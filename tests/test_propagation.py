@@ -16,6 +16,7 @@ from nfp_jax.decoding.additive import Additive
 from nfp_jax.decoding.mask_law import log_law
 from nfp_jax.information.reading import decoded
 from nfp_jax.measures.betting import betting_lower_bound
+from nfp_jax.pruners.fisher_taylor import fisher_taylor
 
 DIM = 8
 
@@ -58,16 +59,23 @@ def gains_of(signed, stack):
     return decoded(decoding.additive(signed), stack)
 
 
-def test_the_score_is_the_size_of_its_polynomial():
+@pytest.mark.parametrize("score", [nfp.snip, fisher_taylor])
+def test_the_score_is_the_size_of_its_polynomial(score):
     model, params = network((6,))
-    score_fn = nfp.snip(scores.classification_loss(model.apply))
-    x, y = jnp.ones((3, DIM)), jnp.array([0, 1, 1])
-    found = score_fn.polynomial.fn(params, (x, jax.nn.one_hot(y, 2)), None, None, None)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(jnp.abs(a), b, atol=1e-7),
-        found,
-        score_fn(params, (x, y)),
-    )
+    score_fn = score(scores.classification_loss(model.apply), chunk_size=2)
+    x, y = jax.random.normal(jax.random.key(1), (3, DIM)), jnp.array([0, 1, 1])
+
+    def signed(q):
+        return score_fn.polynomial.fn(params, (x, q), None, None, None)
+
+    def close(found, expected):
+        for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+    close(jax.tree.map(jnp.abs, signed(jax.nn.one_hot(y, 2))), score_fn(params, (x, y)))
+    ends = jax.random.dirichlet(jax.random.key(2), jnp.ones(2), (2, 3))
+    middle = jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, *map(signed, ends))
+    close(signed(0.3 * ends[0] + 0.7 * ends[1]), middle)
     assert nfp.invert(score_fn).polynomial is None
 
 

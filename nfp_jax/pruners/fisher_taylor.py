@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from nfp_jax.losses import Counted, check_chunk_size, mean_over_chunks
 from nfp_jax.masks import Mask, Params, Prunable, Scores
 from nfp_jax.pruners.by_score import ByScore, by_score
-from nfp_jax.pruners.contract import Network, Pruner, Score, ScoreFn, mask_params
+from nfp_jax.pruners.contract import (
+    Network,
+    Polynomial,
+    Pruner,
+    Score,
+    ScoreFn,
+    mask_params,
+)
 from nfp_jax.types import Batch, LossFn
 
 
@@ -90,7 +97,32 @@ def fisher_taylor(loss_fn: LossFn, *, chunk_size: int | None = None) -> ScoreFn:
             g, g2 = gradient_moments(loss_fn, weights, batch, chunk_size=chunk_size)
         return jax.tree.map(taylor, weights, g, g2)
 
-    return Score(score, loss_fn=loss_fn)
+    def signed(
+        params: Params,
+        batch: Batch,
+        key: jax.Array | None,
+        mask: Mask,
+        prunable: Prunable,
+    ) -> Scores:
+        # The square of a mean over classes is not linear in their probabilities: each
+        # class has a gradient of its own, and counts as often as it is probable.
+        del key, prunable
+        weights, (x, q) = mask_params(params, mask), batch
+        n, classes = q.shape
+
+        def of_class(label: jax.Array, share: jax.Array) -> Scores:
+            labeled = Counted((x, jnp.full(n, label)), share, n)
+            with jax.default_matmul_precision("highest"):
+                moments = gradient_moments(
+                    loss_fn, weights, labeled, chunk_size=chunk_size
+                )
+            return jax.tree.map(_signed_taylor, weights, *moments)
+
+        each = jax.vmap(of_class)(jnp.arange(classes), q.T)
+        return jax.tree.map(lambda leaf: leaf.sum(axis=0), each)
+
+    polynomial = Polynomial(signed, degree=1, absolute=True)
+    return Score(score, polynomial=polynomial, loss_fn=loss_fn)
 
 
 def taylor(w: jax.Array, g: jax.Array, h: jax.Array) -> jax.Array:
@@ -99,7 +131,11 @@ def taylor(w: jax.Array, g: jax.Array, h: jax.Array) -> jax.Array:
     >>> float(taylor(jnp.float32(2.0), jnp.float32(3.0), jnp.float32(-1.0)))
     4.0
     """
-    return jnp.abs(w * g + w * w * h / 2)
+    return jnp.abs(_signed_taylor(w, g, h))
+
+
+def _signed_taylor(w: jax.Array, g: jax.Array, h: jax.Array) -> jax.Array:
+    return w * g + w * w * h / 2
 
 
 def _build(
