@@ -3,10 +3,9 @@
 What the law of robustness is about: at equal weights kept, the network with more
 effective parameters may fit noise with a smaller Lipschitz constant. Compared are
 networks that fit their labels and whose trainings did not use up their budget, by their
-constant over the excess ε where training ended, seed by seed: what fits late has
-trained longer. A constant is known to lie between two ends,
-the steepest slope found and a bound that is proven; a verdict holds wherever between
-them it is.
+constant over the excess ε, seed by seed, where each training ended: what fits late has
+trained for longer. A constant is known to lie between two ends, the steepest slope
+found and a bound that is proven; a verdict holds wherever between them it is.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ def _against_rivals(
         "under those of every pruner at initialization that fits it",
         scope(part, n=n, sparsity=sparsity, rows=fitted),
         f"Lipschitz constant ÷ ε of the smoothest, {labels[found.closest]}, ÷ its own, "
-        "slopes found where each training ended; ends and verdict hold for constants anywhere between the slope "
-        f"found and the proven bound; paired t test of logarithms, {len(rivals)} "
-        f"rivals, {len(seeds)} seeds{unfit}",
+        "slopes found where each training ended; ends and verdict hold for constants "
+        "anywhere between the slope found and the proven bound; paired t test of "
+        f"logarithms, {len(rivals)} rivals, {len(seeds)} seeds{unfit}",
         *numbers(map(math.exp, found.numbers)),
         p_holds=found.p_holds,
         p_not=found.p_not,
