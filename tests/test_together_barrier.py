@@ -75,6 +75,16 @@ def test_the_figure_has_a_height_for_each_criterion_and_the_best_on_top():
     assert len(arrows) == len(PRUNERS)  # those of the other never fit
 
 
+def test_where_no_network_fits_its_labels_no_times_are_drawn():
+    parts = make_pair()
+    for part in parts.values():
+        part.rows["epochs_to_99"] = np.nan
+    with matplotlib.style.context(["default", looks.RC]):
+        figure = dict(barrier(lines_of(parts)))["barrier_1"].figure
+        figure.draw_without_rendering()
+    assert [x.get_xlabel() for x in figure.axes] == ["points memorized"]
+
+
 def test_steepness_is_of_networks_that_fit_and_has_a_panel_where_it_was_asked():
     parts = {}
     for name, model in (("here", HERE), ("there", THERE)):

@@ -27,13 +27,13 @@ TITLE = "Around the barrier? Criteria by initializations"
 CAPTION = (
     "Networks that keep as many weights, by criterion (down, those whose networks "
     "memorize more points above) and initialization (color and marker). Points "
-    "memorized where training settled, mean and 95 % Student-t interval over seeds; "
-    "epochs until 99 % of the labels are fitted, median and range over seeds (an "
-    "arrow: at least half of the networks did not fit them); effective parameters, "
-    "weights kept plus what the mask knows of the labels, its certified interval; "
-    "steepness, the Lipschitz constant ÷ ε (slopes found), median and range over "
-    "networks that fit 95 %. A mask from before training that gets around the barrier "
-    "would lie with those from training (bold), with few effective parameters."
+    "memorized where training settled, mean and 95 % Student-t interval over seeds. "
+    "Epochs until 99 % of the labels are fitted, median and range over seeds (an "
+    "arrow: at least half of the networks did not fit them), where any did. Effective "
+    "parameters, weights kept plus what the mask knows of the labels, its certified "
+    "interval. Steepness, the Lipschitz constant ÷ ε (slopes found), median and range "
+    "over networks that fit 95 %. A mask from before training that gets around the "
+    "barrier would lie with those from training (bold), with few effective parameters."
 )
 # Any order will do, if colors are as far apart as those of pruners.
 PAINTS = (*list(PALETTE.values())[2:], *FURTHER)
@@ -129,12 +129,13 @@ def _drawn(lines: pd.DataFrame, looks: Mapping[str, Paint], where: str) -> Drawi
     best = lines.assign(best=[np.nanmean(x) for x in lines["points"]])
     order = best.groupby("pruner")["best"].max().sort_values(ascending=True).index
     height = {pruner: i for i, pruner in enumerate(order)}
-    names = ["points memorized", "epochs to 99 %"]
+    names = ["points memorized"]
+    names += ["epochs to 99 %"] * any(np.isfinite(x).any() for x in lines["epochs"])
     names += ["effective parameters"] * bool(lines["p_eff_lower"].notna().any())
     names += ["steepness"] * bool(lines["steepness"].map(len).any())
     figure, grid = empty_grid(len(names), sharey=True, columns=len(names))
     panels = dict(zip(names, grid, strict=True))
-    figure.set_size_inches(3.2 * len(names) - 0.2, 0.26 * len(order) + 1.1)
+    figure.set_size_inches(2.2 + 2.4 * len(names), 0.26 * len(order) + 1.1)
     inits = list(dict.fromkeys(lines["init"]))
     apart = np.linspace(0.27, -0.27, len(inits)) if len(inits) > 1 else np.zeros(1)
     draw = {
