@@ -1,10 +1,11 @@
 """The whole training of one masked network, to convergence, as pure functions.
 
-The face of ``engine``'s ``training``, ``stopping``, ``moments``, ``examples`` and
-``metrics``.
+The face of ``engine``'s ``training``, ``stopping``, ``moments``, ``coupled``,
+``examples`` and ``metrics``.
 """
 
 from nfp_jax.engine.alone import run_training, train
+from nfp_jax.engine.coupled import CoupledLoss, carry_statistics, statistics_loss
 from nfp_jax.engine.examples import Data, Examples, Padded, pad, padded_size
 from nfp_jax.engine.metrics import (
     Metrics,
@@ -33,6 +34,7 @@ from nfp_jax.types import Batch, LossFn
 __all__ = [
     "NO_LIMIT",
     "Batch",
+    "CoupledLoss",
     "Data",
     "Examples",
     "LossFn",
@@ -44,6 +46,7 @@ __all__ = [
     "TrainState",
     "Training",
     "bfloat16_moments",
+    "carry_statistics",
     "classification_metrics",
     "label_metrics",
     "logits_in_chunks",
@@ -51,6 +54,7 @@ __all__ = [
     "pad",
     "padded_size",
     "run_training",
+    "statistics_loss",
     "stop_as_paper",
     "stop_when_fitted",
     "stop_when_settled",

@@ -167,7 +167,7 @@ def test_it_is_collapsed_without_its_first_layer_and_not_with_it():
     [
         ({"depth": 18}, r"model\.depth is 18, expected 8, 14, 20"),
         ({"depth": 2}, r"model\.depth is 2, expected 8, 14, 20"),
-        ({"norm": "batch"}, r"model\.norm is 'batch', expected one of \('group', 'n"),
+        ({"norm": "layer"}, r"model\.norm is 'layer', expected one of \('group', 'b"),
         ({"shortcut": "b"}, r"model\.shortcut is 'b', expected one of \('conv', 'pad"),
         ({"width": 12}, r"model\.width is 12, expected width >= 1, a multiple of gr"),
         ({"norm": "none", "width": 0}, r"model\.width is 0, expected width >= 1$"),

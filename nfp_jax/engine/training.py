@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nfp_jax.engine.coupled import CoupledLoss
 from nfp_jax.engine.examples import (
     Data,
     Padded,
@@ -114,7 +115,7 @@ class Training(NamedTuple):
 
 
 def make_training(
-    loss_fn: LossFn,
+    loss_fn: LossFn | CoupledLoss,
     optimizer: optax.GradientTransformation,
     *,
     metrics_fn: Callable[[Params, Data], Metrics],
@@ -129,12 +130,12 @@ def make_training(
 
     ``loss_fn`` and ``metrics_fn`` are means over the examples they are given, and are
     called on single ones, weighed here: that is how networks trained on sets of
-    different sizes share a program. What couples the examples of a batch (batch
-    normalization, say) does not fit.
+    different sizes share a program. A loss that couples the examples of a batch (batch
+    normalization) is a ``CoupledLoss``, which weighs them itself.
 
     Args:
       loss_fn: ``loss_fn(params, batch)``, the mean loss over a batch, a scalar;
-        ``batch`` is ``data`` with fewer examples.
+        ``batch`` is ``data`` with fewer examples. Or a ``CoupledLoss``.
       optimizer: any optax transformation.
       metrics_fn: ``metrics_fn(params, data)``: a dict of scalars, means over examples,
         with ``loss`` and ``accuracy``, taken over the training set at the end of every
@@ -204,7 +205,7 @@ def make_training(
 class _Given(NamedTuple):
     """What ``make_training`` is given, as its arguments say."""
 
-    loss_fn: LossFn
+    loss_fn: LossFn | CoupledLoss
     optimizer: optax.GradientTransformation
     metrics_fn: Callable[[Params, Data], Metrics]
     batch_size: int
@@ -265,6 +266,8 @@ def _batch_loss(
     given: _Given, params: Params, batch: Batch, counts: jax.Array
 ) -> jax.Array:
     """The mean over the examples that count."""
+    if isinstance(given.loss_fn, CoupledLoss):
+        return given.loss_fn.fn(params, batch, counts)
     losses = per_example(given.loss_fn, params, batch)
     if losses.ndim != 1:
         raise ValueError(f"loss_fn returns shape {losses.shape[1:]}, expected a scalar")

@@ -129,13 +129,22 @@ def set_up(
     except ValueError as error:
         raise SpecError(f"model.name is {spec.model.name!r}: {error}") from error
     check_sizes(shapes, input_shape, max((cell["n"] for cell in todo), default=1))
-    loss_fn = classification_loss(model.apply)
+    coupled = models.has_statistics(shapes)
+    apply_fn = models.BatchApply(model) if coupled else model.apply
+    loss_fn = classification_loss(apply_fn)
     plain = model.without_norm().apply if hasattr(model, "without_norm") else None
-    net = Network(model.apply, loss_fn, input_shape, initial, plain, _chain_of(model))
+    net = Network(apply_fn, loss_fn, input_shape, initial, plain, _chain_of(model))
+    if coupled:
+        _check_coupled(spec, shapes)
     made = _pruners(spec, todo, net)
     moving = [pruner for pruner in made.values() if isinstance(pruner, MaskUpdate)]
     trained, shrink = training_of(
-        spec, model, input_shape, budget, moving[0] if moving else None
+        spec,
+        model,
+        input_shape,
+        budget,
+        moving[0] if moving else None,
+        has_statistics=coupled,
     )
     prunable = _prunable_of(spec, shapes)
     make = card and functools.partial(card, **spec.data.settings)
@@ -158,7 +167,10 @@ def set_up(
         pruners=made,
         inverted={name: _inverted(pruner) for name, pruner in made.items()},
         sees={cell["pruner"]: cell["sees"] for cell in todo},
-        padded=frozenset(x.name for x in cards_of(spec).values() if x.padded),
+        # Padding would be in the statistics of a batch.
+        padded=frozenset(
+            x.name for x in cards_of(spec).values() if x.padded and not coupled
+        ),
         gradients=_gradients(spec),
         layers=dict(
             zip(
@@ -227,6 +239,17 @@ def _pruners(spec: Spec, todo: list[Cell], net: Network) -> dict[str, Any]:
                 "itself, expected 'global'"
             )
     return found
+
+
+def _check_coupled(spec: Spec, shapes: Params) -> None:
+    """Raises for a pruner that takes examples one by one, where a norm couples them."""
+    for card in cards_of(spec).values():
+        if card.per_example:
+            raise SpecError(
+                f"pruners.{card.name} takes examples one by one, and the layer "
+                f"{models.layer_of(shapes)} of {spec.model.name!r} normalizes by the "
+                "statistics of a batch, expected a network without batch normalization"
+            )
 
 
 def _prunable_of(spec: Spec, shapes: Params) -> Any:

@@ -42,9 +42,14 @@ def training_of(
     input_shape: tuple[int, ...],
     budget: Budget | None = None,
     mask_update: MaskUpdate | None = None,
+    *,
+    has_statistics: bool = False,
 ) -> tuple[training.Training, ensemble.ShrinkJob | None]:
     """The training of the specification, with the metrics of a row, and what removes
     dead neurons for it, where that changes nothing and pays.
+
+    A network that has statistics of batches is trained by those of each batch, and
+    measured by the running ones.
 
     Raises:
       SpecError: the optimizer does not take ``train.options``.
@@ -74,6 +79,11 @@ def training_of(
     def batch_loss(params: Params, batch: tuple[Any, ...]) -> jax.Array:
         return loss_fn(params, batch[:2])
 
+    loss: Any = batch_loss
+    if has_statistics:
+        loss = training.statistics_loss(models.TrainingApply(model))
+        optimizer = training.carry_statistics(optimizer)
+
     def metrics_fn(params: Params, data: tuple[Any, ...]) -> training.Metrics:
         x, y, z, redrawn = data
         logits = apply_fn(params, x)
@@ -85,7 +95,7 @@ def training_of(
         }
 
     made = training.make_training(
-        batch_loss,
+        loss,
         optimizer,
         metrics_fn=metrics_fn,
         batch_size=spec.train.batch_size,

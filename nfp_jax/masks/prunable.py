@@ -31,7 +31,8 @@ def prunable_kernels(params: Params) -> Prunable:
     ``scale``, ``offset``, ``gamma``, ``beta`` or by the name of a token (``cls``,
     ``cls_token``, ``class_token``, ``class_embedding``, ``mask_token``, …), and those
     of positions: some part of their path is called ``pos``, ``position``,
-    ``pos_embedding``, ``position_embeddings`` or alike. The names in a path may be
+    ``pos_embedding``, ``position_embeddings`` or alike; and what is under
+    ``batch_stats``. The names in a path may be
     keys, attributes, or parts of one key with dots. Biases of attention are
     ``[heads, dim]`` in Flax.
 
@@ -64,6 +65,8 @@ def prunable_kernels(params: Params) -> Prunable:
 def _is_kernel(path: str) -> bool:
     """Whether no name in a path says that the leaf is something else."""
     names = [name.lower() for name in re.split(r"[/.]", path)]
+    if "batch_stats" in names:  # Flax's, of batch normalization
+        return False
     return names[-1] not in _NO_KERNELS and not any(map(_POSITIONS.fullmatch, names))
 
 

@@ -9,6 +9,12 @@ import functools
 from typing import Any
 
 from nfp_jax import cards
+from nfp_jax.models.batch_norm import (
+    BatchApply,
+    TrainingApply,
+    has_statistics,
+    layer_of,
+)
 from nfp_jax.models.chain import apply_at_any_width, layer_chain, layer_positions
 from nfp_jax.models.contract import Model
 from nfp_jax.models.convnet import ConvNet
@@ -34,12 +40,14 @@ __all__ = [
     "INITIALIZERS",
     "INITS",
     "MLP",
+    "BatchApply",
     "ConvNet",
     "Init",
     "Initializer",
     "Model",
     "Pretrained",
     "ResNet",
+    "TrainingApply",
     "Transformer",
     "ViT",
     "apply_at_any_width",
@@ -47,9 +55,11 @@ __all__ = [
     "card",
     "conv_as_matmul",
     "gradient_quotient",
+    "has_statistics",
     "initialize",
     "initializer",
     "layer_chain",
+    "layer_of",
     "layer_positions",
     "looks_linear",
     "lsuv",

@@ -17,7 +17,8 @@ class Model:
       name: what ``config.model.name`` calls it.
       build: ``build(classes, *, …)`` with its settings, keyword-only and with defaults,
         returns a Flax module: inputs ``[batch, ...]`` to logits ``[batch, classes]``,
-        all of its state in ``params``.
+        all of its state in ``params``, and in ``batch_stats`` where it has batch
+        normalization.
         Settings out of range raise a ``ValueError`` that names them.
       prunable: ``prunable(params)``, a pytree like them of Python bools: which leaves
         may be pruned. ``None``: those of ``masks.prunable_kernels``, which goes by
@@ -26,7 +27,9 @@ class Model:
     The module may have the methods of a chain of layers: ``layers()``,
     ``positions(input_shape)`` and ``with_widths(widths)``; see `chain`. A network that
     normalizes has the method ``without_norm()``: a network of the same parameters that
-    does not, by which SynFlow scores.
+    does not, by which SynFlow scores. With batch normalization its ``__call__`` takes
+    ``counts``, bool ``[batch]``: the examples whose statistics normalize; ``None``, the
+    default: the running ones do. See `batch_norm`.
     """
 
     name: str

@@ -127,6 +127,8 @@ def initializer(name: str) -> Initializer:
 def initialize(model: nn.Module, key: jax.Array, input_shape: Sequence[int]) -> Any:
     """Returns the initial parameters of a network, a dict with the key ``params``.
 
+    With batch normalization the key ``batch_stats`` is beside it.
+
     Those of ``model.init``, or what the initialization that ``model.init_name`` names
     makes of them with the whole network.
 

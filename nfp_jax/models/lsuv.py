@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nfp_jax.models.batch_norm import BatchApply, has_statistics
 from nfp_jax.trees import named_leaves
 
 EXAMPLES = 64  # of noise
@@ -52,8 +53,9 @@ def lsuv(model: nn.Module, params: Any, x: jax.Array) -> Any:
         scales[layer] = jnp.where(deviation > 0, deviation, 1)
         return out / scales[layer]
 
+    apply_fn = BatchApply(model) if has_statistics(params) else model.apply
     with nn.intercept_methods(watch):
-        model.apply(params, x)
+        apply_fn(params, x)
 
     def rescaled(path: str, leaf: jax.Array) -> jax.Array:
         layer = path.rpartition("/")[0]  # of a kernel or a bias

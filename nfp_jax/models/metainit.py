@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nfp_jax.models.batch_norm import BatchApply, has_statistics
 from nfp_jax.trees import named_leaves
 
 
@@ -69,6 +70,7 @@ def metainit(
     leaves, treedef = jax.tree.flatten(params)
     paths = [path for path, _ in named_leaves(params)]
     chosen = [i for i, path in enumerate(paths) if path.endswith("kernel")]
+    apply_fn = BatchApply(model) if has_statistics(params) else model.apply
     norms = [jnp.linalg.norm(jnp.ravel(leaves[i])) for i in chosen]
 
     def at(scales: jax.Array) -> Any:
@@ -82,7 +84,7 @@ def metainit(
         x = jax.random.normal(x_key, (batch_size, *input_shape))
 
         def loss(params: Any) -> jax.Array:
-            logits = model.apply(params, x)
+            logits = apply_fn(params, x)
             y = jax.random.randint(y_key, (batch_size,), 0, logits.shape[-1])
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
             return jnp.mean(losses)

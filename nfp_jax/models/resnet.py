@@ -14,7 +14,9 @@ from nfp_jax.models.convolution import conv_as_matmul
 from nfp_jax.models.flow import in_range
 from nfp_jax.models.init import initializer
 
-NORMS = ("group", "none")
+NORMS = ("group", "batch", "none")
+# Of running statistics, a step: 0.1 of the new one, PyTorch's default.
+MOMENTUM = 0.9
 SHORTCUTS = ("conv", "pad")
 
 
@@ -33,10 +35,10 @@ class Block(nn.Module):
     kernel_init: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, counts: jax.Array | None = None) -> jax.Array:
         """Returns ``[batch, h / stride, w / stride, channels]``."""
         conv = functools.partial(_conv, self.channels, kernel_init=self.kernel_init)
-        norm = functools.partial(_norm, self.norm, self.groups)
+        norm = functools.partial(_norm, self.norm, self.groups, counts)
         out = nn.relu(norm("norm1")(conv("conv1", 3, self.stride)(x)))
         out = norm("norm2")(conv("conv2", 3, 1)(out))
         if self.stride > 1 and self.shortcut == "conv":
@@ -65,11 +67,19 @@ def _conv(
     )
 
 
-def _norm(kind: str, groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
+def _norm(
+    kind: str, groups: int, counts: jax.Array | None, name: str
+) -> Callable[[jax.Array], jax.Array]:
     if kind == "none":
         return lambda x: x
     # 1e-5: PyTorch's default.
-    return nn.GroupNorm(num_groups=groups, epsilon=1e-5, name=name)
+    if kind == "group":
+        return nn.GroupNorm(num_groups=groups, epsilon=1e-5, name=name)
+    norm = nn.BatchNorm(momentum=MOMENTUM, epsilon=1e-5, name=name)
+    if counts is None:
+        return functools.partial(norm, use_running_average=True)
+    counted = counts[:, None, None, None]
+    return functools.partial(norm, use_running_average=False, mask=counted)
 
 
 class ResNet(nn.Module):
@@ -84,7 +94,10 @@ class ResNet(nn.Module):
       depth: 8, 14, 20, 26, 32, …
       width: channels of the first stage.
       norm: ``"group"``: normalization over groups of channels, per example, without
-        state. ``"none"``: without. Then each block about doubles the variance.
+        state. ``"batch"``: over the batch. A training step normalizes by its batch, and
+        what is measured of a network by running means and variances, which follow
+        batches with momentum 0.9; they are in ``batch_stats`` (`batch_norm`).
+        ``"none"``: without. Then each block about doubles the variance.
       groups: of channels, for ``"group"``.
       shortcut: where a stage begins. ``"conv"``: a 1×1 convolution, normalized as the
         others. ``"pad"``: every second pixel, with channels of zeros; no weights.
@@ -98,7 +111,8 @@ class ResNet(nn.Module):
     272474
 
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2 (its
-    shortcuts are ``"pad"``); Wu and He 2018, https://arxiv.org/abs/1803.08494.
+    shortcuts are ``"pad"``); Wu and He 2018, https://arxiv.org/abs/1803.08494; Ioffe
+    and Szegedy 2015, https://arxiv.org/abs/1502.03167.
     """
 
     classes: int
@@ -111,8 +125,14 @@ class ResNet(nn.Module):
     flow: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns logits ``[batch, classes]`` of images ``[batch, h, w, c]``."""
+    def __call__(self, x: jax.Array, counts: jax.Array | None = None) -> jax.Array:
+        """Returns logits ``[batch, classes]`` of images ``[batch, h, w, c]``.
+
+        Args:
+          x: the images.
+          counts: for ``"batch"``: bool ``[batch]``, the examples whose statistics
+            normalize; ``None``: the running ones do.
+        """
         if x.ndim != 4 or min(x.shape[1:3]) < 4:
             raise ValueError(
                 f"ResNet got inputs of shape {x.shape}, expected [batch, h, w, c] with "
@@ -121,12 +141,12 @@ class ResNet(nn.Module):
         kernel_init = initializer(self.init_name)
         kind = (self.norm, self.groups, self.shortcut, kernel_init)
         x = _conv(self.width, "stem", 3, 1, kernel_init=kernel_init)(x)
-        x = nn.relu(_norm(self.norm, self.groups, "stem_norm")(x))
+        x = nn.relu(_norm(self.norm, self.groups, counts, "stem_norm")(x))
         blocks = (self.depth - 2) // 6
         for i in range(3 * blocks):
             stage = i // blocks
             stride = 2 if stage > 0 and i % blocks == 0 else 1
-            x = Block(self.width << stage, stride, *kind, name=f"block_{i}")(x)
+            x = Block(self.width << stage, stride, *kind, name=f"block_{i}")(x, counts)
             x = in_range(x, 90) if self.flow else x
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.classes, kernel_init=kernel_init, name="head")(x)
@@ -155,7 +175,7 @@ def _build(
     require(norm in NORMS, "model.norm", norm, f"one of {NORMS}")
     require(shortcut in SHORTCUTS, "model.shortcut", shortcut, f"one of {SHORTCUTS}")
     require(groups >= 1, "model.groups", groups, "groups >= 1")
-    of_groups = norm == "none" or width % groups == 0
+    of_groups = norm != "group" or width % groups == 0
     expected = "width >= 1" + (f", a multiple of groups = {groups}" * (norm == "group"))
     require(width >= 1 and of_groups, "model.width", width, expected)
     initializer(init)  # refuses an unknown one

@@ -202,7 +202,8 @@ class Network(NamedTuple):
     """What a pruner may be built from.
 
     Attributes:
-      apply_fn: ``apply_fn(params, x) -> logits``.
+      apply_fn: ``apply_fn(params, x) -> logits``. With batch normalization those of a
+        whole batch, by its statistics; a single example is refused.
       loss_fn: ``loss_fn(params, (x, y))``, the mean loss that it is trained on.
       input_shape: one example's shape, without the batch.
       init_fn: ``init_fn(key) -> params``, fresh weights.
@@ -240,6 +241,8 @@ class Pruner:
       padded: whether it may be given a batch that is padded, ``losses.Counted``, so
         that sets of many sizes share a program. Its score must then hand the batch to
         ``losses.mean_loss``, as SNIP's does.
+      per_example: whether it takes examples one by one, or needs outputs that depend on
+        their own input alone. Networks with batch normalization are refused to it.
       gradients: ``gradients(**settings)``, how many gradient evaluations a mask costs
         with these settings, beside trainings on the way. One is a forward and a
         backward pass over the batch that is scored on, or over one of the batches that
@@ -262,6 +265,7 @@ class Pruner:
     when: str = "before"
     version: str = "1"
     padded: bool = False
+    per_example: bool = False
     gradients: Callable[..., int] | None = None
 
     def __post_init__(self) -> None:

@@ -96,5 +96,6 @@ CARD = Pruner(
     label="Fisher on noise",
     sees="nothing",
     build=_build,
+    per_example=True,
     gradients=lambda *, rounds, **_: rounds,
 )

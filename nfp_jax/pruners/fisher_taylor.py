@@ -154,6 +154,7 @@ CARD = Pruner(
     label="Fisher-Taylor",
     sees="labels",
     build=_build,
+    per_example=True,
     padded=True,
     gradients=lambda *, rounds, **_: rounds,
 )

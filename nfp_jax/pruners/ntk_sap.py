@@ -174,5 +174,6 @@ CARD = Pruner(
     label="NTK-SAP",
     sees="nothing",
     build=_build,
+    per_example=True,
     gradients=lambda *, rounds, draws, **_: 2 * rounds * draws,
 )

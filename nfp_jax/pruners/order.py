@@ -31,7 +31,8 @@ def order_of_use(
     (1, 0)
     """
     count = len(jax.tree.leaves(params))
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    # Two examples: batch normalization refuses one.
+    x = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
     closed = jax.make_jaxpr(apply_fn)(params, x)
     found: dict[int, None] = {}
     _follow(closed.jaxpr, [*(frozenset([i]) for i in range(count)), None], found)
