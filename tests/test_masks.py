@@ -278,6 +278,33 @@ def test_erk_quotas_fall_where_the_densities_say():
     assert [int(mask[name].sum()) for name in ("a", "b", "bias")] == [45, 10, 3]
 
 
+def test_kernels_of_attention_have_the_densities_of_matrices():
+    attention = {
+        "query": {"kernel": (12, 2, 3)},
+        "value": {"kernel": (12, 3, 2)},
+        "out": {"kernel": (2, 3, 12)},
+    }
+    matrices = {"query": (12, 6), "value": (12, 6), "out": (6, 12)}
+    given, expected = (
+        jax.tree.map(
+            lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+            {"attend": kernels, "out": {"kernel": (3, 5, 7)}},  # a convolution
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
+        for kernels in (attention, {x: {"kernel": y} for x, y in matrices.items()})
+    )
+    given, expected = (masks.erk_densities(x, 0.9) for x in (given, expected))
+    assert given == expected and given["out"]["kernel"] < 1
+
+
+def test_quotas_may_be_a_list_of_traced_integers():
+    scores = scores_from(0)
+    found = jax.jit(lambda k: masks.top_k_by_quota(scores, [k, k + 1]))(3)
+    assert trees_equal(found, masks.top_k_by_quota(scores, [3, 4]))
+    with pytest.raises(ValueError, match="keeps is a list of 3 arrays, expected"):
+        jax.jit(lambda k: masks.top_k_by_quota(scores, [k, k, k]))(3)
+
+
 def test_prunable_decides_what_is_ranked():
     scores = {"w": jnp.array([[1.0, 2.0]]), "b": jnp.array([5.0, 0.0])}
     mask = masks.top_k(scores, 1, prunable={"w": False, "b": True})

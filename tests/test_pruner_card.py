@@ -83,7 +83,8 @@ def test_all_parts_of_a_card_are_there_with_the_pruner_first(fisher):
     assert not fisher.failed and fisher.directory.name.startswith(
         "pruner-card-smoke-fi"
     )
-    parts = ["information", "masks", "memorization", "memorization_inverted", "swap"]
+    parts = ["information", "information_data", "masks", "memorization", INVERTED]
+    parts.append("swap")
     assert sorted(fisher.parts) == parts
     page = fisher.page.read_text(encoding="utf-8")
     assert page.index("Fisher at a glance") < page.index("<h2>Claims")
@@ -115,12 +116,15 @@ def test_the_numbers_of_the_table_are_those_of_the_rows(fisher):
         mine = mine.set_index("pruner")
         told = entries_of(text, f"{part}: Train accuracy", what)
         assert told == [f"{mine.loc[name, 'train_accuracy']:.3f}" for name in names]
-    rows = read_rows(fisher.parts["information"].directory).set_index("pruner")
-    told = entries_of(text, "information: Information of the mask", "50 % removed")
-    for name, entry in zip(names, told, strict=True):
-        low, high = map(float, entry.split("-"))
-        ends = rows.loc[name, ["information_lower", "information_upper"]].tolist()
-        assert [low, high] == pytest.approx(ends, rel=5e-3, abs=5e-3)
+    for part in ("information", "information_data"):
+        rows = read_rows(fisher.parts[part].directory).set_index("pruner")
+        told = entries_of(text, f"{part}: Information of the mask", "50 % removed")
+        for name, entry in zip(names, told, strict=True):
+            low, high = map(float, entry.split("-"))
+            ends = rows.loc[name, ["information_lower", "information_upper"]].tolist()
+            assert [low, high] == pytest.approx(ends, rel=5e-3, abs=5e-3)
+    told = entries_of(text, "What it is", "gradients a mask, with epochs of trainings")
+    assert told == ["not said", "0", "1"]
 
 
 def test_a_pruner_that_keeps_too_many_has_a_card_that_says_so(
@@ -181,8 +185,9 @@ def test_a_file_that_is_not_there_is_named():
 def test_the_default_is_small_and_asks_every_question_of_five_pruners():
     spec = as_spec(pruner_card.get_config())
     others = ("snip", "synflow", "imp", "random")
-    for part in spec.parts.values():
-        assert part.grid.pruner == ("examples/fisher.py", *others)
+    for name, part in spec.parts.items():
+        beside = [x for x in others if name != "information_data" or x != "imp"]
+        assert part.grid.pruner == ("examples/fisher.py", *beside)
         assert part.model.settings["widths"] == (50, 50) and part.grid.n == (200,)
     with pytest.raises(ValueError, match=r"preset 'tiny' of pruner_card\.py, expected"):
         pruner_card.get_config("tiny")

@@ -250,14 +250,35 @@ def test_many_networks_move_as_each_does():
             np.testing.assert_allclose(params[layer][i], alone[layer], atol=1e-6)
 
 
+NET = Network(lambda params, x: x, loss_fn, (5,), lambda key: PARAMS)
+
+
+def test_cards_move_what_the_network_says_may_be_pruned():
+    """A bias too: the rule by axes and names would leave it as it was."""
+    net = NET._replace(prunable={"a": False, "b": True, "bias": True})
+    half = {name: jnp.arange(leaf.size) % 2 == 0 for name, leaf in PARAMS.items()}
+    mask = {name: half[name].reshape(PARAMS[name].shape) for name in half}
+    mask["a"] = jnp.ones(SHAPES["a"], bool)
+    params = nfp.apply_mask(PARAMS, mask)
+
+    def gradient_fn(params):  # steep where nothing is
+        return jax.tree.map(lambda keep: jnp.float32(1) - keep, mask)
+
+    for name in NAMES:
+        update = pruners.card(name).build(net, every=1, until=8, fraction=1.0)
+        state = update.init(params, mask, KEYS[3])
+        _, after = update.update(state, params, mask, gradient_fn, 0)
+        moved = [n for n in PARAMS if np.any(after[n] != mask[n])]
+        assert moved == ["b", "bias"] and int(after["bias"].sum()) == 4
+
+
 def test_cards_start_at_erk_densities_and_move_at_the_epochs_that_they_name():
-    net = Network(lambda params, x: x, loss_fn, (5,), lambda key: PARAMS)
     keep, prunable = 32, masks.prunable_kernels(PARAMS)
     expected = nfp.top_k_erk(nfp.random()(PARAMS, key=KEYS[0]), keep)
     for name in NAMES:
         card = pruners.card(name)
         assert (card.when, card.sees) == ("during", "training")
-        update = card.build(net, every=3, until=8, fraction=1.0)
+        update = card.build(NET, every=3, until=8, fraction=1.0)
         mask = update.start(PARAMS, None, KEYS[0], keep=keep, prunable=prunable)
         jax.tree.map(np.testing.assert_array_equal, mask, expected)
         params, moved = nfp.apply_mask(PARAMS, mask), []
@@ -285,7 +306,7 @@ def test_what_is_out_of_range_or_missing_is_named():
         with pytest.raises(ValueError, match=message):
             moving("rigl", optax.sgd(0.1), **options)
         with pytest.raises(ValueError, match=message):
-            pruners.card("set").build(None, **options)
+            pruners.card("set").build(NET, **options)
     optimizer = moving("rigl", optax.sgd(0.1))
     with pytest.raises(ValueError, match="mask at 'a' has shape"):
         optimizer.init({**PARAMS, "a": jnp.ones((2, 2))})

@@ -133,7 +133,9 @@ def set_up(
     apply_fn = models.BatchApply(model) if coupled else model.apply
     loss_fn = classification_loss(apply_fn)
     plain = model.without_norm().apply if hasattr(model, "without_norm") else None
-    net = Network(apply_fn, loss_fn, input_shape, initial, plain, _chain_of(model))
+    prunable = _prunable_of(spec, shapes)
+    chain = _chain_of(model)
+    net = Network(apply_fn, loss_fn, input_shape, initial, plain, chain, prunable)
     if coupled:
         _check_coupled(spec, shapes)
     made = _pruners(spec, todo, net)
@@ -146,7 +148,6 @@ def set_up(
         moving[0] if moving else None,
         has_statistics=coupled,
     )
-    prunable = _prunable_of(spec, shapes)
     make = card and functools.partial(card, **spec.data.settings)
     return Setup(
         spec=spec,

@@ -1,6 +1,7 @@
-"""Initial weights for a mask: sized by the inputs that each unit has left."""
+"""What of a kernel is inputs, and initial weights for a mask by the inputs left."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,49 @@ from nfp_jax.masks.values import check_mask
 from nfp_jax.trees import named_leaves
 from nfp_jax.types import Mask, Params, Prunable
 
-# Of attention in Flax: kernels [inputs, heads, dim]. Of all others the last axis is
-# that of units.
+# Of attention in Flax: kernels [inputs, heads, dim], and [heads, dim, outputs] of
+# "out" beside them. Of all others the last axis is that of units.
 _TWO_AXES_OUT = ("query", "key", "value")
+
+
+def _has_two_axes_out(path: str, leaf: Any) -> bool:
+    layer = path.rpartition("/")[0].rpartition("/")[-1]
+    return jnp.ndim(leaf) == 3 and layer in _TWO_AXES_OUT
+
+
+def layer_shapes(params: Params, prunable: Prunable) -> list[tuple[int, ...]]:
+    """Returns the shapes of the leaves that may be pruned; of attention, of matrices.
+
+    In Flax kernels of ``query``, ``key`` and ``value`` are ``[inputs, heads, dim]``,
+    and those of ``out`` beside them ``[heads, dim, outputs]``. Heads times dim is one
+    number of units, as in other frameworks.
+
+    Args:
+      params: arrays, or their shapes.
+      prunable: static pytree of bools.
+
+    >>> kernel = jax.ShapeDtypeStruct((6, 2, 3), float)
+    >>> layer_shapes({"query": {"kernel": kernel}}, {"query": {"kernel": True}})
+    [(6, 6)]
+    """
+    leaves = named_leaves(params)
+    attention = {
+        path.rpartition("/")[0].rpartition("/")[0]
+        for path, leaf in leaves
+        if _has_two_axes_out(path, leaf)
+    }
+
+    def shape_of(path: str, leaf: Any) -> tuple[int, ...]:
+        shape = tuple(jnp.shape(leaf))
+        if _has_two_axes_out(path, leaf):
+            return shape[0], shape[1] * shape[2]
+        parent, _, layer = path.rpartition("/")[0].rpartition("/")
+        if len(shape) == 3 and layer == "out" and parent in attention:
+            return shape[0] * shape[1], shape[2]
+        return shape
+
+    flags = jax.tree.leaves(prunable)
+    return [shape_of(*named) for named, flag in zip(leaves, flags, strict=True) if flag]
 
 
 def sparse_aware(params: Params, mask: Mask, *, prunable: Prunable = None) -> Params:
@@ -48,9 +89,7 @@ def sparse_aware(params: Params, mask: Mask, *, prunable: Prunable = None) -> Pa
     flags = jax.tree.leaves(resolve_prunable(prunable, params))
 
     def rescaled(path: str, leaf: jax.Array, kept: jax.Array) -> jax.Array:
-        _, _, layer = path.rpartition("/")[0].rpartition("/")
-        two_out = leaf.ndim == 3 and layer in _TWO_AXES_OUT
-        axes = (0,) if two_out else tuple(range(leaf.ndim - 1))
+        axes = (0,) if _has_two_axes_out(path, leaf) else tuple(range(leaf.ndim - 1))
         fan_in = math.prod(leaf.shape[axis] for axis in axes)
         left = jnp.sum(kept, axis=axes, keepdims=True)
         factor = jnp.sqrt(fan_in / jnp.maximum(left, 1)).astype(leaf.dtype)

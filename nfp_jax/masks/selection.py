@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfp_jax.masks.counts import keep_count
+from nfp_jax.masks.fan_in import layer_shapes
 from nfp_jax.masks.prunable import prunable_leaves, prunable_paths, resolve_prunable
 from nfp_jax.masks.values import check_mask, unflatten_mask
 from nfp_jax.trees import in_a_line, is_concrete, same_structure
@@ -27,7 +28,8 @@ def erk_densities(
     """Returns the Erdős-Rényi-kernel density of each layer.
 
     A layer's density is ``factor · sum(shape) / prod(shape)``, or 1 where that exceeds
-    1. The factor is the one with which all layers together keep ``keep_count``.
+    1. Kernels of attention count as matrices (`layer_shapes`). The factor is
+    the one with which all layers together keep ``keep_count``.
 
     Args:
       params: pytree of arrays.
@@ -43,7 +45,7 @@ def erk_densities(
     Reference: Evci et al. 2020, https://arxiv.org/abs/1911.11134, section 3.
     """
     prunable = resolve_prunable(prunable, params)
-    shapes = [jnp.shape(leaf) for leaf in prunable_leaves(params, prunable)]
+    shapes = layer_shapes(params, prunable)
     keep = keep_count(sum(math.prod(shape) for shape in shapes), sparsity)
     densities = iter(_erk(shapes, keep).tolist())
     return jax.tree.map(lambda p: next(densities) if p else 1.0, prunable)
@@ -280,7 +282,7 @@ def _top_k_with_quotas(
     """
     ranks, prunable = _ranks(scores, prunable, mask)
     _check_keep(keep, ranks)
-    quotas = quotas_fn([leaf.shape for leaf in prunable_leaves(scores, prunable)], keep)
+    quotas = quotas_fn(layer_shapes(scores, prunable), keep)
     flat = jnp.concatenate(ranks)
     within = [_highest(rank, quotas[i]) for i, rank in enumerate(ranks)]
     top = np.array(jnp.iinfo(flat.dtype).max, flat.dtype)
@@ -360,12 +362,13 @@ def _quota_leaves(keeps: Any, scores: Scores, prunable: Prunable) -> list[Any]:
     scalars = all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(keeps))
     if scalars and same_structure(keeps, scores):
         return prunable_leaves(keeps, prunable)
-    if isinstance(keeps, (list, tuple, np.ndarray, jax.Array)):
-        if np.ndim(keeps) == 1 and len(keeps) == len(paths):
+    is_list = isinstance(keeps, (list, tuple))  # of traced integers, too
+    if is_list or (isinstance(keeps, (np.ndarray, jax.Array)) and keeps.ndim == 1):
+        if (scalars or not is_list) and len(keeps) == len(paths):
             return [keeps[i] for i in range(len(paths))]
     raise ValueError(
-        f"keeps is {keeps!r}, expected a pytree like scores or one integer for each "
-        f"of {paths}"
+        f"keeps is {in_a_line(keeps)}, expected a pytree like scores or one integer "
+        f"for each of {paths}"
     )
 
 

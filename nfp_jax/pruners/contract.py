@@ -189,7 +189,8 @@ class MaskUpdate:
       init: ``init(params, mask, key) -> state``, any pytree of arrays.
       update: ``update(state, params, mask, gradient_fn, epoch) -> (state, mask)`` with
         ``gradient_fn(params) -> gradient``, of the mean loss over the epoch's first
-        batch, over all weights. It must keep the number of weights. Weights that it
+        batch, over all weights. It must keep the number of weights, and all of what may
+        not be pruned, which ``Network.prunable`` says. Weights that it
         brings back start at 0, with the optimizer's moments at 0.
     """
 
@@ -211,6 +212,8 @@ class Network(NamedTuple):
         that go by the flow through the network; ``None``: it has no normalization.
       layers: the paths of its kernels from input to output, where each layer feeds the
         next alone; ``None``: they form no such chain.
+      prunable: which leaves may be pruned, for pruners that are not told later, as a
+        ``MaskUpdate``; ``None``: ``prunable_kernels(params)``.
     """
 
     apply_fn: ApplyFn
@@ -219,6 +222,7 @@ class Network(NamedTuple):
     init_fn: InitFn
     plain_fn: ApplyFn | None = None
     layers: tuple[str, ...] | None = None
+    prunable: Prunable = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -202,7 +202,14 @@ def is_time(time: Any, until: int, every: int) -> Any:
     return (time > 0) & (time % every == 0) & (time <= until)
 
 
-def update_by(grow: GrowFn, *, until: int, every: int, fraction: float) -> MaskUpdate:
+def update_by(
+    grow: GrowFn,
+    *,
+    until: int,
+    every: int,
+    fraction: float,
+    prunable: Prunable = None,
+) -> MaskUpdate:
     """Returns what moves the masks of a run, from random ones of ERK densities.
 
     Args:
@@ -210,6 +217,7 @@ def update_by(grow: GrowFn, *, until: int, every: int, fraction: float) -> MaskU
       until: the last epoch after which the mask may move.
       every: epochs from one move to the next.
       fraction: as in ``move_mask``.
+      prunable: likewise.
 
     Raises:
       ValueError: a setting out of range (names it).
@@ -224,7 +232,8 @@ def update_by(grow: GrowFn, *, until: int, every: int, fraction: float) -> MaskU
         def move(mask: Mask) -> Mask:
             at = jax.random.fold_in(key, time)
             scores = grow(lambda: gradient_fn(params), params, at)
-            return regrow(params, mask, scores, share_moved(time, until, fraction))
+            share = share_moved(time, until, fraction)
+            return regrow(params, mask, scores, share, prunable=prunable)
 
         moved = jax.lax.cond(is_time(time, until, every), move, lambda mask: mask, mask)
         return key, moved

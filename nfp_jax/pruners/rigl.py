@@ -94,7 +94,9 @@ def _build(
     net: Network, *, every: int = 6, until: int = 120, fraction: float = 0.3
 ) -> MaskUpdate:
     # In epochs, at whose ends masks move. 6: about 100 steps of 64 at n = 1000.
-    return update_by(steepest, until=until, every=every, fraction=fraction)
+    return update_by(
+        steepest, until=until, every=every, fraction=fraction, prunable=net.prunable
+    )
 
 
 CARD = Pruner(

@@ -81,7 +81,9 @@ def _build(
     net: Network, *, every: int = 6, until: int = 120, fraction: float = 0.3
 ) -> MaskUpdate:
     # In epochs, as the settings of RigL.
-    return update_by(at_random, until=until, every=every, fraction=fraction)
+    return update_by(
+        at_random, until=until, every=every, fraction=fraction, prunable=net.prunable
+    )
 
 
 CARD = Pruner(

@@ -8,7 +8,7 @@ and for anyone's README.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,9 +50,11 @@ def card_of(
     first = pruners[0]
     parts = {name: _of(part, pruners) for name, part in parts.items()}
     rows = pd.concat([part.rows[list(_TOLD)] for part in parts.values()])
+    costs = [part.rows for part in parts.values() if _COST in part.rows]
     names = pruners_of(rows)
     mine = [name for name in names if _base(name) == first] or [first]
-    blocks = [Block("What it is", [_sees(rows)])] if names else []
+    told = [_sees(rows), *(_gradients(pd.concat(costs)) if costs else [])]
+    blocks = [Block("What it is", told)] if names else []
     # What masks are like comes before what is trained under them.
     for name in sorted(parts, key=lambda name: parts[name].question != "masks"):
         part = parts[name]
@@ -68,6 +70,7 @@ def card_of(
 
 
 _TOLD = ("pruner", "label", "sees")
+_COST = "pruning_gradients"
 
 
 def _base(name: str) -> str:
@@ -83,6 +86,16 @@ def _of(part: Part, pruners: Sequence[str]) -> Part:
 
 def _sees(rows: pd.DataFrame) -> CardLine:
     return CardLine("sees", dict(zip(rows["pruner"], rows["sees"], strict=True)))
+
+
+def _gradients(rows: pd.DataFrame) -> Iterator[CardLine]:
+    """How many gradient evaluations a mask cost, from the least to the most."""
+    entries = {}
+    for name, own in rows.groupby("pruner"):
+        counts = sorted(int(count) for count in own[_COST].dropna())
+        ends = [f"{count:,}" for count in dict.fromkeys((*counts[:1], *counts[-1:]))]
+        entries[str(name)] = " to ".join(ends) or "not said"
+    yield CardLine("gradients a mask, with epochs of trainings", entries)
 
 
 # ---- Written
