@@ -16,6 +16,7 @@ from nfp_jax.pruners.hutchinson_taylor import hutchinson_taylor
 from nfp_jax.pruners.magnitude import magnitude
 from nfp_jax.pruners.ntk_sap import ntk_sap
 from nfp_jax.pruners.prospr import prospr, prospr_first_order
+from nfp_jax.pruners.px import px
 from nfp_jax.pruners.random import random
 from nfp_jax.pruners.snip import snip
 from nfp_jax.pruners.synflow import synflow
@@ -38,6 +39,7 @@ __all__ = [
     "ntk_sap",
     "prospr",
     "prospr_first_order",
+    "px",
     "random",
     "snip",
     "synflow",
