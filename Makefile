@@ -3,9 +3,9 @@
 PYTHON ?= python3
 CONFIG ?= configs/gaussian.py
 BIN := .venv/bin
-PACKAGED := setup.cfg pyproject.toml constraints.txt
+PACKAGED := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: run test test-fast lint format lock clean
+.PHONY: run test test-fast lint dist format lock clean
 
 run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
@@ -21,20 +21,24 @@ lint: .venv/done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# An sdist, and a wheel made of it, in dist/.
+dist: .venv/done
+	$(BIN)/python -m build --no-isolation
+
 format: .venv/done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # One lock for every Python and platform; commit what it writes.
 lock: .venv/done
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test --extra docs \
 	  --no-header --no-annotate --upgrade setup.cfg -o constraints.txt
 
 .venv/done: $(PACKAGED)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test,docs]'
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

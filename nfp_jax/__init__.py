@@ -68,7 +68,7 @@ if TYPE_CHECKING:  # what is here to import; loaded when it is called for
         synflow,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ScoreFn",

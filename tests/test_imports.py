@@ -75,6 +75,13 @@ ALLOWED = {
         *("row_writer", "cluster"),
         *("experiments", "data", "engine", "report", "collection"),
     },
+    "configurations": {"fields"},
+    "launching": {
+        *("configurations", "fields", "spec", "cluster", "results", "running"),
+        *("data", "ensemble", "report", "collection"),
+    },
+    "help_text": {"configurations", "launching", "questions", "spec"},
+    "command": {"launching", "help_text"},
     # Rows alone, without JAX.
     "estimates": set(),
     "pages": {"grid", "results", "estimates"},

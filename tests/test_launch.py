@@ -24,6 +24,7 @@ import pytest
 from absl.testing import flagsaver
 from smoke_rows import same_as_before
 
+from nfp_jax import launching  # noqa: F401  defines flags, which flagsaver restores
 from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
 
@@ -57,7 +58,7 @@ def launch_process(*arguments, flags=None):
 
 @pytest.fixture(scope="session")
 def launcher():
-    """launch.py as a module: once, since it defines flags for the whole process."""
+    """launch.py as a module."""
     spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -77,7 +78,7 @@ def launch(launcher, monkeypatch):
             contextlib.redirect_stderr(err),
         ):
             try:
-                code = launcher._run()
+                code = launcher.launch(sys.argv)
             except SystemExit as end:
                 code = end.code
         return subprocess.CompletedProcess(
@@ -212,7 +213,7 @@ PARTS = "--config=configs/paper.py:smoke"
     ("arguments", "message"),
     [
         ((), "--config is missing"),
-        (("--config=configs/none.py",), "No such file or directory: 'configs/none.py'"),
+        (("--config=configs/none.py",), "--config is 'configs/none.py', which is no"),
         (("--config=configs/gaussian.py:tiny",), "preset 'tiny' of gaussian.py, exp"),
         (
             (SMOKE, "--config.train.lr=1"),
