@@ -136,6 +136,7 @@ def _load(path: Path, changed: int) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may raise anything
+    # A user's file may raise anything, and end the program.
+    except (Exception, SystemExit) as error:
         raise CardError(f"{path} raises {type(error).__name__}: {error}") from error
     return module

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib.machinery
+import itertools
 import logging
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from nfp_jax import configurations
 from nfp_jax.fields import SpecError
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from nfp_jax.cluster import Place
     from nfp_jax.running import Run
 
+_MISSING = "--config is missing, as in --config=configs/gaussian.py"
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config", None, "a name or a file; with a preset as NAME:smoke", lock_config=True
@@ -51,7 +55,7 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise SpecError(f"unexpected argument {argv[1]!r}, expected flags only")
     if FLAGS.config is None:
-        raise SpecError("--config is missing, as in --config=configs/gaussian.py")
+        raise SpecError(_MISSING)
     from nfp_jax import data, ensemble
     from nfp_jax.cluster import find_place
     from nfp_jax.running import as_spec, run
@@ -109,9 +113,13 @@ def _tell(place: Place, name: str, outcome: Run | Exception) -> None:
     )
 
 
-# An option of the optimizer: a configuration names none, so the flags know none.
+# What ml_collections can't set: an option of the optimizer, since a configuration names
+# none, and fields that are called as methods of ConfigDict are, as data.values is.
+_METHODS = "|".join(name for name in dir(ConfigDict) if not name.startswith("_"))
 _OPTION = re.compile(
-    r"--?config\.(?P<group>(parts\.\w+\.)?train\.options)\.(?P<name>\w+)=(?P<value>.*)"
+    rf"--?config\.(?P<group>(parts\.\w+\.)?train\.options|[\w.]+(?=\.({_METHODS})=))"
+    r"\.(?P<name>\w+)=(?P<value>.*)",
+    re.DOTALL,
 )
 
 
@@ -147,6 +155,8 @@ def _parse(argv: list[str]) -> list[str]:
     options = [option for x in argv[1:] if (option := _OPTION.fullmatch(x))]
     argv = [x for x in argv if not _OPTION.fullmatch(x)]
     whole, sys.argv = sys.argv, argv  # ml_collections looks there, too
+    log = logging.getLogger("absl")
+    log.addFilter(_is_news)
     try:
         rest = FLAGS(argv)
         # A file that could not be loaded raises only now, when it is looked into.
@@ -157,12 +167,86 @@ def _parse(argv: list[str]) -> list[str]:
                 group = group[name]
             with group.unlocked():
                 group[option["name"]] = _value(option["value"])
-    except Exception as error:  # a configuration file may raise anything
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise SpecError(f"--config: {lines[-1] if lines else repr(error)}") from error
+    # A configuration file may raise anything, and end the program; so does --help.
+    except (Exception, SystemExit) as error:
+        _check_file(argv)
+        if isinstance(error, SystemExit):
+            raise
+        raise SpecError(f"--config: {str(error) or repr(error)}") from error
     finally:
         sys.argv = whole
+        log.removeFilter(_is_news)
+    if not _has_fields(FLAGS.config):
+        _check_file(argv)
     return list(rest)
+
+
+def _check_file(argv: list[str]) -> None:
+    """Raises where the file of --config is to blame: ml_collections says it less well.
+
+    Raises:
+      SpecError: names the file, which raises, or returns no fields, or not a field that
+        a flag sets.
+    """
+    files = [x.partition("=")[2] for x in argv if re.match(r"--?config=", x)]
+    files += [
+        x for flag, x in itertools.pairwise(argv) if flag in ("--config", "-config")
+    ]
+    if not files:
+        if any(re.match(r"--?config\.", x) for x in argv):
+            raise SpecError(_MISSING)
+        return
+    path, *preset = files[-1].split(":", 1)
+    loader = importlib.machinery.SourceFileLoader("config_file", path)
+    module = types.ModuleType(loader.name)
+    try:
+        loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise SpecError("it has no function get_config")
+        config = module.get_config(*preset)
+    except SpecError as error:
+        raise SpecError(f"--config: {path}: {error}") from error
+    except OSError as error:
+        raise SpecError(f"--config: {error}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise SpecError(f"--config: {path} raises {what}") from error
+    if not _has_fields(config):
+        raise SpecError(
+            f"--config: get_config of {path} returns {config!r}, expected a "
+            "ConfigDict, as that of configs/gaussian.py"
+        )
+    for argument in argv:
+        if field := re.match(r"--?config\.([\w.]+)", argument):
+            group, names = config, field[1].split(".")
+            for depth, name in enumerate(names):
+                if not _has_fields(group):
+                    break
+                if name not in group:
+                    absent = ".".join(names[: depth + 1])
+                    known = ", ".join(map(str, group))
+                    raise SpecError(
+                        f"--config.{absent}: {path} has no such field; known: {known}"
+                    )
+                group = group[name]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what ml_collections says of a configuration that is None: we refuse it."""
+    return "get_config() returned None" not in str(record.msg)
+
+
+def _has_fields(config: Any) -> bool:
+    return isinstance(config, (Mapping, ConfigDict))
+
+
+def _one_line(error: Exception, most: int = 800) -> str:
+    """What an error says, in one line, and not the whole of a value that is long."""
+    line = " ".join(str(error).split())
+    line = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
+    if len(line) <= most:
+        return line
+    return f"{line[: most // 2]} […] {line[-most // 2 :]}"
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -186,7 +270,7 @@ def launch(argv: Sequence[str]) -> int:
     try:
         app.run(main, argv=list(argv), flags_parser=_parse)
     except (SpecError, ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {_one_line(error)}", file=sys.stderr, flush=True)
         if isinstance(error, UnreachableError):
             os._exit(2)  # a thread still waits for the others
         return 2

@@ -124,7 +124,9 @@ def open_results(
     Raises:
       ResultsError: the directory can't be written, or holds another configuration.
     """
-    results = Results(Path(root) / f"{name}-{digest}", config)
+    root = Path(root)
+    made = tuple(folder for folder in (root, *root.parents) if not folder.exists())
+    results = Results(root / f"{name}-{digest}", config, made)
     rows, file = results.directory / "rows", results.directory / "config.json"
     try:
         rows.mkdir(parents=True, exist_ok=True)
@@ -148,6 +150,7 @@ class Results:
 
     directory: Path
     config: Mapping[str, Any]
+    made: tuple[Path, ...] = ()  # the folders above that were not there, deepest first
     launch: str = field(default_factory=lambda: unique_name())
 
     @property
@@ -292,12 +295,16 @@ class Results:
             yield
 
     def discard(self) -> None:
-        """Removes the directory if it has neither rows nor anything else of a run."""
+        """Removes the directory if it has neither rows nor anything else of a run.
+
+        With the folders above that were made for it.
+        """
         with contextlib.suppress(OSError):
             (self.directory / "rows").rmdir()  # fails where there are rows
             for name in ("run.json", ".run.lock", ".lock", "config.json"):
                 (self.directory / name).unlink(missing_ok=True)
-            self.directory.rmdir()
+            for folder in (self.directory, *self.made):
+                folder.rmdir()
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes this launch's facts to ``run.json``, beside those of other launches.

@@ -130,6 +130,8 @@ def as_spec(what: Spec | Collection | Any) -> Spec | Collection:
     """
     if isinstance(what, (Spec, Collection)):
         return what
+    if not (isinstance(what, Mapping) or hasattr(what, "to_dict")):
+        raise SpecError(f"the configuration is {what!r}, expected a group of fields")
     if "parts" in what:
         return Collection.from_config(what)
     return Spec.from_config(what)

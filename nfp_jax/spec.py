@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from nfp_jax import questions
 from nfp_jax.cards import CardError, fingerprint
@@ -300,17 +300,29 @@ def check_field(path: str) -> None:
         known: Any = [field.name for field in dataclasses.fields(groups[first])]
         if rest and rest[0] not in known:
             unknown(".".join(fields[: skipped + 2]), known)
+        _check_end_of(fields, skipped + 2)
         return
     kind: Any = Spec
     for depth, field in enumerate(fields[skipped:], skipped):
         types = get_type_hints(kind)
         if field not in types:
             if "settings" in types:  # of a card, looked up with its name
+                _check_end_of(fields, depth + 1)
                 return
-            unknown(".".join(fields[: depth + 1]), [*_public(types), *groups])
+            known = [*_public(types), *(groups if kind is Spec else ())]
+            unknown(".".join(fields[: depth + 1]), known)
         kind = types[field]
         if not dataclasses.is_dataclass(kind):
-            return  # the entry of a mapping, free to name
+            if get_origin(kind) is not Mapping:  # whose entries are free to name
+                _check_end_of(fields, depth + 1)
+            return
+
+
+def _check_end_of(fields: list[str], count: int) -> None:
+    """Raises for a path that goes on after ``count`` names, of a field with a value."""
+    if len(fields) > count:
+        path = ".".join(fields[:count])
+        raise SpecError(f"{'.'.join(fields)}: {path} is a field, and no group of them")
 
 
 def _public(types: Mapping[str, Any]) -> list[str]:
@@ -375,7 +387,7 @@ def _check(spec: Spec) -> None:
         **items("grid.n", spec.grid.n),
     }
     check(counts, lambda value: value >= 1, "{} >= 1")
-    check(counts, lambda value: value < 2**31, "{} < 2^31")
+    check({**counts, **_numbers(spec)}, lambda value: value < 2**31, "{} < 2^31")
     check(
         {"engine.lanes": engine.lanes, "engine.score_at_once": engine.score_at_once},
         lambda value: value >= 0,
@@ -419,6 +431,16 @@ def _check(spec: Spec) -> None:
         for name in questions.names():  # of others too: a slip is said, not kept
             questions.card(name).check_settings(spec)
         questions.card(spec.question).check(spec)
+
+
+def _numbers(spec: Spec) -> dict[str, int]:
+    """The whole numbers among the settings of the network and the set, by path."""
+    found: dict[str, Any] = {}
+    for group in ("data", "model"):
+        for name, value in getattr(spec, group).settings.items():
+            path = f"{group}.{name}"
+            found |= items(path, value) if isinstance(value, tuple) else {path: value}
+    return {path: value for path, value in found.items() if isinstance(value, int)}
 
 
 def _check_cards(spec: Spec) -> None:

@@ -1,8 +1,15 @@
 """Strict settings for every test: two virtual devices, no silent broadcasting."""
 
+import contextlib
 import hashlib
+import importlib.util
+import io
+import logging
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 # Read when jax is first imported. One thread for linear algebra: the same sums in the
@@ -22,9 +29,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis
 import jax
 import pytest
+from absl.testing import flagsaver
 from jax._src import compiler  # where a program becomes an executable
 
 from nfp_jax.engine import programs
+
+ROOT = Path(__file__).parent.parent
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -42,6 +52,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--fast", action="store_true", help="no file that compiles or makes pages"
     )
+    parser.addoption("--fuzz", type=int, default=300, help="command lines to try")
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -94,3 +105,47 @@ def one_device():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
         yield
+
+
+@pytest.fixture(scope="session")
+def launcher():
+    """launch.py as a module, with the flags defined that flagsaver restores."""
+    from nfp_jax import launching  # noqa: F401
+    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def launch(launcher, monkeypatch):
+    """Runs launch.py as its users do, without a process; leaves this one as it was.
+
+    Of flags: the exit code, and what was printed.
+    """
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            flagsaver.flagsaver(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                code = launcher.launch(sys.argv)
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(
+            sys.argv, code or 0, out.getvalue(), err.getvalue()
+        )
+
+    loggers = [logging.getLogger(), logging.getLogger("jax")]
+    before = [(x, x.level, list(x.handlers)) for x in loggers]
+    terminate = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(ROOT)
+    yield call
+    signal.signal(signal.SIGTERM, terminate)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers

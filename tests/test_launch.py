@@ -3,12 +3,9 @@
 In this process, but for what only a process of its own can show.
 """
 
-import contextlib
 import gzip
-import importlib.util
 import io
 import json
-import logging
 import os
 import re
 import signal
@@ -21,10 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from smoke_rows import same_as_before
 
-from nfp_jax import launching  # noqa: F401  defines flags, which flagsaver restores
 from nfp_jax.collection import read_claims
 from nfp_jax.results import read_rows
 
@@ -54,46 +49,6 @@ def launch_process(*arguments, flags=None):
         check=False,
         timeout=600,
     )
-
-
-@pytest.fixture(scope="session")
-def launcher():
-    """launch.py as a module."""
-    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def launch(launcher, monkeypatch):
-    """What `launch_process` does, without a process; leaves this one as it was."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            flagsaver.flagsaver(),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                code = launcher.launch(sys.argv)
-            except SystemExit as end:
-                code = end.code
-        return subprocess.CompletedProcess(
-            sys.argv, code or 0, out.getvalue(), err.getvalue()
-        )
-
-    loggers = [logging.getLogger(), logging.getLogger("jax")]
-    before = [(x, x.level, list(x.handlers)) for x in loggers]
-    terminate = signal.getsignal(signal.SIGTERM)
-    monkeypatch.chdir(ROOT)
-    yield call
-    signal.signal(signal.SIGTERM, terminate)
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
 
 
 def the_run(out):
@@ -226,13 +181,21 @@ PARTS = "--config=configs/paper.py:smoke"
         ((SMOKE, "--config.grid.sparsity=(1.0,)"), "grid.sparsity[0] is 1.0, expected"),
         ((SMOKE, "--config.train.batch_size=x"), "--config.train.batch_size=x"),
         ((SMOKE, "--confg.seed=1"), "Unknown command line flag 'confg.seed'"),
+        (
+            (SMOKE, "--config.data.name=recall", "--config.data.values=1"),
+            "data.values is 1, expected",
+        ),
+        (
+            (SMOKE, "--config.train.max_epochs.x=1"),
+            "train.max_epochs.x: train.max_epochs is a field, and no group of them",
+        ),
         ((SMOKE, "more"), "unexpected argument 'more', expected flags only"),
         ((SMOKE, "--shard=8/8"), "--shard is '8/8', expected i/n with 0 <= i < n"),
         (
             (PARTS, "--config.parts.swap.grid.nn=1"),
             "grid.nn is not a field of parts.swap.grid",
         ),
-        ((PARTS, "--config.parts.swop.seed=1"), 'instead of "swop"'),
+        ((PARTS, "--config.parts.swop.seed=1"), "no such field; known: capacity, "),
         (
             (PARTS, "--config.parts.swap.grid.n=(0,)"),
             "parts.swap.grid.n[0] is 0, expected n >= 1",
@@ -253,6 +216,25 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, launch, arguments, mess
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
+def test_a_configuration_that_is_none_is_one_line(tmp_path, launch, caplog):
+    path = tmp_path / "none.py"
+    path.write_text("def get_config(): pass")
+    done = launch(f"--config={path}", f"--config.out={tmp_path / 'out'}")
+    assert done.returncode == 2 and not caplog.records  # they would go to stderr
+    assert done.stderr == (
+        f"error: --config: get_config of {path} returns None, expected a ConfigDict, "
+        "as that of configs/gaussian.py\n"
+    )
+    path.write_text("def get_config(): return {'seed': 1}")
+    done = launch(f"--config={path}", "--config.out=x")
+    assert done.stderr == (
+        f"error: --config.out: {path} has no such field; known: seed\n"
+    )
+    path.write_text("def get_config(): return 3")
+    done = launch(f"--config={path}")
+    assert done.returncode == 2 and "returns 3, expected a ConfigDict" in done.stderr
+
+
 def test_a_results_directory_that_cannot_be_written_is_one_line(tmp_path, launch):
     (tmp_path / "file").write_text("in the way")
     done = launch(SMOKE, f"--config.out={tmp_path / 'file'}")
@@ -269,6 +251,7 @@ def test_no_data_and_no_download_is_one_line_with_what_to_do(tmp_path, launch):
         "--config.data.download=False",
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()  # it was made for this start
     assert (
         "--config.data.dir=" in done.stderr and str(tmp_path / "empty") in done.stderr
     )
