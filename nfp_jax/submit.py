@@ -1,9 +1,9 @@
 r"""Runs one experiment as an array of Slurm tasks, each with a shard of the cells.
 
-    python -m nfp_jax.submit --shards=8 --partition=gpu --minutes=120 --gpus=1 -- \
+    python -m nfp_jax.submit --shards=4 --partition=gpu --minutes=120 --gpus=1 -- \
         --config=configs/gaussian.py:paper
 
-What follows ``--`` goes to ``launch.py``, with ``--shard=0/8`` to ``--shard=7/8``. The
+What follows ``--`` goes to ``launch.py``, with ``--shard=0/4`` to ``--shard=3/4``. The
 same command, given again, runs the cells that are missing. ``--executor=local`` runs
 all tasks at once on this machine and waits for them. Depends on submitit, the extra
 ``nfp-jax[slurm]``, and on no other module of nfp_jax.
