@@ -111,6 +111,7 @@ def one_device():
 def launcher():
     """launch.py as a module, with the flags defined that flagsaver restores."""
     from nfp_jax import launching  # noqa: F401
+
     spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

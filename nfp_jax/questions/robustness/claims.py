@@ -18,13 +18,12 @@ import numpy as np
 import pandas as pd
 
 from nfp_jax.estimates import clustered_fit
-from nfp_jax.pages.claim import SHOWN, Claim, cut_short, late, numbers
+from nfp_jax.pages.claim import SHOWN, Claim, late, numbers
+from nfp_jax.pages.fitted import ACCURATE, fitting, in_budget
 from nfp_jax.pages.joined import Part, beside_information, main_rows, scope
 from nfp_jax.pages.words import SEEDS
 from nfp_jax.questions.robustness.card import CARD
 from nfp_jax.questions.robustness.smoother import smoother
-
-ACCURATE = 0.95
 
 
 def claims(part: Part) -> Iterator[Claim]:
@@ -134,18 +133,6 @@ def clusters_of(rows: pd.DataFrame) -> np.ndarray:
     """The pruner and the seed of each row, ``[rows, 2]``: errors depend within both."""
     seeds = rows.groupby(SEEDS).ngroup()
     return np.column_stack([rows.groupby("pruner").ngroup(), seeds])
-
-
-def fitting(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of networks that fit noise: accurate, below its level, with a slope."""
-    accurate = rows["train_accuracy"].astype(float) >= ACCURATE
-    steep = rows["lipschitz_lower"].astype(float) > 0
-    return rows[accurate & steep & (rows["excess"].astype(float) > 0)]
-
-
-def in_budget(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that rest on no training that used up its budget, or diverged."""
-    return rows[~cut_short(rows)]
 
 
 def exponents(

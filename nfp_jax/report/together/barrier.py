@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from nfp_jax.estimates import mean_interval
 from nfp_jax.pages.claim import cut_short
 from nfp_jax.pages.common import Drawing, decades, empty_grid, explain
+from nfp_jax.pages.fitted import fitting
 from nfp_jax.pages.joined import Part, information_rows, main_rows
 from nfp_jax.pages.looks import FURTHER, PALETTE, Paint
 from nfp_jax.pages.pruners import pruned
 from nfp_jax.pages.words import in_words
-from nfp_jax.questions.robustness.claims import fitting
 
 GROUP = ["network", "n", "sparsity", "select", "noise"]
 TITLE = "Around the barrier? Criteria by initializations"
