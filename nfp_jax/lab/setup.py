@@ -15,6 +15,7 @@ from nfp_jax.grid import DENSE, Cell
 from nfp_jax.lab.jobs import Failures
 from nfp_jax.lab.limits import check_sizes
 from nfp_jax.lab.names import cards_of, prunings_of
+from nfp_jax.lab.source import HALF, seen_of, source_name, source_of, split
 from nfp_jax.lab.trainer import EVALUATED_AT_ONCE, Budget, training_of
 from nfp_jax.losses import classification_loss
 from nfp_jax.masks.prunable import (
@@ -54,6 +55,7 @@ class Setup:
         ``MaskUpdate``, and then of this one alone.
       inverted: those of them that are made of a score, inverted.
       sees: what each sees of the data, by name.
+      init_sees: what the initial weights saw of it, in the same words.
       padded: the names of those that take padded batches.
       gradients: how many gradient evaluations a mask of each costs, beside trainings,
         by name; ``None``: its card does not say.
@@ -82,6 +84,7 @@ class Setup:
     pruners: Mapping[str, Any]
     inverted: Mapping[str, Any]
     sees: Mapping[str, str]
+    init_sees: str
     padded: frozenset[str]
     gradients: Mapping[str, int | None]
     layers: Mapping[str, int]
@@ -117,12 +120,18 @@ def set_up(
       data.DataError: a set that can't be read or downloaded.
     """
     card = data.synthetic(spec.data.name)
-    pool = None if card else _load(spec, todo)
+    make = card and functools.partial(card, **spec.data.settings)
+    pool, other = split(spec, None if card else _load(spec), make)
+    if pool is not None:
+        _check_n(spec, pool, todo)
     input_shape, classes = _shape_of(spec, pool, card)
     model = models.build(spec.model.name, classes, **spec.model.settings)
 
+    # Without cells nothing is trained, and shapes alone are checked.
+    source = None if other is None else source_of(spec, other, train=bool(todo))
+
     def initial(key: jax.Array) -> Params:
-        return models.initialize(model, key, input_shape)
+        return models.initialize(model, key, input_shape, source)
 
     try:
         shapes = jax.eval_shape(lambda: initial(jax.random.key(0)))
@@ -148,7 +157,6 @@ def set_up(
         moving[0] if moving else None,
         has_statistics=coupled,
     )
-    make = card and functools.partial(card, **spec.data.settings)
     return Setup(
         spec=spec,
         todo=todo,
@@ -168,6 +176,7 @@ def set_up(
         pruners=made,
         inverted={name: _inverted(pruner) for name, pruner in made.items()},
         sees={cell["pruner"]: cell["sees"] for cell in todo},
+        init_sees="nothing" if other is None else seen_of(spec, pool, other),
         # Padding would be in the statistics of a batch.
         padded=frozenset(
             x.name for x in cards_of(spec).values() if x.padded and not coupled
@@ -300,16 +309,19 @@ def _shape_of(
     return card.shape(**spec.data.settings)
 
 
-def _load(spec: Spec, todo: list[Cell]) -> data.Dataset:
-    """The image set, which must have the points that the cells ask for."""
-    pool = data.load(
+def _load(spec: Spec) -> data.Dataset:
+    """The image set."""
+    return data.load(
         spec.data.name, directory=spec.data.dir, download=spec.data.download
     )
+
+
+def _check_n(spec: Spec, pool: data.Dataset, todo: list[Cell]) -> None:
+    """Raises unless the set has the points that the cells ask for."""
     size = len(pool.y)
     for n in sorted({cell["n"] for cell in todo}):
         if n > size:
             raise SpecError(
                 f"grid.n holds {n}, expected at most {size}, the training points of "
-                f"{spec.data.name}"
+                f"{spec.data.name}" + " that are left" * (source_name(spec) == HALF)
             )
-    return pool

@@ -10,7 +10,7 @@ from flax import linen as nn
 from nfp_jax.models.batch_norm import BatchApply, has_statistics
 from nfp_jax.trees import named_leaves
 
-EXAMPLES = 64  # of noise
+EXAMPLES = 64  # of noise, or of a set
 
 
 def lsuv(model: nn.Module, params: Any, x: jax.Array) -> Any:
@@ -63,6 +63,12 @@ def lsuv(model: nn.Module, params: Any, x: jax.Array) -> Any:
 
     new = [rescaled(path, leaf) for path, leaf in named_leaves(params)]
     return jax.tree.unflatten(jax.tree.structure(params), new)
+
+
+def lsuv_on_inputs(model: Any, params: Any, key: jax.Array, x: Any) -> Any:
+    """Returns ``lsuv`` on 64 inputs of a set ``[n, ...]``, drawn with replacement."""
+    rows = jax.random.randint(key, (EXAMPLES,), 0, len(x))
+    return lsuv(model, params, jnp.asarray(x)[rows])
 
 
 def lsuv_on_noise(

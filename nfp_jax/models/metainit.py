@@ -47,6 +47,7 @@ def metainit(
     learning_rate: float = 0.1,
     momentum: float = 0.9,
     batch_size: int = 32,
+    inputs: Any = None,
 ) -> Any:
     """Returns parameters whose kernels are rescaled to a small gradient quotient.
 
@@ -63,6 +64,8 @@ def metainit(
       learning_rate: of the norms, an absolute number.
       momentum: of the norms' steps.
       batch_size: of the random inputs.
+      inputs: ``[n, ...]``, of which each step draws its own in place of noise; then
+        weights have seen them, and still no label.
 
     Reference: Dauphin and Schoenholz 2019, NeurIPS; the defaults are theirs but for the
     size of the batch.
@@ -81,7 +84,11 @@ def metainit(
 
     def quotient(scales: jax.Array, key: jax.Array) -> jax.Array:
         x_key, y_key = jax.random.split(key)
-        x = jax.random.normal(x_key, (batch_size, *input_shape))
+        if inputs is None:
+            x = jax.random.normal(x_key, (batch_size, *input_shape))
+        else:
+            rows = jax.random.randint(x_key, (batch_size,), 0, len(inputs))
+            x = jnp.asarray(inputs)[rows]
 
         def loss(params: Any) -> jax.Array:
             logits = apply_fn(params, x)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nfp_jax.models.chain import layer_chain
 from nfp_jax.trees import check_like, named_leaves
 
 
@@ -49,6 +50,13 @@ def pretrained(
     >>> found.params["a"].tolist(), found.params["b"].tolist(), found.sees
     ([5.0, 5.0], [1.0, 1.0], 'nothing')
     """
+    made = with_fresh_head(params, source, head)
+    seen = shared_points(trained_on, x)
+    return Pretrained(made, "training" if seen else "nothing")
+
+
+def with_fresh_head(params: Any, source: Any, head: str) -> Any:
+    """Returns trained weights with the head of fresh ones; as in `pretrained`."""
     fresh, given = named_leaves(params), dict(named_leaves(source))
     ours = [path == head or path.startswith(f"{head}/") for path, _ in fresh]
     if not any(ours):
@@ -60,8 +68,23 @@ def pretrained(
     ]
     made = jax.tree.unflatten(jax.tree.structure(params), mixed)
     check_like(params, made, "source")
-    seen = shared_points(trained_on, x)
-    return Pretrained(made, "training" if seen else "nothing")
+    return made
+
+
+def head_of(model: Any, params: Any) -> str:
+    """Returns the path of a network's last layer: of its chain, or ``params/head``.
+
+    Raises:
+      ValueError: it has neither.
+    """
+    if hasattr(model, "layers"):
+        return layer_chain(model)[-1]
+    if not any(path.startswith("params/head/") for path, _ in named_leaves(params)):
+        raise ValueError(
+            f"the head of {type(model).__name__} is not known, expected a network with "
+            "a chain of layers, or a last one that is called 'head'"
+        )
+    return "params/head"
 
 
 def shared_points(first: Any, second: Any) -> int:

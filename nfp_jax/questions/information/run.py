@@ -21,6 +21,7 @@ from nfp_jax import ensemble, information, masks
 from nfp_jax.engine.bars import NoBar, bar_of
 from nfp_jax.engine.jobs import Networks, Stats
 from nfp_jax.engine.training import TrainResult
+from nfp_jax.fields import SpecError
 from nfp_jax.grid import Cell, by_draw
 from nfp_jax.information.stacks import row_identities
 from nfp_jax.lab.chains import Chains, Found, count_trainings
@@ -82,11 +83,28 @@ def run(
     """
     start = time.perf_counter()
     setup = set_up(spec, todo, engine=engine)
+    check_init(setup)
     work, trained = Information(setup, add_row, store), []
     for group in by_draw(todo):
         with setup.failures.reporting(group):
             trained += work.do(group, progress=progress)
     return setup.failures.kept, summed(trained, time.perf_counter() - start)
+
+
+def check_init(setup: Setup) -> None:
+    """Raises where initial weights saw what is resampled.
+
+    Masks then know of it through the weights too, which are held fixed here.
+    """
+    given = {"nothing", "inputs"}
+    if setup.spec.settings.conditioning == "data":
+        given = {"nothing"}
+    if setup.init_sees not in given:
+        raise SpecError(
+            f"model.init is {setup.spec.model.settings['init']!r}, whose weights saw "
+            f"points of {setup.spec.data.name!r}: what they know would have to be "
+            "counted, expected a set without a common point, as 'half'"
+        )
 
 
 class Information:
