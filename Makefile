@@ -5,7 +5,7 @@ CONFIG ?= configs/gaussian.py
 BIN := .venv/bin
 PACKAGED := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: run test test-fast lint dist format lock clean
+.PHONY: run test test-fast lint docs dist format lock clean
 
 run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
@@ -20,6 +20,10 @@ lint: .venv/done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in docs/site: what README, guides and docstrings say. A warning is an error.
+docs: .venv/done
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . docs/site
 
 # An sdist, and a wheel made of it, in dist/.
 dist: .venv/done
@@ -41,4 +45,4 @@ lock: .venv/done
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,19 +1,31 @@
-"""What README and the guides show as Python runs, from top to bottom of each file."""
+"""What README and the guides show runs: Python from top to bottom, commands as read.
 
+A block that begins with a file's name, as ``# fisher.py``, is that file too.
+"""
+
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from absl.testing import flagsaver
 
 import nfp_jax as nfp
-from nfp_jax import models
+from nfp_jax import launching, models
 
 ROOT = Path(__file__).parent.parent
 FILES = ["README.md", *(f"docs/{x.name}" for x in sorted((ROOT / "docs").glob("*.md")))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# (\w+\.py)\n")
+# Indented, or the rest of a line; a comment ends it.
+COMMAND = re.compile(
+    r"^    (?:\w+=\S+ )?(?:(?:\S*python )?launch\.py|nfp run|python -m nfp_jax).*$",
+    re.M,
+)
 
 
 def blocks(file):
@@ -44,12 +56,47 @@ def given():
     }
 
 
+def write_if_named(code, folder):
+    if named := NAMED.match(code):
+        (folder / named[1]).write_text(code, encoding="utf-8")
+
+
 @pytest.mark.parametrize("file", [x for x in FILES if blocks(x)])
 def test_snippets_run_from_top_to_bottom(file, tmp_path, monkeypatch, one_device):
     monkeypatch.chdir(tmp_path)
     namespace = given()
     for code in blocks(file):
+        write_if_named(code, tmp_path)
         exec(compile(code, file, "exec"), namespace)
+
+
+def commands():
+    for file in FILES:
+        text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
+        yield from ((file, line.strip()) for line in COMMAND.findall(text))
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(("file", "command"), list(commands()))
+def test_commands_name_configurations_fields_and_flags_that_there_are(
+    file, command, tmp_path, monkeypatch
+):
+    """All but the run: the configuration is loaded, and every flag parsed."""
+    monkeypatch.chdir(tmp_path)
+    for code in [code for each in FILES for code in blocks(each)]:
+        write_if_named(code, tmp_path)
+    words = [x for x in shlex.split(command, comments=True) if "_VISIBLE_" not in x]
+    if "-m" in words:
+        module, *words = words[words.index("-m") + 1 :]
+        assert importlib.util.find_spec(module)
+        words = words[words.index("--") + 1 :] if "--" in words else []
+    elif words[:2] == ["nfp", "run"]:
+        words = [f"--config={words[2]}", *words[3:]]
+    else:
+        words = words[words.index(next(x for x in words if "launch.py" in x)) + 1 :]
+    flags = [x for x in words if x != "--config=..." and x != "--help"]
+    with flagsaver.flagsaver():
+        assert launching._parse(["launch.py", *flags]) == ["launch.py"]
 
 
 def test_the_mask_of_the_first_snippet_holds_weights_at_zero():
