@@ -47,6 +47,7 @@ flags.DEFINE_bool("cluster", False, "let JAX recognize Slurm, GKE or a TPU pod")
 flags.DEFINE_string("coordinator", None, "host:port where process 0 listens")
 flags.DEFINE_integer("num_processes", None, "how many processes there are")
 flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
+flags.DEFINE_list("formats", ["svg", "pdf", "png"], "in which figures are written")
 flags.DEFINE_float("timeout", 120.0, "seconds to wait for the other processes")
 
 
@@ -76,7 +77,9 @@ def main(argv: list[str]) -> int:
     progress = sys.stderr.isatty() if FLAGS.progress is None else FLAGS.progress
     tell = functools.partial(_tell, place)
     try:
-        outcome = run(spec, place=place, progress=progress, on_end=tell)
+        outcome = run(
+            spec, place=place, progress=progress, on_end=tell, formats=FLAGS.formats
+        )
     except data.DataError as error:
         raise SpecError(str(error)) from error
     if outcome.parts and outcome.page:

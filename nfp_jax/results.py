@@ -21,7 +21,7 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,27 @@ _WITHOUT_CARD = {
 _NEEDED = set(COORDINATES) - {"settings", "version"}
 _FOLDERS = ("masks", "figures")
 _LOG = logging.getLogger(__name__)
+
+# Of the files of figures.
+FORMATS = ("svg", "pdf", "png")
+
+
+def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
+    """The formats of files, SVG always among them.
+
+    Raises:
+      ResultsError: one of them is unknown.
+
+    >>> check_formats(["png"])
+    ('svg', 'png')
+    """
+    given = set(formats)
+    if unknown := sorted(given - set(FORMATS)):
+        known = ", ".join(FORMATS)
+        raise ResultsError(
+            f"formats: {unknown[0]!r} is unknown, expected some of {known}"
+        )
+    return tuple(name for name in FORMATS if name == "svg" or name in given)
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -16,9 +16,10 @@ import itertools
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +81,7 @@ def run(
     place: Place | None = None,
     progress: bool = False,
     on_end: OnEnd | None = None,
+    formats: Sequence[str] = ("svg",),
 ) -> Run:
     """Runs what is not on file yet of an experiment, or of several; makes the page.
 
@@ -93,6 +95,7 @@ def run(
       progress: whether to show a bar.
       on_end: called with the name of each of several experiments (of one: "") and its
         ``Run``, or the error that refused it, as soon as it has ended.
+      formats: of figures, some of "svg", "pdf" and "png"; SVG is always written.
 
     Returns:
       A ``Run``. A cell that raises is among its ``failures``; the others are on file.
@@ -100,20 +103,22 @@ def run(
     Raises:
       SpecError: a wrong field (names it), an unknown name, an ``n`` that the set has
         not.
-      ResultsError: the directory can't be written, or is of another specification.
+      ResultsError: the directory can't be written, or is of another specification;
+        a format is unknown.
       DataError: the set can't be read or downloaded. Of several experiments, all of
         these are among ``refused``, but for wrong fields and names.
     """
     from nfp_jax import experiments
 
+    formats = results.check_formats(formats)
     whole = as_spec(what)
     place = place or Place(0, 1)
     specs = whole.parts if isinstance(whole, Collection) else {"": whole}
     for spec in specs.values():
         experiments.check_names(spec)
     if isinstance(whole, Collection):
-        return _run_parts(whole, place, progress, on_end)
-    outcome = _run_one(whole, place, progress)
+        return _run_parts(whole, place, progress, on_end, formats)
+    outcome = _run_one(whole, place, progress, formats)
     if on_end:
         on_end("", outcome)
     return outcome
@@ -157,7 +162,11 @@ def read(directory: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _run_parts(
-    together: Collection, place: Place, progress: bool, on_end: OnEnd | None
+    together: Collection,
+    place: Place,
+    progress: bool,
+    on_end: OnEnd | None,
+    formats: Sequence[str],
 ) -> Run:
     """Runs the parts one after the other; makes the page where all rows are there."""
     from nfp_jax import collection, data
@@ -168,7 +177,7 @@ def _run_parts(
     for name, spec in together.parts.items():
         outcome: Run | Exception
         try:
-            outcome = parts[name] = _run_one(spec, place, progress)
+            outcome = parts[name] = _run_one(spec, place, progress, formats)
         except (data.DataError, SpecError, results.ResultsError) as error:
             outcome, refused[name] = error, str(error)
         if on_end:
@@ -187,7 +196,7 @@ def _run_parts(
             pruners=_pruners_of(together),
             failed=_failed(parts, refused),
         )
-        page = collection.write_page(directory)
+        page = collection.write_page(directory, formats)
     problems = (x for one in parts.values() for x in one.problems)
     return Run(
         directory,
@@ -229,7 +238,7 @@ def _failed(
     return failed
 
 
-def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
+def _run_one(spec: Spec, place: Place, progress: bool, formats: Sequence[str]) -> Run:
     """Does this process's share of an experiment; the last to end makes its page."""
     from nfp_jax import data, experiments
 
@@ -237,7 +246,7 @@ def _run_one(spec: Spec, place: Place, progress: bool) -> Run:
     store = results.open_results(spec.out, spec.name, spec.digest(), spec.identity())
     try:
         with store.held(shared=place.processes > 1):
-            return _run_held(spec, place, progress, cells, store)
+            return _run_held(spec, place, progress, cells, store, formats)
     except (SpecError, data.DataError):
         store.discard()  # a start that is refused leaves nothing
         raise
@@ -249,6 +258,7 @@ def _run_held(
     progress: bool,
     cells: list[Cell],
     store: results.Results,
+    formats: Sequence[str],
 ) -> Run:
     """The same, where no other process does the same cells."""
     import jax
@@ -298,7 +308,7 @@ def _run_held(
     page = None
     if not missing:
         with _noting(problems):
-            page = report.write_report(store.directory)
+            page = report.write_report(store.directory, formats)
     return Run(
         store.directory,
         page,
@@ -328,7 +338,7 @@ def _facts(spec: Spec, place: Place, devices: list[Any]) -> dict[str, Any]:
     """What is known of a launch before it runs."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "grid": dataclasses.asdict(spec.grid),
         "commit": _commit(),
         "python": platform.python_version(),

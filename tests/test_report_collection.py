@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -29,6 +30,7 @@ from nfp_jax.report.collection import (
     read_parts,
     write_page,
 )
+from nfp_jax.report.figures import themed
 from nfp_jax.results import ResultsError, open_results
 
 PRUNERS = ("random", "synflow", "snip", "imp")
@@ -194,7 +196,7 @@ def test_what_is_not_finite_is_a_sign():
 
 def test_each_part_has_its_section_in_the_order_of_the_collection(written):
     page = page_of(written)
-    heads = re.findall("<h2>(.*?)</h2>", page)
+    heads = re.findall('<h2 id="[^"]*">(.*?)</h2>', page)
     where = "gaussian, d = 50, C = 2, mlp 200-200 (he_normal)"
     names = ["memorization", "capacity", "&lt;b&gt;&amp;_swap", "information"]
     names.append("robustness")
@@ -203,12 +205,13 @@ def test_each_part_has_its_section_in_the_order_of_the_collection(written):
         "Runs read together",
         *(f"{name}: {where}" for name in names),
     ]
-    _, *sections = page.split("<h2>")
+    _, *sections = page.split("<h2 ")
     for section in sections[2:]:
-        assert re.findall("<h3>(.*?)</h3>", section) == [
+        assert re.findall('<h3 id="[^"]*">(.*?)</h3>', section) == [
             "Figures",
             "Tables",
             "Warnings",
+            "Rows",
         ]
         assert section.count("<svg") >= 1
     assert sections[1].count("<svg") == 2
@@ -239,27 +242,34 @@ def test_each_picture_is_sound_xml_and_the_page_asks_for_no_other_file(written):
     page = page_of(written)
     for picture in re.findall("<svg.*?</svg>", page, flags=re.DOTALL):
         ElementTree.fromstring(picture)
-    assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)|@import|<script', page)
+    assert not re.search(r'src="(?!#)|url\((?!#)|@import', page)
+    links = set(re.findall(r'<a href="([^"#]+)"', page))
+    assert "claims.csv" in links
+    assert all((written / unquote(link)).exists() for link in links)
 
 
 def test_the_table_of_claims_has_each_with_its_verdict_and_ends(written):
-    _, table, _ = re.split("<h2>(?:Claims|Runs read together)</h2>", page_of(written))
+    marks = '<h2 id="(?:claims|together)">'
+    _, table, _ = re.split(marks, page_of(written))
     found = read_claims(written)
     some = "holds|does not hold|undecided|not judged"
-    verdicts = re.findall(f"<td class=name>({some})<td>", table)
+    verdicts = re.findall(f"<td class=name>({some})<td ", table)
     assert verdicts == [claim.verdict for claim in found]
     assert len(set(verdicts)) > 2
-    ends = re.findall("<td>([^<]*) to ([^<]*)<td>([^<]*)(?=<tr>|</table>)", table)
-    assert ends == [tuple(map(number_of, (x.lower, x.upper, x.p))) for x in found]
+    cell = '<td data-sort="[^"]*">'
+    end = "(?=<tr>|</tbody>)"
+    ends = re.findall(f"{cell}([^<]*){cell}([^<]*){end}", table)
+    assert ends == [(ends_of(x), number_of(x.p)) for x in found]
 
 
 def test_the_figures_of_runs_read_together_are_files_too(written):
     files = sorted(x.name for x in written.glob("figures/*"))
-    assert files == ["capacity_against_p_eff.svg", "gap_against_information.svg"]
+    names = ("capacity_against_p_eff", "gap_against_information")
+    assert files == [f"{name}.{ending}" for name in names for ending in ("csv", "svg")]
     page = page_of(written)
-    for file in written.glob("figures/*"):
-        body = file.read_text(encoding="utf-8").partition(">")[2]
-        assert body in page
+    for file in written.glob("figures/*.svg"):
+        body = themed(file.read_text(encoding="utf-8")).partition(">")[2]
+        assert body.strip().removesuffix("</svg>") in page
 
 
 def test_p_eff_of_data_stands_beside_that_of_labels(tmp_path):
@@ -283,7 +293,8 @@ def test_p_eff_of_data_stands_beside_that_of_labels(tmp_path):
     page = write_page(directory).read_text(encoding="utf-8")
     table = page.partition("Effective parameters, weights kept + nats")[2]
     table = table.partition("</table>")[0]
-    lines = [re.findall("<td>([^<]*)", line) for line in table.split("<tr>")]
+    cell = r"<t[dh][^>]*>([^<]*)"
+    lines = [re.findall(cell, line) for line in table.split("<tr>")]
     kept, row = 14, make_interval_row("snip")
     ends = (f"{kept + row[f'information_{end}']:.3g}" for end in ("lower", "upper"))
     assert ["SNIP", "90 % removed", "14.0", "-".join(ends), "119-229"] in lines
@@ -390,9 +401,25 @@ def test_the_command_makes_the_same_page_again(tmp_path, capsys):
     directory = make_collection(tmp_path, runs)
     write_page(directory)
     before = {x: x.read_bytes() for x in directory.rglob("*") if x.is_file()}
-    assert len(before) == 4  # the list, the claims, a figure and the page
-    assert collection.main([str(directory)]) == 0
+    assert len(before) == 5  # the list, the claims, a figure, its data and the page
+    assert collection.main([str(directory), "--formats=svg"]) == 0
     assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
     assert {x: x.read_bytes() for x in directory.rglob("*") if x.is_file()} == before
     again = f"<code>python -m nfp_jax.collection {directory}</code>"
     assert again in page_of(directory)
+
+
+def test_what_finds_no_room_is_left_out_and_the_page_says_where_it_is(
+    tmp_path, monkeypatch
+):
+    run = make_run(tmp_path, "swap")
+    directory = make_collection(tmp_path, {"swap": run})
+    (run / "report.html").write_text("the run's own page")
+    whole = write_page(directory).read_text(encoding="utf-8")
+    assert whole.count("<svg") == 3 and ", with 1 more" not in whole
+    size = len(whole) - whole.rindex("<figure id")  # all but the last figure
+    monkeypatch.setattr("nfp_jax.report.collection.MOST", len(whole) - size // 2)
+    page = write_page(directory).read_text(encoding="utf-8")
+    assert page.count("<svg") < 3
+    own = '<a href="../swap-ab12/report.html">The run\'s own page</a>, with '
+    assert own in page and "more figures" in page

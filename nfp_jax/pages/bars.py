@@ -23,8 +23,9 @@ from nfp_jax.pages.common import (
     ticks,
 )
 from nfp_jax.pages.looks import OPEN, OPEN_CENTERED, Look
-from nfp_jax.pages.points import GRAY, Marks, marked
+from nfp_jax.pages.points import GRAY, Marks, marked, notes_of
 from nfp_jax.pages.pruners import dense, pruned
+from nfp_jax.pages.sheet import cell_lines, show
 
 EXACT: dict[str, Any] = {"color": "black", "marker": "_", "ls": "", "mew": 1.6}
 SIDEWAYS = (
@@ -113,7 +114,11 @@ def draw_bars(
         if bars.behind:
             levels = panel.groupby(along.column)[bars.behind.column].mean()
             _level(axes, levels, along, gap, bars.behind.style)
-        for _, cell in dense(panel).iterrows():
+        across = dense(panel)
+        for end in ("lower", "upper"):
+            y = across[f"{bars.measure}_{end}"]
+            show(axes, np.nan, y, bars_of(across, bars), "black")
+        for _, cell in across.iterrows():
             for end in ("lower", "upper"):
                 axes.axhline(cell[f"{bars.measure}_{end}"], color="black", ls="--")
         lines = list(series_of(pruned(panel), plan))
@@ -127,6 +132,17 @@ def draw_bars(
         along.mark(axes, values, 0.16 if len(panels) > 1 else 0.09)
     return finish(
         figure, cells, plan, along.label, bars.label, entries_of_bars(cells, bars)
+    )
+
+
+def bars_of(cells: pd.DataFrame, bars: Bars) -> pd.DataFrame:
+    """The lines of cells for `show`: both ends, the exact value where it is known."""
+    ends = (cells[f"{bars.measure}_{end}"].to_numpy() for end in ("lower", "upper"))
+    low, high = ends
+    value = cells[bars.exact].to_numpy(dtype=float) if bars.exact else np.nan
+    notes = notes_of(cells, bars.marks)
+    return cell_lines(
+        cells, measure=bars.measure, value=value, low=low, high=high, notes=notes
     )
 
 
@@ -148,6 +164,7 @@ def draw_ends(
             axes.plot(x[where], y[where], ms=size, **(look.style("") | mark.style))
     if above.any():
         axes.plot(x[above], low[above], color=look.color, **OPEN)
+    show(axes, x, low, bars_of(cells, bars), look.color, bar=True)
     if bars.exact:
         axes.plot(x, cells[bars.exact], zorder=3, ms=2 * size, **EXACT)
 

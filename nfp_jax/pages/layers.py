@@ -19,6 +19,7 @@ from nfp_jax.pages.common import (
 )
 from nfp_jax.pages.looks import BARS
 from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.sheet import lines_along, seeds_in_words, show
 from nfp_jax.pages.words import lists
 
 
@@ -46,6 +47,19 @@ def kept_by_layer(rows: pd.DataFrame, plan: Plan) -> Drawing:
             x = np.arange(len(names)) + 0.6 * ((i + 0.5) / len(lines) - 0.5)
             mean, half_width = mean_interval(list(group["shares"]))
             axes.errorbar(x, mean, half_width, lw=0.5, **BARS, **look.style(style))
+            each = np.stack(list(group["shares"]), axis=1)  # [layers, networks]
+            seeds = seeds_in_words(group)
+            by_seed = [list(zip(seeds, layer.tolist(), strict=True)) for layer in each]
+            told = lines_along(
+                group,
+                layer=names,
+                measure="kept, in %",
+                value=mean,
+                low=mean - half_width,
+                high=mean + half_width,
+                by_seed=by_seed,
+            )
+            show(axes, x, mean, told, look.color)
         axes.axhline(panel["together"].mean(), color="#999999", lw=0.8)
         axes.set_title(name)
         axes.set_yscale("symlog", linthresh=0.1, linscale=0.3)

@@ -72,9 +72,13 @@ RC = {
     "legend.frameon": False,
     "lines.linewidth": 1.3,
     "lines.markersize": 5.5,
-    "svg.fonttype": "path",  # looks the same where the font is missing
+    "svg.fonttype": "none",  # text that can be searched, edited and read out
+    "pdf.fonttype": 42,  # TrueType, which every publisher takes
     "text.parse_math": False,  # a "$" in a name is a "$"
 }
+
+# White and black that stay as they are where a page is dark: texts on colored squares.
+FIXED = ("#fefefe", "#010101")
 
 # Guides behind the points.
 BOUND: dict[str, Any] = {"color": "#777777", "ls": "--", "lw": 1.0}

@@ -26,6 +26,7 @@ from nfp_jax.pages.common import (
 )
 from nfp_jax.pages.looks import BARS, OPEN, OPEN_CENTERED
 from nfp_jax.pages.pruners import dense, pruned
+from nfp_jax.pages.sheet import cell_lines, show
 
 GRAY: dict[str, Any] = {"color": "#555555", "marker": "o", "ls": ""}
 LOGARITHMIC = (
@@ -103,6 +104,30 @@ def opened(cells: pd.DataFrame, measure: str) -> np.ndarray:
     return where
 
 
+def points_of(cells: pd.DataFrame, measure: str, marks: Marks = ()) -> pd.DataFrame:
+    """The lines of cells for `show`: value, interval, and what befell networks."""
+    ends = {name: cells[f"{measure}_{name}"].to_numpy() for name in ("low", "high")}
+    return cell_lines(
+        cells,
+        measure=measure,
+        value=cells[measure].to_numpy(),
+        **ends,
+        at_least=opened(cells, measure),
+        notes=notes_of(cells, marks),
+    )
+
+
+def notes_of(cells: pd.DataFrame, marks: Marks) -> list[str]:
+    """Of each cell what befell its networks, as in ``2 ran out of budget``."""
+    counts = {
+        mark.what: cells[list(mark.troubles)].max(axis=1).to_numpy() for mark in marks
+    }
+    return [
+        ", ".join(f"{each[i]:g} {what}" for what, each in counts.items() if each[i] > 0)
+        for i in range(len(cells))
+    ]
+
+
 def draw_points(
     axes: Axes,
     x: Any,
@@ -115,6 +140,7 @@ def draw_points(
     columns = (measure, f"{measure}_low", f"{measure}_high")
     y, low, high = (cells[name].to_numpy(dtype=float) for name in columns)
     axes.errorbar(x, y, np.maximum([y - low, high - y], 0), **BARS, **style)
+    show(axes, x, y, points_of(cells, measure, marks), style["color"])
     for mark, where in marked(cells, marks):
         if where.any():
             options = {**style, "ls": ""} | mark.style
@@ -164,6 +190,8 @@ def against_sparsity(
 def _across(axes: Axes, cells: pd.DataFrame, measure: str) -> None:
     """A line across for each dense cell, its interval as a band."""
     at_least = opened(cells, measure)
+    y = cells[measure].to_numpy(dtype=float)
+    show(axes, np.nan, y, points_of(cells, measure), "black")
     for (_, cell), open_ in zip(cells.iterrows(), at_least, strict=True):
         y, low, high = (cell[f"{measure}{end}"] for end in ("", "_low", "_high"))
         axes.axhline(y, color="black", ls="--")

@@ -5,15 +5,16 @@ from a shell. ``collection`` is of several runs, ``published`` writes docs/resul
 All of it reads rows alone and loads no JAX.
 """
 
-from nfp_jax.report.page import (
-    CSS,
+from nfp_jax.report.figures import (
     Image,
-    failures,
     figure_html,
     image,
     images,
+)
+from nfp_jax.report.html import page_html
+from nfp_jax.report.page import (
+    failures,
     main,
-    page_html,
     section,
     table,
     warnings,
@@ -21,7 +22,6 @@ from nfp_jax.report.page import (
 )
 
 __all__ = [
-    "CSS",
     "Image",
     "failures",
     "figure_html",

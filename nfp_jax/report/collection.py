@@ -13,11 +13,13 @@ import html
 import io
 import math
 import os
+import re
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
+from urllib.parse import quote
 
 import matplotlib.style
 import pandas as pd
@@ -30,6 +32,21 @@ from nfp_jax.pages.looks import RC
 from nfp_jax.report import card
 from nfp_jax.report import page as report
 from nfp_jax.report.claims import claims
+from nfp_jax.report.figures import (
+    Image,
+    figure_html,
+    files_of,
+    image,
+    images,
+    write_figures,
+)
+from nfp_jax.report.html import (
+    heading,
+    number_key,
+    page_html,
+    scrolled,
+    table_html,
+)
 from nfp_jax.report.together.barrier import barrier, lines_of
 from nfp_jax.report.together.effective import (
     HEADS,
@@ -42,7 +59,13 @@ from nfp_jax.report.together.figures import (
     capacity_against_p_eff,
     gap_against_information,
 )
-from nfp_jax.results import ResultsError, write_file
+from nfp_jax.results import (
+    FORMATS,
+    ResultsError,
+    check_formats,
+    read_launches,
+    write_file,
+)
 
 # In words, of one claim and of several.
 VERDICTS = {
@@ -90,14 +113,24 @@ def read_claims(directory: str | os.PathLike[str]) -> list[Claim]:
         raise ResultsError(f"can't read {file}: {error}") from error
 
 
-def write_page(directory: str | os.PathLike[str]) -> Path:
-    """Makes ``claims.csv``, ``figures/*.svg`` and ``report.html``, a file by itself.
+def write_page(
+    directory: str | os.PathLike[str], formats: Sequence[str] = ("svg",)
+) -> Path:
+    """Makes ``report.html``, a file by itself; ``claims.csv`` and figures beside it.
 
-    Of a collection that is about a pruner also ``card.md``, its card for a README.
+    Of a collection that is about a pruner also ``card.md``, its card for a README. The
+    page has a run's figures and rows as far as there is room (`MOST`); a run's own page
+    has them all.
+
+    Args:
+      directory: of the collection.
+      formats: of the figures' files, some of `figures.FORMATS`; SVG is always there.
 
     Raises:
-      ResultsError: no part has rows, or a file can't be read or written.
+      ResultsError: no part has rows, a format is unknown, or a file can't be read or
+        written.
     """
+    formats = check_formats(formats)
     directory = Path(directory)
     parts = read_parts(directory)
     if not parts:
@@ -105,31 +138,106 @@ def write_page(directory: str | os.PathLike[str]) -> Path:
     judged = claims(parts)
     write_file(directory / "claims.csv", claims_csv(judged).encode())
     together = _images(drawings(parts))
-    sections = [
-        f"<h2>{html.escape(name)}: {html.escape(part.where)}</h2>"
-        + report.section(part.rows, report.images(part.rows, f"part-{i}-"), level=3)
-        for i, (name, part) in enumerate(parts.items(), 1)
-    ]
-    figures = "".join(report.figure_html(image) for image in together.values())
-    figures += _effective_html(effective_parameters(parts))
-    content = f"""{_top(directory, parts)}<h2>Claims</h2>
+    write_figures(directory / "figures", together, formats)
+    drawn = "".join(
+        figure_html(each, name, files_of(each, f"figures/{name}", formats))
+        for name, each in together.items()
+    )
+    head = f"""{_top(directory, parts)}{heading("Claims", "claims")}
 <p>{html.escape(counted(judged))}</p>
 {_table_html(judged)}
-<h2>Runs read together</h2>
-{figures}
-{"".join(sections)}"""
-    (directory / "figures").mkdir(exist_ok=True)
-    for name, image in together.items():
-        file = directory / "figures" / f"{name}.svg"
-        if image.svg:
-            write_file(file, image.svg.encode())
-        else:
-            file.unlink(missing_ok=True)  # an earlier page may have had it
+{heading("Runs read together", "together")}
+{drawn}{_effective_html(effective_parameters(parts))}"""
+    sections = _sections(directory, parts, MOST - len(head.encode()))
+    runs = [run for part in parts.values() for run in _launches(part)]
+    content = f"{head}{sections}{report.commands(runs)}"
     page = directory / "report.html"
     again = f"python -m nfp_jax.collection {directory}"
+    files = [("claims.csv", "claims.csv: every claim, with its interval and p-value")]
+    files += [
+        (f"{_beside(directory, part)}report.html", f"{name}: the run's own page")
+        for name, part in parts.items()
+        if (Path(part.directory) / "report.html").exists()
+    ]
     name = directory.resolve().name
-    write_file(page, report.page_html(name, content, again).encode())
+    write_file(page, page_html(name, content, again, files).encode())
     return page
+
+
+MOST = 1_900_000  # bytes of a page, but for its scripts and contents
+ROWS = 100_000  # bytes of the rows of a part
+
+
+def _sections(directory: Path, parts: Mapping[str, Part], room: int) -> str:
+    """What the page says of each part; figures as far as there is room.
+
+    First the first figure of each part, then the second of each, and so on.
+    """
+    drawn = {
+        name: images(part.rows, f"part-{i}-")
+        for i, (name, part) in enumerate(parts.items(), 1)
+    }
+    bare = {
+        name: _section(directory, i, parts[name], {}) for i, name in _numbered(parts)
+    }
+    room -= sum(len(text.encode()) for text in bare.values())
+    kept: dict[str, dict[str, Image]] = {name: {} for name in parts}
+    for turn in range(max(map(len, drawn.values()))):
+        for name, figures in drawn.items():
+            for figure, each in list(figures.items())[turn : turn + 1]:
+                size = len(figure_html(each).encode()) + 500  # and its links
+                if size <= room:
+                    kept[name][figure] = each
+                    room -= size
+    return "".join(
+        _section(directory, i, parts[name], kept[name], len(drawn[name]))
+        for i, name in _numbered(parts)
+    )
+
+
+def _numbered(parts: Mapping[str, Part]) -> Iterator[tuple[int, str]]:
+    return enumerate(parts, 1)
+
+
+def _section(
+    directory: Path,
+    place: int,
+    part: Part,
+    figures: Mapping[str, Image],
+    all_: int = 0,
+) -> str:
+    """A part's heading, links and section; ``all_``: how many figures it has."""
+    folder = _beside(directory, part)
+    title = html.escape(f"{part.name}: {part.where}")
+    left = all_ - len(figures)
+    more = f", with {left} more figures" if left > 0 else ""
+    own = ""
+    if (Path(part.directory) / "report.html").exists():
+        page = html.escape(f"{folder}report.html")
+        own = f'<p><a href="{page}">The run\'s own page</a>{more}.</p>'
+    elif left > 0:
+        own = f"<p>{left} figures are left out, to keep this page small.</p>"
+    formats = [x for x in FORMATS if any(Path(part.directory).glob(f"figures/*.{x}"))]
+    content = report.section(
+        part.rows,
+        figures,
+        level=3,
+        mark=f"part-{place}-",
+        folder=folder,
+        formats=formats,
+        room=ROWS,
+    )
+    return f'<h2 id="part-{place}">{title}</h2>{own}{content}'
+
+
+def _beside(directory: Path, part: Part) -> str:
+    """Where a part's directory is from the collection's, as an address."""
+    path = os.path.relpath(part.directory, directory).replace(os.sep, "/")
+    return f"{quote(path)}/"
+
+
+def _launches(part: Part) -> list[dict[str, Any]]:
+    return read_launches(part.directory)
 
 
 def _top(directory: Path, parts: Mapping[str, Part]) -> str:
@@ -139,7 +247,7 @@ def _top(directory: Path, parts: Mapping[str, Part]) -> str:
     if not listed.pruners:
         lines = [f"{x}: {line}" for x, said in listed.failed.items() for line in said]
         failed = "".join(f"<li>{html.escape(line)}" for line in lines)
-        return f"<h2>What failed</h2><ul>{failed}</ul>" if failed else ""
+        return f"{heading('What failed', 'failed')}<ul>{failed}</ul>" if failed else ""
     found = card.card_of(parts, listed.pruners, listed.failed)
     write_file(directory / "card.md", card.markdown(found).encode())
     return card.page(found)
@@ -211,16 +319,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Make the page of several runs again.",
     )
     parser.add_argument("directory", help="results/NAME-HASH, of a collection")
+    report.add_formats(parser)
+    given = parser.parse_args(argv)
     try:
-        print(write_page(parser.parse_args(argv).directory))
+        print(write_page(given.directory, given.formats.split(",")))
     except (ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _images(drawn: Mapping[str, Drawing]) -> dict[str, report.Image]:
-    return {name: report.image(drawing, name) for name, drawing in drawn.items()}
+def _images(drawn: Mapping[str, Drawing]) -> dict[str, Image]:
+    return {name: image(drawing, name) for name, drawing in drawn.items()}
 
 
 def claims_csv(judged: Sequence[Claim]) -> str:
@@ -235,16 +345,23 @@ def claims_csv(judged: Sequence[Claim]) -> str:
 def _table_html(judged: Sequence[Claim]) -> str:
     if not judged:
         return ""
-    heads = "<tr><th class=name>claim<th class=name>verdict<th>measured<th>interval"
-    heads += "<th>p (Holm)"
+    heads = "".join(
+        f'<th scope="col"{" class=name" if name in ("claim", "verdict") else ""}>{name}'
+        for name in ("claim", "verdict", "measured", "interval", "p (Holm)")
+    )
     lines = "".join(
-        f"<tr><td class='name wrap'><b>{html.escape(claim.claim)}</b><br>"
+        f'<tr><th scope="row" class="name wrap"><b>{html.escape(claim.claim)}</b><br>'
         f"{html.escape(claim.what)}. {html.escape(claim.where)}{late_of(claim)}."
-        f"<td class=name>{claim.verdict}<td>{number_of(claim.measured)}"
-        f"<td>{ends_of(claim)}<td>{number_of(claim.p)}"
+        f"<td class=name>{claim.verdict}"
+        f'<td data-sort="{number_key(claim.measured)}">{number_of(claim.measured)}'
+        f'<td data-sort="{number_key(claim.lower)}">{ends_of(claim)}'
+        f'<td data-sort="{number_key(claim.p)}">{number_of(claim.p)}'
         for claim in judged
     )
-    return f"<div class=scroll><table>{heads}{lines}</table></div>"
+    return scrolled(
+        '<table class="sortable asc n-last"><caption>Claims, as in claims.csv</caption>'
+        f"<thead><tr>{heads}</thead><tbody>{lines}</tbody></table>"
+    )
 
 
 def _effective_html(lines: pd.DataFrame) -> str:
@@ -252,15 +369,7 @@ def _effective_html(lines: pd.DataFrame) -> str:
     if lines.empty:
         return ""
     parts = [f"<h3>{TITLE}</h3>", f"<p>{html.escape(note(lines))}</p>"]
-    heads = "".join(f"<th>{html.escape(head)}" for head in HEADS)
-    for title, body in tables(lines):
-        cells = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in line)
-            for line in body
-        )
-        caption = f"<caption>{html.escape(title)}</caption>"
-        inside = f"{caption}<tr>{heads}{cells}"
-        parts.append(f"<div class=scroll><table>{inside}</table></div>")
+    parts += [table_html(title, HEADS, body) for title, body in tables(lines)]
     return "".join(parts)
 
 
@@ -273,7 +382,15 @@ def late_of(claim: Claim) -> str:
 
 
 def ends_of(claim: Claim) -> str:
-    """The ends of a claim's interval."""
+    """The ends of a claim's interval; of one seed there is none.
+
+    >>> ends_of(Claim("It grows", "a run", "its slope", 1.0, 0.5, 1.5))
+    '0.5 to 1.5'
+    >>> ends_of(Claim("It grows", "a run", "paired, 1 seeds", 1.0, math.nan, math.nan))
+    'one seed'
+    """
+    if math.isnan(claim.lower) and math.isnan(claim.upper):
+        return "one seed" if re.search(r"\b1 seeds?\b", claim.what) else "no interval"
     return f"{number_of(claim.lower)} to {number_of(claim.upper)}"
 
 

@@ -14,17 +14,27 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from nfp_jax.pages.common import Drawing, svg
 from nfp_jax.pages.kind import Line
 from nfp_jax.pages.pruners import DENSE, as_on_pages, labels_of
 from nfp_jax.pages.words import span
-from nfp_jax.report.kinds import draw, kind_of
+from nfp_jax.report import networks
+from nfp_jax.report.figures import (
+    Image,
+    figure_html,
+    files_of,
+    images,
+    write_figures,
+)
+from nfp_jax.report.html import heading, page_html, scrolled, table_html
+from nfp_jax.report.kinds import kind_of
 from nfp_jax.results import (
+    FORMATS,
     ResultsError,
+    check_formats,
     read_json,
     read_launches,
     read_rows,
@@ -98,34 +108,28 @@ def table(rows: pd.DataFrame, width: int = 110) -> str:
     return "\n".join(parts)
 
 
-class Image(NamedTuple):
-    """A figure as SVG, its title and caption; without one, the caption says why."""
+def section(
+    rows: pd.DataFrame,
+    figures: Mapping[str, Image],
+    *,
+    level: int = 2,
+    mark: str = "",
+    folder: str = "",
+    formats: Sequence[str] = (),
+    room: int = networks.MOST,
+) -> str:
+    """What a page says of rows of one kind, as HTML, a part of a `page_html`.
 
-    title: str
-    svg: str | None
-    caption: str
+    Headline, figures, tables, warnings and the rows.
 
-
-def image(drawing: Drawing, name: str) -> Image:
-    """The drawing as SVG, whose ids begin with the name."""
-    title, figure, caption = drawing
-    return Image(title, svg(figure, name) if figure else None, caption)
-
-
-def images(rows: pd.DataFrame, prefix: str = "") -> dict[str, Image]:
-    """The figures of the rows by name.
-
-    ``prefix``, letters, digits and dashes, begins the ids in each, so that one page can
-    have the figures of several runs.
-    """
-    return {name: image(each, prefix + name) for name, each in draw(rows).items()}
-
-
-def section(rows: pd.DataFrame, figures: Mapping[str, Image], *, level: int = 2) -> str:
-    """What a page says of rows of one kind, as HTML: `CSS` is its style.
-
-    Headline, figures, tables and warnings; ``figures`` are those of `images`, or some
-    of them, and ``level`` is that of the headings.
+    Args:
+      rows: as on pages.
+      figures: those of `images`, or some of them.
+      level: of the headings.
+      mark: begins the ids of headings and figures.
+      folder: where the files of the run are from the page, ``""`` or ``"../NAME/"``.
+      formats: of the figures' files.
+      room: bytes that the rows may take.
 
     Raises:
       ValueError: there are no rows.
@@ -135,50 +139,94 @@ def section(rows: pd.DataFrame, figures: Mapping[str, Image], *, level: int = 2)
     kind, labels = kind_of(rows), labels_of(rows)
     failed = "".join(f"<li>{html.escape(line)}" for line in failures(rows))
     tables = [
-        _html(
+        table_html(
             f"{kind.title(rows, measure)}. {title}",
-            heads,
-            [([labels[x], *y], z) for (x, *y), z in lines],
+            [*heads[0], *heads[1]],
+            [[labels[x], *y, *z] for (x, *y), z in lines],
+            names=len(heads[0]),
         )
         for measure in kind.tables
         for title, heads, lines in kind.grids(rows, measure)
     ]
+    drawn = "".join(
+        figure_html(
+            each, mark + name, files_of(each, f"{folder}figures/{name}", formats)
+        )
+        for name, each in figures.items()
+    )
+    file = f"{folder}networks.csv" if formats else ""
     return f"""<p>{html.escape(kind.headline(rows))}</p>
-<h{level}>Figures</h{level}>
-{"".join(map(figure_html, figures.values()))}
-<h{level}>Tables</h{level}>
+{heading("Figures", f"{mark}figures", level)}
+{drawn}
+{heading("Tables", f"{mark}tables", level)}
 <p>Across: sparsity, the share of prunable weights removed. Entries:
 {html.escape(kind.entries(rows), quote=False)}.</p>
 {"".join(tables)}
-<h{level}>Warnings</h{level}>
-<ul>{failed or f"<li>None: {html.escape(kind.fine)}."}</ul>"""
+{heading("Warnings", f"{mark}warnings", level)}
+<ul>{failed or f"<li>None: {html.escape(kind.fine)}."}</ul>
+{heading("Rows", f"{mark}rows", level)}
+{networks.section(rows, kind.unit, file, room)}"""
 
 
-def write_report(directory: str | os.PathLike[str]) -> Path:
-    """Makes ``figures/*.svg`` and ``report.html``, a file that needs no other.
+def write_report(
+    directory: str | os.PathLike[str], formats: Sequence[str] = ("svg",)
+) -> Path:
+    """Makes ``report.html``, a file that needs no other, and files beside it.
+
+    These are ``networks.csv``, the rows, and in ``figures/`` each figure in each of the
+    formats with its data as CSV.
+
+    Args:
+      directory: of the run.
+      formats: some of `FORMATS`; SVG is always there.
 
     Raises:
-      ResultsError: there are no rows, or a file can't be read or written.
+      ResultsError: there are no rows, a format is unknown, or a file can't be read or
+        written.
     """
+    formats = check_formats(formats)
     directory = Path(directory)
     rows = as_on_pages(read_rows(directory))
     if rows.empty:
         raise ResultsError(f"{directory} has no rows yet")
     runs = read_launches(directory)
     config = read_json(directory / "config.json")
-    (directory / "figures").mkdir(exist_ok=True)
     figures = images(rows)
-    for name, image in figures.items():
-        file = directory / "figures" / f"{name}.svg"
-        if image.svg:
-            write_file(file, image.svg.encode())
-        else:
-            file.unlink(missing_ok=True)  # an earlier report may have had it
-    content = section(rows, figures) + _about_the_run(config, runs)
+    write_figures(directory / "figures", figures, formats)
+    write_file(directory / "networks.csv", networks.csv(rows))
+    content = section(rows, figures, formats=formats)
+    content += commands(runs) + _about_the_run(config, runs)
     again = f"python -m nfp_jax.report {directory}"
+    files = [
+        ("networks.csv", "networks.csv: a line a row, without histories"),
+        ("rows/", "rows/: all of each row, as Parquet"),
+        ("figures/", "figures/: each figure, and what it shows as CSV"),
+        ("config.json", "config.json: the configuration"),
+    ]
     page = directory / "report.html"
-    write_file(page, page_html(directory.resolve().name, content, again).encode())
+    text = page_html(directory.resolve().name, content, again, files)
+    write_file(page, text.encode())
     return page
+
+
+def commands(runs: Sequence[Mapping[str, Any]]) -> str:
+    """How rows are made from nothing, and how a run is resumed, as HTML."""
+    told = [
+        (run["commit"], run["command"]) for run in runs if run.get("command")
+    ]  # rows of other programs have no launch on file
+    if not told:
+        return ""
+    lines = []
+    for commit, command in dict.fromkeys(told):
+        lines += [f"git checkout {commit}"] if commit else []
+        lines.append(f"python {command}")
+    again = "\n".join(dict.fromkeys(f"python {command}" for _, command in told))
+    return f"""{heading("Reproduce and resume", "again")}
+<p>The same rows from nothing, with the versions that each launch tells below:</p>
+<pre><code>{html.escape(chr(10).join(lines))}</code></pre>
+<p>To resume, or to add what a wider grid asks for, the same command again: rows on file
+are skipped.</p>
+<pre><code>{html.escape(again)}</code></pre>"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,12 +235,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m nfp_jax.report", description="Make the page of a run again."
     )
     parser.add_argument("directory", help="results/NAME-HASH")
+    add_formats(parser)
+    given = parser.parse_args(argv)
     try:
-        print(write_report(parser.parse_args(argv).directory))
+        print(write_report(given.directory, given.formats.split(",")))
     except (ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says in which formats figures are written."""
+    parser.add_argument(
+        "--formats",
+        default=",".join(FORMATS),
+        help="of figures, separated by commas; default: %(default)s",
+    )
 
 
 # ---- Tables
@@ -213,73 +272,28 @@ def _columns(heads: Line, lines: list[Line], width: int) -> Iterator[str]:
 
 # ---- The page
 
-CSS = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
-figure { margin: 1.5rem 0 } figcaption { font-size: .875rem }
-.card { background: white; padding: .75rem; border: 1px solid #8884; overflow-x: auto }
-.card svg { display: block; max-width: 100%; height: auto; margin: auto }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .875rem;
-  font-variant-numeric: tabular-nums; margin: .5rem 0 1rem }
-caption { text-align: left; padding: .25rem 0 }
-th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid #8884;
-  white-space: nowrap }
-th.name, td.name { text-align: left; padding-left: 0 }
-td.wrap { white-space: normal }
-pre { overflow-x: auto; font-size: .8125rem; background: #8881; padding: .75rem }
-"""
-
-
-def page_html(name: str, content: str, again: str) -> str:
-    """A page that needs no other file: its name, its content, and how to make it."""
-    name = html.escape(name)
-    return f"""<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>{name}</title>
-<meta name="viewport" content="width=device-width"><style>{CSS}</style>
-<h1>{name}</h1>
-{content}
-<p>Made from the rows on file; to make it again:
-<code>{html.escape(again)}</code></p>
-</html>
-"""
-
-
-def figure_html(image: Image) -> str:
-    """A figure and its caption, or why there is none."""
-    title, caption = html.escape(image.title), html.escape(image.caption)
-    if image.svg is None:
-        return f"<p><b>{title}</b>: no figure. {caption}</p>"
-    picture = image.svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
-    return (
-        f"<figure><div class=card>{picture}</div>"
-        f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
-    )
-
 
 def _about_the_run(config: Any, runs: Sequence[Mapping[str, Any]]) -> str:
     launches = [
-        _html(f"Launch {i}", None, [([key, _fact(run[key])], []) for key in run])
+        _facts(f"Launch {i}", [(key, _fact(run[key])) for key in run])
         for i, run in enumerate(runs, 1)
     ]
     settings = html.escape(json.dumps(config, indent=2, sort_keys=True))
     return f"""
-<h2>Configuration</h2>
+{heading("Configuration", "configuration")}
 <pre>{settings}</pre>
-<h2>Launches</h2>
+{heading("Launches", "launches")}
 {"".join(launches) or "<p>None is on file.</p>"}"""
 
 
-def _html(title: str, heads: Line | None, lines: list[Line]) -> str:
-    text = f"<div class=scroll><table><caption>{html.escape(title)}</caption>"
-    for names, entries in [heads, *lines] if heads else lines:
-        tag = "th" if (names, entries) == heads else "td"
-        text += "<tr>"
-        text += "".join(f"<{tag} class=name>{html.escape(name)}" for name in names)
-        text += "".join(f"<{tag}>{html.escape(entry)}" for entry in entries)
-    return text.replace(" ± ", "&nbsp;±&nbsp;") + "</table></div>"
+def _facts(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    """A table of names and what is known of them."""
+    lines = "".join(
+        f'<tr><th scope="row" class="name">{html.escape(name)}'
+        f'<td class="name wrap">{html.escape(fact)}'
+        for name, fact in facts
+    )
+    return scrolled(f"<table><caption>{html.escape(title)}</caption>{lines}</table>")
 
 
 def _fact(value: Any) -> str:

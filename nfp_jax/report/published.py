@@ -20,8 +20,8 @@ import pandas as pd
 from nfp_jax.pages.claim import SHOWN, Claim
 from nfp_jax.pages.joined import Part
 from nfp_jax.pages.pruners import labels_of
+from nfp_jax.report import figures, targets
 from nfp_jax.report import page as report
-from nfp_jax.report import targets
 from nfp_jax.report.collection import (
     claims_csv,
     counted,
@@ -108,7 +108,7 @@ def write_results(
         *claim_lines(judged),
     ]
     together = {
-        name: report.image(each, name) for name, each in drawings(parts).items()
+        name: figures.image(each, name) for name, each in drawings(parts).items()
     }
     lines += ["## Runs read together", "", *figure_lines(together, folder, "together")]
     lines += _effective(effective_parameters(parts))
@@ -295,7 +295,7 @@ def _part(name: str, part: Part, folder: Path) -> list[str]:
     kind, rows, labels = kind_of(part.rows), part.rows, labels_of(part.rows)
     lines = [f"## {name}: {part.where}", "", kind.headline(rows), "", *_made(part)]
     if part.judged:
-        lines += figure_lines(report.images(rows, f"{name}-"), folder, name)
+        lines += figure_lines(figures.images(rows, f"{name}-"), folder, name)
     lines += [f"Entries of the tables: {kind.entries(rows)}.", ""]
     for measure in kind.tables:
         for title, heads, body in kind.grids(rows, measure):
@@ -348,7 +348,7 @@ def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def figure_lines(
-    images: Mapping[str, report.Image], folder: Path, prefix: str
+    images: Mapping[str, figures.Image], folder: Path, prefix: str
 ) -> Iterator[str]:
     """Writes figures into a folder, and yields what shows and explains them."""
     for name, image in images.items():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfp_jax.pages.joined import read_part
-from nfp_jax.report import page as report
+from nfp_jax.report import figures
 from nfp_jax.report.collection import counted, drawings, read_claims, read_parts
 from nfp_jax.report.published import (
     AROUND,
@@ -74,7 +74,7 @@ def write_barrier(
     file = Path(file)
     parts, judged = read_parts(directory), read_claims(directory)
     images = {
-        name: report.image(drawing, name)
+        name: figures.image(drawing, name)
         for name, drawing in drawings(parts).items()
         if name.startswith("barrier")
     }

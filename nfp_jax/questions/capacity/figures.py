@@ -43,6 +43,7 @@ from nfp_jax.pages.points import (
     opened,
 )
 from nfp_jax.pages.pruners import dense, pruned
+from nfp_jax.pages.sheet import with_seeds
 from nfp_jax.pages.words import (
     CELL,
     axes_of,
@@ -177,7 +178,7 @@ def _what(rows: pd.DataFrame) -> str:
 
 def _capacity(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Drawing:
     figure = against_sparsity(
-        cells,
+        with_seeds(cells, rows, numbers(rows, "capacity")),
         plan,
         "capacity",
         "points",
@@ -196,7 +197,8 @@ def _bits_per_weight(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Dra
     title, measure = "Bits a kept weight against sparsity", "capacity_bits_per_weight"
     if not np.isfinite(pruned(cells)[measure]).any():
         return Drawing(title, None, "No bits are on file: the labels are not noise.")
-    figure = against_sparsity(cells, plan, measure, "bits a kept weight", MARKS)
+    seeds = with_seeds(cells, rows, numbers(rows, measure))
+    figure = against_sparsity(seeds, plan, measure, "bits a kept weight", MARKS)
     for axes in figure.axes:
         axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
     caption = (
@@ -211,7 +213,7 @@ def _capacity_by_kept(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Dr
     title = "Memorization capacity against the weights kept"
     if not (cells["kept"] > 0).any():
         return Drawing(title, None, "No mask on file keeps a weight.")
-    panels = panels_of(cells, plan)
+    panels = panels_of(with_seeds(cells, rows, numbers(rows, "capacity")), plan)
     figure, grid = empty_grid(len(panels), sharey=True)
     ends = _ends(cells, "capacity")
     for axes, (name, panel) in zip(grid, panels, strict=True):

@@ -15,7 +15,9 @@ import pandas as pd
 from nfp_jax.pages.common import Drawing, Plan, empty_grid, plan_of, spread
 from nfp_jax.pages.kind import Block, CardLine, Grid, Kind, block_of, grids_of, verdict
 from nfp_jax.pages.layers import kept_by_layer
+from nfp_jax.pages.looks import FIXED
 from nfp_jax.pages.pruners import labels_of, pruned, pruners_of
+from nfp_jax.pages.sheet import show
 from nfp_jax.pages.words import (
     CELL,
     SEEDS,
@@ -147,9 +149,19 @@ def _overlap(rows: pd.DataFrame, plan: Plan) -> Drawing:
         axes.pcolormesh(square, cmap="Blues", vmin=0, vmax=100)
         for (i, j), share in np.ndenumerate(square):
             if share == share:
-                color = "white" if share > 60 else "black"
+                color = FIXED[int(share <= 60)]
                 text = f"{share:.0f}"
                 axes.text(j + 0.5, i + 0.5, text, color=color, ha="center", va="center")
+        known = [(i, j, x) for (i, j), x in np.ndenumerate(square) if x == x]
+        lines = pd.DataFrame(
+            [
+                (labels[names[i]], sparsity, labels[names[j]], "overlap, in %", share)
+                for i, j, share in known
+            ],
+            columns=["label", "sparsity", "with", "measure", "value"],
+        )
+        x, y = ([one[k] + 0.5 for one in known] for k in (1, 0))
+        show(axes, x, y, lines, "black")
         places, told = np.arange(len(names)) + 0.5, [labels[name] for name in names]
         axes.set_xticks(places, told, rotation=90)
         axes.set_yticks(places, told)

@@ -23,8 +23,9 @@ from nfp_jax.pages.common import (
     panels_of,
 )
 from nfp_jax.pages.looks import BARS
-from nfp_jax.pages.points import entries_of, marked
+from nfp_jax.pages.points import entries_of, marked, points_of
 from nfp_jax.pages.pruners import pruned, pruners_of
+from nfp_jax.pages.sheet import show
 from nfp_jax.pages.words import shown
 from nfp_jax.questions.memorization.networks import (
     MARKS,
@@ -122,6 +123,8 @@ def _draw(axes: Axes, y: float, cells: pd.DataFrame, style: dict[str, Any]) -> N
     half_width = cells[f"{METRIC}_half_width"].to_numpy(dtype=float)
     heights = np.full(len(x), y)
     axes.errorbar(x, heights, xerr=half_width, ms=4, **BARS, **style)
+    lines = points_of(cells, METRIC, MARKS)
+    show(axes, x, heights, lines, style["color"], flat=True)
     for mark, where in marked(cells, MARKS):
         if where.any():
             axes.plot(x[where], heights[where], ms=4, zorder=3, **(style | mark.style))

@@ -6,6 +6,7 @@ entry is an epoch. Between two entries a history stands still at the earlier one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from nfp_jax.pages.common import (
 )
 from nfp_jax.pages.points import entries_of
 from nfp_jax.pages.pruners import DENSE, pruned
+from nfp_jax.pages.sheet import lines_along, seeds_in_words, show
 from nfp_jax.pages.words import lists, numbers
 from nfp_jax.questions.memorization.networks import (
     MARKS,
@@ -78,11 +80,12 @@ def by_epoch(several: list[History]) -> Curve:
     """
     last = max(one.epochs[-1] for one in several)
     x = np.unique(np.geomspace(1, last, MOST).round().astype(int))
-    held = [
-        one.values[np.searchsorted(one.epochs, x, side="right").clip(1) - 1]
-        for one in several
-    ]
-    return Curve(x, *mean_interval(held))
+    return Curve(x, *mean_interval([held(one, x) for one in several]))
+
+
+def held(one: History, x: np.ndarray) -> np.ndarray:
+    """The values of a history at these epochs; after its last it stands still."""
+    return one.values[np.searchsorted(one.epochs, x, side="right").clip(1) - 1]
 
 
 def by_loss(losses: list[History], others: list[History]) -> Curve | None:
@@ -168,7 +171,9 @@ def noise_correlation_by_loss(rows: pd.DataFrame, plan: Plan) -> Drawing:
     for axes, (name, _), lines in zip(grid, panels, curves, strict=True):
         for look, style, group, curve in lines:
             if curve is not None:
-                _draw(axes, curve, group, look.style(style))
+                every = _draw(axes, curve, group, look.style(style))
+                told = _told(curve, group, "correlation, normalized", "loss")
+                show(axes, curve.x, curve.mean, told, look.color, every=every)
         axes.set_title(name)
         log_x(axes, np.concatenate(losses), room=2)
         axes.set_xlim(*axes.get_xlim()[::-1])
@@ -221,8 +226,12 @@ def _by_epoch(
     for axes, (name, panel) in zip(grid, panels, strict=True):
         last = 1
         for look, style, group in series_of(panel, plan):
-            curve = by_epoch(histories(group, column))
-            _draw(axes, curve, group, look.style(style))
+            several = histories(group, column)
+            curve = by_epoch(several)
+            every = _draw(axes, curve, group, look.style(style))
+            each = [held(one, curve.x) for one in several]
+            told = _told(curve, group, label, "epoch", each)
+            show(axes, curve.x, curve.mean, told, look.color, every=every)
             last = max(last, curve.x[-1])
         axes.set_title(name)
         log_x(axes, [1, last], room=1)
@@ -237,23 +246,49 @@ def _by_epoch(
     return Drawing(title, figure, caption)
 
 
-def _draw(axes: Axes, curve: Curve, group: pd.DataFrame, style: dict[str, Any]) -> None:
+def _told(
+    curve: Curve,
+    group: pd.DataFrame,
+    measure: str,
+    along: str,
+    each: Sequence[np.ndarray] = (),
+) -> pd.DataFrame:
+    """The lines of a curve for `show`; ``each`` are the values of its networks."""
+    x, mean, half_width = curve
+    told = seeds_in_words(group)
+    lines = lines_along(
+        group,
+        **{along: x, "measure": measure, "value": mean, "networks": len(group)},
+        low=mean - half_width,
+        high=mean + half_width,
+    )
+    if len(each):
+        values = np.transpose(each).tolist()  # [x, networks]
+        by_seed = [list(zip(told, one, strict=True)) for one in values]
+        lines["by_seed"] = pd.Series(by_seed, dtype=object)
+    return lines
+
+
+def _draw(axes: Axes, curve: Curve, group: pd.DataFrame, style: dict[str, Any]) -> int:
     """Draws a curve with its band; the mark of its networks is at its end.
 
     ``group`` are these networks, flagged, of one pruner; dense ones have no mark.
+    Returns of how many points one has a marker.
     """
     x, mean, half_width = curve
     # A count: a share of the axis fails on a curve that is NaN throughout.
-    axes.plot(x, mean, markevery=max(1, len(x) // 5), ms=4, **style)
+    every = max(1, len(x) // 5)
+    axes.plot(x, mean, markevery=every, ms=4, **style)
     low, high = mean - half_width, mean + half_width
     axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
     if group["pruner"].iloc[0] == DENSE:
-        return
+        return every
     for mark in MARKS:
         if any(group[trouble].any() for trouble in mark.troubles):
             options = {**style, "ls": ""} | mark.style
             axes.plot(x[-1:], mean[-1:], ms=5, zorder=3, **options)
             break  # the worst alone
+    return every
 
 
 def _ends(rows: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from nfp_jax.estimates import mean_interval
 from nfp_jax.pages.common import Plan, plan_of
 from nfp_jax.pages.points import LOGARITHMIC, Mark, marks_in_words
 from nfp_jax.pages.pruners import dense, pruned
+from nfp_jax.pages.sheet import with_seeds
 from nfp_jax.pages.words import CELL, in_order, line_of, numbers, truth
 
 METRICS = (
@@ -93,8 +94,8 @@ def summary(rows: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFram
 
 
 def with_ends(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The cells, with the lower and upper end of a metric's interval."""
-    cells = summary(rows, [metric])
+    """The cells, with the ends of a metric's interval, and its value of each seed."""
+    cells = with_seeds(summary(rows, [metric]), rows, numbers(rows, metric))
     mean, half_width = cells[metric], cells[f"{metric}_half_width"]
     ends = {f"{metric}_low": mean - half_width, f"{metric}_high": mean + half_width}
     return cells.assign(**ends)

@@ -21,6 +21,7 @@ from nfp_jax.pages.kind import Grid, grids_of
 from nfp_jax.pages.looks import GUIDE
 from nfp_jax.pages.points import BOTH_LOGARITHMIC, Mark, against_sparsity, opened
 from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.sheet import Sheet, with_seeds
 from nfp_jax.pages.words import CELL, in_order, line_of, medians_shown, numbers, truth
 from nfp_jax.questions.memorization.networks import FAILURES, dashed, flagged
 
@@ -80,6 +81,7 @@ def time_to_memorize(rows: pd.DataFrame, plan: Plan) -> Drawing:
     never = (values >= NEVER / 2).any()
     top = high * max(3, (high / low) ** 0.3)  # above the heads of arrows
     cells[list(_NAMES)] = np.where(values >= NEVER / 2, top, values)
+    cells = with_seeds(cells, rows, numbers(rows, TIME))
 
     def scale(axes: Axes, panel: pd.DataFrame) -> None:
         axes.set_yscale("log")
@@ -94,6 +96,10 @@ def time_to_memorize(rows: pd.DataFrame, plan: Plan) -> Drawing:
 
     label = "epochs to 99 % of the labels"
     figure = against_sparsity(cells, plan, TIME, label, MARKS, finally_=scale)
+    assert isinstance(figure, Sheet)
+    for points in figure.shown:  # "never" is drawn at the top, and is infinite
+        ends = points.lines[["value", "low", "high"]]
+        points.lines[["value", "low", "high"]] = ends.replace(top, np.inf)
     arrows = (
         " Arrow: networks ran out of their budget before, so the value where the arrow "
         "begins is a lower bound."

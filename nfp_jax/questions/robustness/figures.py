@@ -32,6 +32,7 @@ from nfp_jax.pages.common import (
 from nfp_jax.pages.kind import Grid, Kind, grids_of, verdict
 from nfp_jax.pages.looks import BOUND
 from nfp_jax.pages.pruners import dense, pruned
+from nfp_jax.pages.sheet import cell_lines, seeds_in_words, show
 from nfp_jax.pages.words import CELL, counted, networks_of, number, numbers, varying
 from nfp_jax.questions.memorization import figures as memorization
 from nfp_jax.questions.memorization.figures import networks_in_words
@@ -159,6 +160,10 @@ def _law(rows: pd.DataFrame, plan: Plan) -> Drawing:
     figure, [axes] = empty_grid(1, sharey=True)
     for look, _, group in series_of(networks, plan._replace(lines=None)):
         axes.plot(group["x"], group["y"], ms=4, alpha=0.7, **look.dot())
+        seeds = zip(seeds_in_words(group), group["y"], strict=True)
+        told = cell_lines(group, measure="lower end / ε", value=group["y"].to_numpy())
+        told["by_seed"] = pd.Series([[one] for one in seeds], dtype=object)
+        show(axes, group["x"], group["y"], told, look.color)
     ends = np.array([networks["x"].min(), networks["x"].max()])
     axes.plot(ends, fitted.constant * ends, zorder=1, **BOUND)
     axes.set_xscale("log")

@@ -27,6 +27,7 @@ from nfp_jax.pages.points import (
     marks_in_words,
 )
 from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.sheet import with_seeds
 from nfp_jax.pages.words import (
     CELL,
     axes_of,
@@ -142,9 +143,9 @@ def draw_swap(rows: pd.DataFrame) -> dict[str, Drawing]:
         return {"swap_gap": Drawing(_TITLE, None, why)}
     plan, cells = plan_of(rows)._replace(over=shown(rows)), summary(rows)
     return {
-        "swap_gap": _gap(cells, plan),
-        "swap_gap_variants": _variants(cells, plan),
-        "swap_memorized": _memorized(cells, plan),
+        "swap_gap": _gap(rows, cells, plan),
+        "swap_gap_variants": _variants(rows, cells, plan),
+        "swap_memorized": _memorized(rows, cells, plan),
     }
 
 
@@ -168,19 +169,20 @@ def _estimate(name: str, group: pd.DataFrame) -> dict[str, float]:
 
 
 def _long(
-    cells: pd.DataFrame, axis: str, names: dict[str, str], measure: str
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    axis: str,
+    names: dict[str, str],
+    measure: str,
 ) -> pd.DataFrame:
     """The cells once for each of the columns, which an axis of its own tells apart."""
-    parts = [
-        cells.assign(
-            **{axis: words},
-            **{
-                f"{measure}{end}": cells[f"{name}{end}"]
-                for end in ("", "_low", "_high")
-            },
-        )
-        for name, words in names.items()
-    ]
+    parts = []
+    for name, words in names.items():
+        ends = {
+            f"{measure}{end}": cells[f"{name}{end}"] for end in ("", "_low", "_high")
+        }
+        part = with_seeds(cells, rows, numbers(rows, name))
+        parts.append(part.assign(**{axis: words}, **ends))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -192,9 +194,10 @@ _GAP = (
 )
 
 
-def _gap(cells: pd.DataFrame, plan: Plan) -> Drawing:
+def _gap(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Drawing:
     measure = "swap_gap_points"
     cells = cells.assign(out_of_budget=cells["swap_gap_out_of_budget"])
+    cells = with_seeds(cells, rows, numbers(rows, measure))
     figure = against_sparsity(
         cells, plan, measure, "gap in points", MARKS, finally_=_zero
     )
@@ -206,9 +209,9 @@ def _gap(cells: pd.DataFrame, plan: Plan) -> Drawing:
     return Drawing(_TITLE, figure, caption)
 
 
-def _variants(cells: pd.DataFrame, plan: Plan) -> Drawing:
+def _variants(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Drawing:
     names = {f"{variant}_points": words for variant, words in VARIANTS.items()}
-    cells = _long(cells, "variant", names, "gap")
+    cells = _long(rows, cells, "variant", names, "gap")
     cells["out_of_budget"] = [
         cell[f"{_PREFIX[cell['variant']]}_out_of_budget"]
         for _, cell in cells.iterrows()
@@ -227,9 +230,9 @@ def _variants(cells: pd.DataFrame, plan: Plan) -> Drawing:
     return Drawing("The gap when more than the labels is swapped", figure, caption)
 
 
-def _memorized(cells: pd.DataFrame, plan: Plan) -> Drawing:
+def _memorized(rows: pd.DataFrame, cells: pd.DataFrame, plan: Plan) -> Drawing:
     axes = varying(cells)  # the line style is taken
-    cells = _long(cells, "labels", MEMORIZED, "memorized")
+    cells = _long(rows, cells, "labels", MEMORIZED, "memorized")
     cells["out_of_budget"] = cells["swap_gap_out_of_budget"]
     plan = plan._replace(panels=axes, lines="labels")
     one = cells["n"].nunique() == 1

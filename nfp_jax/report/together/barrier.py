@@ -6,7 +6,7 @@ differ in the mask and in the initial weights alone, at equal weights kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from nfp_jax.pages.fitted import fitting
 from nfp_jax.pages.joined import Part, information_rows, main_rows
 from nfp_jax.pages.looks import FURTHER, PALETTE, Paint
 from nfp_jax.pages.pruners import pruned
+from nfp_jax.pages.sheet import cell_lines, show
 from nfp_jax.pages.words import in_words
 
 GROUP = ["network", "n", "sparsity", "select", "noise"]
@@ -174,8 +175,37 @@ def _drawn(lines: pd.DataFrame, looks: Mapping[str, Paint], where: str) -> Drawi
     return Drawing(f"{TITLE}: {where}", figure, CAPTION)
 
 
+def _show(
+    axes: Axes,
+    y: float,
+    line: pd.Series[Any],
+    paint: Paint,
+    measure: str,
+    low: float,
+    high: float,
+    value: float = np.nan,
+    values: Sequence[float] = (),
+) -> None:
+    """Notes a point, or without a value a bar, at a height."""
+    numbered = [(f"network {i}", x) for i, x in enumerate(values, 1)]
+    told = cell_lines(
+        line.to_frame().T,
+        measure=measure,
+        value=value,
+        low=low,
+        high=high,
+        networks=len(line["points"]),
+    )
+    told["by_seed"] = pd.Series([numbered or None], dtype=object)
+    bar = bool(np.isnan(value))
+    x = low if bar else value
+    show(axes, x, y, told, paint.color, bar=bar, flat=True)
+
+
 def _points(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
     mean, half_width = mean_interval(line["points"])
+    ends = mean - half_width, mean + half_width
+    _show(axes, y, line, paint, "points memorized", *ends, mean, line["points"])
     axes.errorbar(
         mean, y, xerr=half_width, color=paint.color, marker=paint.marker, elinewidth=0.9
     )
@@ -184,6 +214,7 @@ def _points(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
 def _epochs(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
     """The median and the range over seeds; an arrow where the median is infinite."""
     middle, low, high = (f(line["epochs"]) for f in (np.median, np.min, np.max))
+    _show(axes, y, line, paint, "epochs to 99 %", low, high, middle, line["epochs"])
     if np.isfinite(middle):
         axes.plot(middle, y, color=paint.color, marker=paint.marker, ls="")
         axes.hlines(y, low, high if np.isfinite(high) else middle, color=paint.color)
@@ -196,11 +227,15 @@ def _epochs(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
 def _p_eff(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
     ends = [line["p_eff_lower"], line["p_eff_upper"]]
     axes.plot(ends, [y, y], color=paint.color, marker="|", lw=2.4)
+    _show(axes, y, line, paint, "p_eff", *ends)
 
 
 def _slopes(axes: Axes, line: pd.Series[Any], y: float, paint: Paint) -> None:
     """The median and the range over networks that fit; nothing where none does."""
     slopes = line["steepness"]
     if slopes:
-        axes.plot(np.median(slopes), y, color=paint.color, marker=paint.marker, ls="")
-        axes.hlines(y, min(slopes), max(slopes), color=paint.color)
+        ends = min(slopes), max(slopes)
+        middle = float(np.median(slopes))
+        _show(axes, y, line, paint, "Lipschitz constant ÷ ε", *ends, middle, slopes)
+        axes.plot(middle, y, color=paint.color, marker=paint.marker, ls="")
+        axes.hlines(y, *ends, color=paint.color)

@@ -7,6 +7,7 @@ Information is an interval, so a point is a bar across.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from nfp_jax.pages.common import (
 from nfp_jax.pages.joined import GROUP
 from nfp_jax.pages.looks import GUIDE
 from nfp_jax.pages.pruners import pruners_of
-from nfp_jax.pages.words import in_words, p_eff_in_words
+from nfp_jax.pages.sheet import cell_lines, show
+from nfp_jax.pages.words import in_words, number, p_eff_in_words
 
 NOTHING = "No two runs of the collection are of the same data and network."
 
@@ -49,6 +51,7 @@ def capacity_against_p_eff(cells: pd.DataFrame) -> Drawing:
             x = np.sqrt(mine["p_eff_lower"] * mine["p_eff_upper"])
             axes.vlines(x, low, high, color=look.color, lw=0.9)
             axes.plot(x, middle, ms=4, **look.style(""))  # small: bars are short
+            _show(axes, x, mine, "p_eff", "points", (middle, low, high), look.color)
         axes.set_xscale("log")
         ends = panel[["p_eff_lower", "p_eff_upper"]].to_numpy()
         decades(axes.xaxis, ends)
@@ -90,6 +93,8 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
             means = [mean_interval(values) for values in mine["values"]]
             mean, half_width = np.transpose(means)
             axes.errorbar(x, mean, half_width, elinewidth=0.9, **look.style(""))
+            ends = mean, mean - half_width, mean + half_width
+            _show(axes, x, mine, "information", "points more", ends, look.color)
         named = ("n", "sparsity", *varying)
         words = [place["where"], *(in_words(x, place[x]) for x in named)]
         axes.set_title(_title(*words, *_elsewhere(panel)))
@@ -114,6 +119,25 @@ def gap_against_information(cells: pd.DataFrame) -> Drawing:
         "network fits fresh labels as well; a gap above 0 needs information."
     )
     return Drawing(title, figure, caption)
+
+
+def _show(
+    axes: Axes,
+    x: Any,
+    cells: pd.DataFrame,
+    against: str,
+    measure: str,
+    ends: Sequence[Any],
+    color: str,
+) -> None:
+    """Notes points, each with the interval that it lies in across."""
+    both = zip(cells[f"{against}_lower"], cells[f"{against}_upper"], strict=True)
+    across = [f"{number(low)} to {number(high)}" for low, high in both]
+    told: dict[str, Any] = {against: across, "measure": measure}
+    told |= dict(zip(("value", "low", "high"), ends, strict=True))
+    told["networks"] = [len(values) for values in cells["values"]]
+    lines = cell_lines(cells, **told)
+    show(axes, x, ends[0], lines, color)
 
 
 def _title(*words: Any) -> str:
