@@ -78,9 +78,7 @@ def information(init: str) -> ConfigDict:
     config.model.widths = (50, 50)
     config.model.init = init
     config.information.datasets, config.information.decoded = 32, 8
-    config.grid.pruner = ("snip", "grasp")
-    if init == INITS[0]:
-        config.grid.pruner += ("fisher_taylor",)
+    config.grid.pruner = ("snip", "fisher_taylor") if init == INITS[0] else ("snip",)
     config.grid.sparsity = (0.95,)
     config.grid.n = (POINTS,)
     return config
@@ -89,8 +87,9 @@ def information(init: str) -> ConfigDict:
 def information_ridge(init: str) -> ConfigDict:
     """The same of other criteria that see data, read by ridge alone.
 
-    To search for the labels of a mask, or to train on those found, takes minutes a
-    mask. All others at ``he_normal``, and IMP elsewhere.
+    To search for the labels of a mask, to follow GraSP's through so few weights, or to
+    train on labels found, takes minutes a mask. All others at ``he_normal``, and GraSP
+    and IMP elsewhere.
     """
     config = information(init)
     config.name = f"barrier-information-ridge-{init}"
