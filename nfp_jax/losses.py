@@ -108,6 +108,37 @@ def classification_loss(
     return ClassificationLoss(apply_fn, float(temperature))
 
 
+@dataclasses.dataclass(frozen=True)
+class SquaredLoss:
+    """The mean squared error of a network; ``squared_loss`` makes it.
+
+    Two of the same network are equal, and share compiled programs.
+    """
+
+    apply_fn: ApplyFn
+
+    def __call__(self, params: Params, batch: Batch) -> jax.Array:
+        """Returns the mean loss of a batch that begins with ``x`` and ``y``."""
+        x, y = batch[:2]
+        return jnp.mean(jnp.sum((self.apply_fn(params, x) - y) ** 2, axis=-1))
+
+
+def squared_loss(apply_fn: ApplyFn) -> SquaredLoss:
+    """Returns the mean squared error of a network, ``(1/n) Σ ‖f(x) - y‖²``.
+
+    Args:
+      apply_fn: ``apply_fn(params, x) -> outputs [batch, outputs]``.
+
+    Returns:
+      ``loss_fn(params, (x, y, …))``: a scalar, of targets ``y [batch, outputs]``.
+
+    >>> loss_fn = squared_loss(lambda params, x: x @ params)
+    >>> float(loss_fn(jnp.zeros((3, 1)), (jnp.ones((2, 3)), jnp.full((2, 1), 2.0))))
+    4.0
+    """
+    return SquaredLoss(apply_fn)
+
+
 def check_chunk_size(chunk_size: int | None) -> None:
     """Raises unless ``chunk_size`` is at least 1, or None for one chunk of all."""
     if chunk_size is not None and chunk_size < 1:

@@ -4,7 +4,7 @@ The face of ``pruners``, one file a score, over their contract and ``losses``. D
 on masks, jax and optax.
 """
 
-from nfp_jax.losses import classification_loss
+from nfp_jax.losses import classification_loss, squared_loss
 from nfp_jax.pruners.contract import ScoreFn, invert
 from nfp_jax.pruners.edge_popup import edge_popup
 from nfp_jax.pruners.fisher_free import fisher_free
@@ -42,5 +42,6 @@ __all__ = [
     "px",
     "random",
     "snip",
+    "squared_loss",
     "synflow",
 ]

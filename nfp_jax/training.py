@@ -12,6 +12,7 @@ from nfp_jax.engine.metrics import (
     classification_metrics,
     label_metrics,
     logits_in_chunks,
+    regression_metrics,
 )
 from nfp_jax.engine.moments import bfloat16_moments
 from nfp_jax.engine.stopping import (
@@ -53,6 +54,7 @@ __all__ = [
     "make_training",
     "pad",
     "padded_size",
+    "regression_metrics",
     "run_training",
     "statistics_loss",
     "stop_as_paper",

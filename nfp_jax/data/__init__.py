@@ -25,12 +25,14 @@ from nfp_jax.data.dataset import (
 from nfp_jax.data.gaussian import gaussian
 from nfp_jax.data.images import load
 from nfp_jax.data.recall import recall
+from nfp_jax.data.regression import Regression, regression
 
 __all__ = [
     "Array",
     "DataError",
     "Dataset",
     "Labels",
+    "Regression",
     "Synthetic",
     "gaussian",
     "halves",
@@ -38,6 +40,7 @@ __all__ = [
     "names",
     "recall",
     "redraw",
+    "regression",
     "settings_of",
     "standardize",
     "subset",

@@ -49,6 +49,41 @@ def label_metrics(logits: jax.Array, y: jax.Array) -> Metrics:
     return {"loss": jnp.mean(losses), "accuracy": jnp.mean(correct.astype(jnp.float32))}
 
 
+def regression_metrics(
+    apply_fn: Callable[[Params, jax.Array], jax.Array],
+) -> Callable[[Params, Data], Metrics]:
+    """Returns the metrics of a regression on targets with noise.
+
+    Args:
+      apply_fn: ``apply_fn(params, x) -> outputs [batch, outputs]``.
+
+    Returns:
+      ``metrics_fn(params, (x, y, z))`` with the noise ``z`` of targets ``y``, both
+      ``[batch, outputs]``: the mean squared error ``loss``; ``accuracy``, the share of
+      points memorized, those whose output is nearer to the target than to the signal
+      ``y - z``; and ``noise_correlation``, ``(1/n) Σ ⟨f(x), z⟩``.
+
+    >>> metrics_fn = regression_metrics(lambda params, x: x)
+    >>> z = jnp.array([[1.0], [1.0]])
+    >>> metrics = metrics_fn(None, (jnp.array([[0.75], [0.25]]), z, z))
+    >>> {name: float(value) for name, value in metrics.items()}
+    {'loss': 0.3125, 'accuracy': 0.5, 'noise_correlation': 0.5}
+    """
+
+    def metrics_fn(params: Params, data: Data) -> Metrics:
+        x, y, z = data
+        outputs = apply_fn(params, x)
+        errors = jnp.sum((outputs - y) ** 2, axis=-1)
+        memorized = errors < jnp.sum((outputs - y + z) ** 2, axis=-1)
+        return {
+            "loss": jnp.mean(errors),
+            "accuracy": jnp.mean(memorized.astype(jnp.float32)),
+            "noise_correlation": jnp.mean(jnp.sum(outputs * z, axis=-1)),
+        }
+
+    return metrics_fn
+
+
 def logits_in_chunks(
     apply_fn: Callable[[Params, jax.Array], jax.Array],
     params: Params,
