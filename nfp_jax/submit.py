@@ -3,10 +3,11 @@ r"""Runs one experiment as an array of Slurm tasks, each with a shard of the cel
     python -m nfp_jax.submit --shards=4 --partition=gpu --minutes=120 --gpus=1 -- \
         --config=configs/gaussian.py:paper
 
-What follows ``--`` goes to ``launch.py``, with ``--shard=0/4`` to ``--shard=3/4``. The
-same command, given again, runs the cells that are missing. ``--executor=local`` runs
-all tasks at once on this machine and waits for them. Depends on submitit, the extra
-``nfp-jax[slurm]``, and on no other module of nfp_jax.
+What follows ``--`` goes to ``launch.py``, with ``--shard=0/4`` to ``--shard=3/4``;
+where this directory has none, to ``nfp run``. The same command, given again, runs the
+cells that are missing. ``--executor=local`` runs all tasks at once on this machine and
+waits for them. Depends on submitit, the extra ``nfp-jax[slurm]``, and on no other
+module of nfp_jax.
 """
 
 import argparse
@@ -23,10 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     1: a local task failed. 2: bad input; nothing was submitted.
     """
     options = _parser().parse_args(argv)
-    if not Path(options.launcher).is_file():
+    if options.launcher and not Path(options.launcher).is_file():
         return _refuse(
-            f"--launcher is {options.launcher}, which is not a file of {Path.cwd()}; "
-            "run this in the repository, or name its launch.py"
+            f"--launcher is {options.launcher}, which is not a file of {Path.cwd()}"
         )
     try:
         import submitit  # optional
@@ -61,7 +61,10 @@ def _submit(options: argparse.Namespace) -> list[Any]:
         slurm_array_parallelism=options.shards,
         slurm_additional_parameters=dict(options.slurm),
     )
-    command = [sys.executable, options.launcher, *options.arguments]
+    launcher = ["-m", "nfp_jax.command", "run"]
+    if options.launcher or Path("launch.py").is_file():
+        launcher = [options.launcher or "launch.py"]
+    command = [sys.executable, *launcher, *options.arguments]
     run = submitit.helpers.CommandFunction(command, cwd=Path.cwd())
     shards = [f"--shard={i}/{options.shards}" for i in range(options.shards)]
     return executor.map_array(run, shards)
@@ -90,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--executor", choices=("slurm", "local"), default="slurm")
     add("--logs", default="results/submitit", help="folder of what the tasks print")
-    add("--launcher", default="launch.py", help="default: that of this directory")
+    add("--launcher", help="default: launch.py of this directory, or else nfp run")
     add("arguments", nargs="+", metavar="FLAG", help="of launch.py, after --")
     return parser
 
