@@ -1,7 +1,7 @@
 """Other points than a run's own, for initial weights to see: ``model.init="lsuv:…"``.
 
 After the colon stands ``half``, for a half of the set that the run then does without
-(of a synthetic set as many other points), or the name of an image set of the same
+(of a synthetic set 1,024 other points), or the name of an image set of the same
 shape. Weights that saw no point of the run's set say nothing about it.
 """
 
