@@ -47,7 +47,7 @@ flags.DEFINE_bool("cluster", False, "let JAX recognize Slurm, GKE or a TPU pod")
 flags.DEFINE_string("coordinator", None, "host:port where process 0 listens")
 flags.DEFINE_integer("num_processes", None, "how many processes there are")
 flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
-flags.DEFINE_list("formats", ["svg", "pdf", "png"], "in which figures are written")
+flags.DEFINE_list("formats", ["svg"], "of figures: some of svg,pdf,png")
 flags.DEFINE_float("timeout", 120.0, "seconds to wait for the other processes")
 
 

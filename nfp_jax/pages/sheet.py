@@ -246,8 +246,11 @@ def _varying(shown: Sequence[Points]) -> dict[str, bool]:
         values: set[Any] = set()
         for points in shown:
             if name in points.lines:
-                values.update(points.lines[name].dropna().unique())
-        found[name] = len(values - {""}) > 1
+                values.update(points.lines[name].tolist())
+                values = {x for x in values if not _missing(x)}
+            if len(values) > 1:
+                break
+        found[name] = len(values) > 1
     return found
 
 

@@ -46,7 +46,7 @@ def page_html(
 <body><main><h1>{title}</h1>
 <nav aria-label="Contents">{contents(content)}{beside}</nav>
 {content}
-<p>Made from the rows on file; to make it again:
+<p>Made from the rows on file; to make it again, with figures as PDF and PNG, too:
 <code>{html.escape(again)}</code></p></main>
 <div id="tip" role="status" hidden></div>
 {scripts}</body></html>
