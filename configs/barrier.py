@@ -39,12 +39,15 @@ CRITERIA = (
     "fisher_free",
     "ntk_sap",
     "phew",
+    "px",
     "edge_popup",
     "gem_miner",
     "rigl",
     "set",
 )
-FREE = ("random", "magnitude_init", "synflow", "fisher_free", "ntk_sap", "phew")
+CHAINS = ("phew", "px")  # prune chains of layers alone
+# Of no data, or of inputs alone: under resampled labels their masks are equal.
+FREE = ("random", "magnitude_init", "synflow", "fisher_free", "ntk_sap", *CHAINS)
 MAIN = ("random", "snip", "grasp", "synflow", "imp")
 POINTS = 800
 Parts = dict[str, ConfigDict]
@@ -101,7 +104,7 @@ def information_ridge(init: str) -> ConfigDict:
 
 
 def information_free(init: str) -> ConfigDict:
-    """The same of criteria that see no data: 2,048 labelings, which look alike.
+    """The same of criteria that see no labels: 2,048 labelings, which look alike.
 
     Seconds; masks that are all equal bound how often another one may come.
     """
@@ -174,7 +177,7 @@ def paper() -> Parts:
                 config.data.name = "cifar10"
                 config.model.name = network
                 config.train.max_epochs = 1_600
-                config.grid.pruner = [x for x in criteria if x != "phew"]  # no chain
+                config.grid.pruner = [x for x in criteria if x not in CHAINS]
                 config.grid.sparsity = (0.9, 0.98)
                 config.grid.n = (10_000,)
                 if question is robustness:
