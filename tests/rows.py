@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -144,3 +145,10 @@ def make_interval_row(pruner="snip", sparsity=0.9, seed=0, n=12, **changes):
 def make_interval_rows(pruners=tuple(KNOWS), sparsities=(0.5, 0.9), seeds=2, **changes):
     grid = itertools.product(pruners, sparsities, range(seeds))
     return pd.DataFrame([make_interval_row(*cell, **changes) for cell in grid])
+
+
+def entries_of(page, label):
+    """The entries of each line of a page's tables whose head is the label."""
+    head = f'<th scope="row" class="name">{re.escape(label)}'
+    lines = re.findall(f"{head}((?:<td[^>]*>[^<]*)*)", page)
+    return [re.findall("<td[^>]*>([^<]*)", line) for line in lines]

@@ -93,8 +93,8 @@ def test_what_settings_tell_apart_has_its_line_in_tables():
     names = [line.split()[0] for line in table(rows).splitlines()[3:]]
     assert names == ["snip[rounds=1]", "snip[rounds=20]", "snip[rounds=100]"]
     page = section(as_on_pages(rows), {})
-    assert "<td class=name>SNIP, rounds = 1<" in page
-    assert "<td class=name>SNIP, rounds = 100<" in page
+    assert 'class="name">SNIP, rounds = 1<' in page
+    assert 'class="name">SNIP, rounds = 100<' in page
 
 
 # What rows say of their pruners

@@ -87,7 +87,7 @@ def test_all_parts_of_a_card_are_there_with_the_pruner_first(fisher):
     parts.append("swap")
     assert sorted(fisher.parts) == parts
     page = fisher.page.read_text(encoding="utf-8")
-    assert page.index("Fisher at a glance") < page.index("<h2>Claims")
+    assert page.index("Fisher at a glance") < page.index(">Claims</h2")
     text = (fisher.directory / "card.md").read_text(encoding="utf-8")
     assert "|  | **Fisher** | random | SNIP |" in text and "failed" not in text
 

@@ -169,4 +169,4 @@ def test_every_entry_is_written_in_its_place(write):
             if write is markdown:
                 assert f"| {line.what} | {' | '.join(entries)} |" in text
             else:
-                assert f"<td class=name>{line.what}<td>{'<td>'.join(entries)}" in text
+                assert f'class="name">{line.what}<td>{"<td>".join(entries)}' in text

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from rows import told
+from rows import entries_of, told
 
 from nfp_jax import report
 from nfp_jax.pages import common, looks
@@ -308,7 +308,7 @@ def test_the_page_of_swaps_is_made_from_rows_on_file(tmp_path):
     assert page.count("<svg") == 3 and "6 data swaps: masks found on" in page
     for words in swap.TABLES.values():
         assert f"<caption>{html.escape(words)}. n = 1,000, noise = 1</caption>" in page
-    entries = re.findall("<td class=name>IMP<td>([^<]*)", page)
+    entries = [line[0] for line in entries_of(page, "IMP")]
     assert entries == [
         "100 (96.0 to 106)",
         "50.0 (46.0 to 56.0)",

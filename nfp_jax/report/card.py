@@ -103,11 +103,14 @@ def _gradients(rows: pd.DataFrame) -> Iterator[CardLine]:
 
 def page(card: Card) -> str:
     """The card as HTML."""
-    heads = "".join(f"<th>{html.escape(card.labels.get(x, x))}" for x in card.pruners)
+    heads = "".join(
+        f'<th scope="col">{html.escape(card.labels.get(x, x))}' for x in card.pruners
+    )
     body = "".join(
-        f"<tr><th class=name colspan={len(card.pruners) + 1}>{html.escape(block.title)}"
+        f'<tbody><tr><th scope="rowgroup" class="name" '
+        f'colspan="{len(card.pruners) + 1}"><b>{html.escape(block.title)}</b>'
         + "".join(
-            f"<tr><td class=name>{html.escape(line.what)}"
+            f'<tr><th scope="row" class="name">{html.escape(line.what)}'
             + "".join(f"<td>{html.escape(text)}" for text in _texts(card, line))
             for line in block.lines
         )
@@ -116,9 +119,10 @@ def page(card: Card) -> str:
     title = html.escape(card.labels[card.pruners[0]])
     failed = "".join(f"<li>{html.escape(line)}" for line in card.failed)
     return (
-        f"<h2>{title} at a glance</h2>"
+        f'<h2 id="glance">{title} at a glance</h2>'
         + (f"<p>What failed:</p><ul>{failed}</ul>" if failed else "")
-        + f"<div class=scroll><table><tr><th class=name>{heads}{body}</table></div>"
+        + f'<div class="scroll"><table><thead><tr><td class="name">{heads}</thead>'
+        + f"{body}</table></div>"
     )
 
 
