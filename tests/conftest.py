@@ -23,8 +23,9 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_backend_optimization_level=0"
     + " --xla_llvm_disable_expensive_passes=true"
 )
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones abort at it
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones may abort
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # Read when numpy is: for small matrices, threads take six times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
