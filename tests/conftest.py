@@ -56,6 +56,7 @@ def pytest_addoption(parser):
         "--fast", action="store_true", help="no file that compiles or makes pages"
     )
     parser.addoption("--fuzz", type=int, default=300, help="command lines to try")
+    parser.addoption("--kills", type=int, default=10, help="of runs of each question")
 
 
 def pytest_ignore_collect(collection_path, config):
