@@ -165,7 +165,7 @@ def write_page(
 
 
 MOST = 1_900_000  # bytes of a page, but for its scripts and contents
-ROWS = 100_000  # bytes of the rows of a part
+ROWS = 30_000  # bytes of the rows of a part; its own page has more room
 
 
 def _sections(directory: Path, parts: Mapping[str, Part], room: int) -> str:
@@ -217,7 +217,10 @@ def _section(
         own = f'<p><a href="{page}">The run\'s own page</a>{more}.</p>'
     elif left > 0:
         own = f"<p>{left} figures are left out, to keep this page small.</p>"
-    formats = [x for x in FORMATS if any(Path(part.directory).glob(f"figures/*.{x}"))]
+    own_files = Path(part.directory)
+    formats = [x for x in FORMATS if any(own_files.glob(f"figures/*.{x}"))]
+    if not (own_files / "networks.csv").exists():  # its page is of an earlier version
+        formats = []
     content = report.section(
         part.rows,
         figures,

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 MOST = 400_000  # bytes of rows on a page; the file has all
+LAST = ("label", "sees", "settings", "version")  # of columns, for they are wide
 
 
 def scalars(rows: pd.DataFrame) -> pd.DataFrame:
@@ -48,10 +49,11 @@ def section(rows: pd.DataFrame, unit: str, file: str = "", room: int = MOST) -> 
     """
     table = scalars(rows)
     same = [name for name in table if table[name].nunique(dropna=False) == 1]
-    varying = table.drop(columns=same)
-    told = ", ".join(f"{name} = {_value(table[name].iloc[0])}" for name in same)
+    varying = sorted((x for x in table if x not in same), key=LAST.__contains__)
+    known = {name: _value(table[name].iloc[0]) for name in same}
+    told = ", ".join(f"{name} = {x}" for name, x in known.items() if x != "")
     link = f'<a href="{html.escape(file)}">{html.escape(file)}</a>' if file else ""
-    columns = {name: [_value(x) for x in varying[name]] for name in varying}
+    columns = {name: [_value(x) for x in table[name]] for name in varying}
     # Strings of rows may hold anything, also the end of a script.
     data = json.dumps(columns, separators=(",", ":")).replace("<", "\\u003c")
     if len(data) > room:

@@ -102,6 +102,7 @@
     const columns = JSON.parse(data.textContent), names = Object.keys(columns);
     const table = document.createElement("table");
     table.className = "sortable asc n-last";
+    const isText = names.map((name) => columns[name].some((x) => typeof x === "string"));
     const head = table.createTHead().insertRow();
     for (const name of names) {
       const cell = document.createElement("th");
@@ -109,6 +110,10 @@
       cell.textContent = name;
       head.append(cell);
     }
+    const mark = (row) => isText.forEach((text, i) => {
+      if (text) row.cells[i].className = "name";
+    });
+    mark(head);
     const body = table.createTBody();
     for (let i = 0; names.length && i < columns[names[0]].length; i++) {
       const row = body.insertRow();
@@ -116,6 +121,7 @@
         const value = columns[name][i];
         row.insertCell().textContent = value === null ? "" : value;
       }
+      mark(row);
     }
     const box = document.createElement("div");
     box.className = "scroll";
