@@ -37,6 +37,7 @@ FURTHER = {
 _OF_CELLS = ("init", "where", "variant", "labels", "load", "kept")
 VALUE = ("measure", "value", "low", "high", "at_least")
 LAST = ("networks", "by_seed", "notes")  # columns
+MOST = 24  # lines that an alternative text tells
 Seeds = Sequence[tuple[str, float]]  # a seed in words, and its value
 
 
@@ -312,12 +313,14 @@ def seen(title: str, figure: Figure | None) -> str:
     panels = list(dict.fromkeys(points.axes for points in figure.shown))
     axes = panels[-1]
     labels = [_label(panels, "get_ylabel"), _label(panels, "get_xlabel")]
-    text = f"{title}: {' against '.join(filter(None, labels))}."
+    text = (
+        ": ".join(filter(None, (title, " against ".join(filter(None, labels))))) + "."
+    )
     if len(panels) > 1:
         name = " ".join(axes.get_title().split())
         text += f" {len(panels)} panels. Of the last, {name}:"
     lines: dict[str, list[str]] = {}
-    variants = ("resume", "ablation", "select", "labels", "init", "n")
+    variants = ("resume", "ablation", "select", "labels", "init", "with", "n")
     varying = _varying(figure.shown)
     for points in figure.shown:
         if points.axes is axes:
@@ -327,6 +330,8 @@ def seen(title: str, figure: Figure | None) -> str:
                 kept = {x: line.get(x) for x in ("label", *variants)}
                 lines.setdefault(told(kept, varying), []).extend(_value(line))
     parts = [f"{name} {_from_to(values)}" for name, values in lines.items() if values]
+    if len(parts) > MOST:
+        parts[MOST:] = [f"{len(parts) - MOST} more"]
     return " ".join(f"{text} {'; '.join(parts)}.".split())
 
 
