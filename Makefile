@@ -5,7 +5,7 @@ CONFIG ?= configs/gaussian.py
 BIN := .venv/bin
 PACKAGED := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: run test test-fast lint docs dist format lock clean
+.PHONY: run test test-fast lint docs dist format versions lock clean
 
 run: .venv/done
 	$(BIN)/python launch.py --config=$(CONFIG)
@@ -32,6 +32,10 @@ dist: .venv/done
 format: .venv/done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Each Python with a JAX of its own, some quick tests: docs/versions.md. Not in CI.
+versions: .venv/done
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/versions.py
 
 # One lock for every Python and platform; commit what it writes.
 lock: .venv/done

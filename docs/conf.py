@@ -64,6 +64,7 @@ docs/api/library
 docs/api/training
 docs/api/information
 docs/api/experiments
+docs/versions
 ```
 
 ```{toctree}
