@@ -92,14 +92,15 @@ def information_ridge(init: str) -> ConfigDict:
 
     To search for the labels of a mask, to follow GraSP's through so few weights, or to
     train on labels found, takes minutes a mask. All others at ``he_normal``, and GraSP
-    and IMP elsewhere.
+    elsewhere: 32 masks of IMP take minutes, and so few tell next to nothing.
     """
     config = information(init)
     config.name = f"barrier-information-ridge-{init}"
     config.information.decoded = 0
-    known = (*config.grid.pruner, *FREE)
-    others = CRITERIA if init == INITS[0] else MAIN
-    config.grid.pruner = [x for x in others if x not in known]
+    config.grid.pruner = ("grasp",)
+    if init == INITS[0]:
+        read = ("snip", "fisher_taylor", *FREE)
+        config.grid.pruner = [x for x in CRITERIA if x not in read]
     return config
 
 
