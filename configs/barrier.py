@@ -9,8 +9,9 @@ fitted, the certified interval of what the masks know of their labels, with p_ef
 how steep networks are that fit. A part an initialization and question; ``he_normal``
 comes first, since claims hold its masks from training against the masks before training
 of all others. Gaussian inputs in d = 50 with random Boolean labels, 50-50-50-2 (5,100
-weights). The same command again does what is missing. It has not run to its end yet;
-about an hour on two CPU cores is reckoned.
+weights). The same command again does what is missing. It ran to its end part by part on
+two CPU cores that other work shared; docs/results.md has what it found. An hour on idle
+ones is reckoned and not measured.
 """
 
 from collections.abc import Callable

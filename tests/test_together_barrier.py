@@ -12,7 +12,7 @@ from nfp_jax.pages import looks
 from nfp_jax.questions.memorization.claims import together
 from nfp_jax.report.collection import write_page
 from nfp_jax.report.publishing import main
-from nfp_jax.report.together.barrier import barrier, lines_of
+from nfp_jax.report.together.barrier import barrier, lines_of, tables
 
 HERE, THERE = {"init": "he_normal"}, {"init": "orthogonal"}
 
@@ -106,6 +106,27 @@ def test_steepness_is_of_networks_that_fit_and_has_a_panel_where_it_was_asked():
     assert sorted(set(np.round(shown, 6))) == pytest.approx([5.1, 10.0, 45.9])
 
 
+def test_tables_have_the_numbers_of_the_figures_and_say_what_was_cut_short():
+    parts = make_pair(2)
+    cut = parts["there"].rows
+    cut["out_of_budget"] = ((cut["pruner"] == "imp") & (cut["data_seed"] == 0)) * 1
+    here, there = make_slopes(2.0, seeds=2), make_slopes(3.0, seeds=2)
+    there.loc[there["pruner"] == "snip", "train_accuracy"] = 0.9
+    for name, rows in (("here", here), ("there", there)):
+        model = {"here": HERE, "there": THERE}[name]
+        parts[f"steep {name}"] = make_part(
+            rows.assign(n=200), "robustness", f"steep {name}", model=model
+        )
+    found = {title: (heads, body) for title, heads, body in tables(lines_of(parts))}
+    points = next(x for title, x in found.items() if "Points" in title)
+    assert points[0] == ["criterion", "he_normal", "orthogonal"]
+    assert points[1][0][0] == "IMP" and points[1][0][2].endswith("+")
+    assert not points[1][0][1].endswith("+") and len(points[1]) == len(PRUNERS)
+    [steepness] = [x for title, x in found.items() if "Lipschitz" in title]
+    body = {label: cells for label, *cells in steepness[1]}
+    assert body == {"IMP": ["5", "5"], "SNIP": ["10", "-"], "SynFlow": ["45", "45"]}
+
+
 @pytest.mark.parametrize("more", [False, True])
 def test_masks_of_another_initialization_are_held_against_trained_ones(more):
     parts = make_pair()
@@ -154,7 +175,9 @@ def test_the_section_is_written_into_a_page_again_and_again(tmp_path, capsys):
     assert once.endswith("\n\n## Claims\n\nthese\n")
     assert "![Around the barrier? Criteria by initializations: " in once
     assert (tmp_path / "page" / "around_barrier_1.svg").exists()
-    assert "<b>here-there</b>" in once
+    assert "<b>here-there</b>" in once and "\nThe machines: " in once
+    heads = "| criterion | he_normal | orthogonal |"
+    assert "**Points memorized, mean over seeds" in once and heads in once
     assert main(command) == 0 and page.read_text("utf-8") == once
     alone = make_collection(tmp_path, {"here": runs["here"]}, "alone")
     write_page(alone)

@@ -209,7 +209,7 @@ def _headlines(claims: Sequence[Claim], *, judged: bool = True) -> list[str]:
         + [line.get(x, "") for x in sparsities]
         for (part, n, what), line in cells.items()
     ]
-    return _table(heads, lines)
+    return table_lines(heads, lines)
 
 
 def target_lines(parts: Mapping[str, Part]) -> list[str]:
@@ -221,10 +221,10 @@ def target_lines(parts: Mapping[str, Part]) -> list[str]:
     if not lines:
         return []
     made = [
-        f"- {name}: {'; '.join(_machines(_launches(parts[name]))) or 'not known'}"
+        f"- {name}: {'; '.join(machines(_launches(parts[name]))) or 'not known'}"
         for name in targets.runs_of(lines)
     ]
-    table = _table(targets.HEADS, lines)
+    table = table_lines(targets.HEADS, lines)
     made = ["", "The machines:", "", *made, ""]
     return [TARGETS_HEAD, "", targets.WORDS, "", *table, *made]
 
@@ -263,7 +263,7 @@ def claim_lines(judged: Sequence[Claim]) -> Iterator[str]:
         verdicts = Counter(claim.verdict for claim in mine)
         words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         yield f"<details><summary><b>{name}</b>: {words}</summary>\n"
-        yield from _table(
+        yield from table_lines(
             ["claim", "verdict", "measured", "interval", "p (Holm)"],
             [
                 [
@@ -287,7 +287,7 @@ def _effective(lines: pd.DataFrame) -> Iterator[str]:
     yield from [f"**{TITLE}.** {note(lines)}", ""]
     for title, body in tables(lines):
         yield f"<details><summary>{title}</summary>\n"
-        yield from _table(HEADS, body)
+        yield from table_lines(HEADS, body)
         yield "\n</details>\n"
 
 
@@ -301,7 +301,7 @@ def _part(name: str, part: Part, folder: Path) -> list[str]:
         for title, heads, body in kind.grids(rows, measure):
             caption = f"{kind.title(rows, measure)}. {title}"
             lines += [f"<details><summary>{caption}</summary>\n"]
-            lines += _table(
+            lines += table_lines(
                 [*heads[0], *heads[1]],
                 [[labels[x], *names, *entries] for (x, *names), entries in body],
             )
@@ -322,7 +322,7 @@ def _made(part: Part) -> Iterator[str]:
             f"{train['batch_size']}, budget {train['max_epochs']:,} epochs"
         )
     runs = _launches(part)
-    words += _machines(runs)
+    words += machines(runs)
     seconds = sum(float(run.get("seconds", 0)) for run in runs)
     networks = sum(int(run.get("networks", 0)) for run in runs)
     if seconds:
@@ -336,7 +336,7 @@ def _launches(part: Part) -> list[dict[str, Any]]:
     return read_launches(part.directory)
 
 
-def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The machines of launches, and the versions of JAX, in words, each once."""
     return sorted(
         {
@@ -363,7 +363,7 @@ def figure_lines(
         yield ""
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
     rows = [heads, ["---"] * len(heads), *lines]
     return [

@@ -22,10 +22,13 @@ from nfp_jax.report.published import (
     TARGETS_HEAD,
     claim_lines,
     figure_lines,
+    machines,
+    table_lines,
     target_lines,
     write_results,
 )
-from nfp_jax.results import ResultsError, write_file
+from nfp_jax.report.together.barrier import lines_of, tables
+from nfp_jax.results import ResultsError, read_launches, write_file
 
 
 def write_targets(
@@ -82,6 +85,10 @@ def write_barrier(
         raise ResultsError(f"{directory}: no two initializations of one network")
     lines = [BARRIER_HEAD, "", counted(judged), ""]
     lines += figure_lines(images, file.with_suffix(""), AROUND)
+    for title, heads, body in tables(lines_of(parts)):
+        lines += [f"**{title}.**", "", *table_lines(heads, body), ""]
+    runs = [run for part in parts.values() for run in read_launches(part.directory)]
+    lines += [f"The machines: {'; '.join(machines(runs)) or 'not known'}.", ""]
     return _with_section(file, BARRIER_HEAD, [*lines, *claim_lines(judged)])
 
 

@@ -6,7 +6,7 @@ differ in the mask and in the initial weights alone, at equal weights kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,9 +126,57 @@ def barrier(lines: pd.DataFrame) -> Iterator[tuple[str, Drawing]]:
         yield f"barrier_{i}", _drawn(group, looks, ", ".join(filter(None, words)))
 
 
-def _drawn(lines: pd.DataFrame, looks: Mapping[str, Paint], where: str) -> Drawing:
+def tables(lines: pd.DataFrame) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yields the numbers of the figures: a title, heads, and a line a criterion.
+
+    Points, and steepness where it was asked, with a column an initialization.
+
+    Args:
+      lines: of ``lines_of``.
+    """
+    groups: Any = lines.groupby(GROUP, sort=False)
+    for place, group in groups:
+        named = dict(zip(GROUP, place, strict=True))
+        where = ", ".join(in_words(x, named[x]) for x in ("n", "sparsity"))
+        yield _numbers(
+            group,
+            f"Points memorized, mean over seeds (+: some trainings used up their "
+            f"budget); {where}",
+            lambda line: f"{np.mean(line['points']):,.0f}{'+' * (line['late'] > 0)}",
+        )
+        if group["steepness"].map(len).any():
+            yield _numbers(
+                group,
+                "Lipschitz constant ÷ ε, slopes found, median over networks that fit "
+                f"95 %; {where}",
+                lambda line: (
+                    f"{np.median(line['steepness']):,.0f}" if line["steepness"] else "-"
+                ),
+            )
+
+
+def _numbers(
+    lines: pd.DataFrame, title: str, text_of: Callable[[Any], str]
+) -> tuple[str, list[str], list[list[str]]]:
+    """A table: the best by points first, an empty cell where there is no network."""
+    inits = list(dict.fromkeys(lines["init"]))
+    cells = {(x["pruner"], x["init"]): text_of(x) for _, x in lines.iterrows()}
+    labels = dict(zip(lines["pruner"], lines["label"], strict=True))
+    body = [
+        [labels[pruner], *(cells.get((pruner, init), "") for init in inits)]
+        for pruner in reversed(_by_points(lines))
+    ]
+    return title, ["criterion", *inits], body
+
+
+def _by_points(lines: pd.DataFrame) -> list[str]:
+    """The pruners, those whose networks memorize more points last."""
     best = lines.assign(best=[np.nanmean(x) for x in lines["points"]])
-    order = best.groupby("pruner")["best"].max().sort_values(ascending=True).index
+    return list(best.groupby("pruner")["best"].max().sort_values(kind="stable").index)
+
+
+def _drawn(lines: pd.DataFrame, looks: Mapping[str, Paint], where: str) -> Drawing:
+    order = _by_points(lines)
     height = {pruner: i for i, pruner in enumerate(order)}
     names = ["points memorized"]
     names += ["epochs to 99 %"] * any(np.isfinite(x).any() for x in lines["epochs"])
