@@ -25,7 +25,6 @@ os.environ["XLA_FLAGS"] = (
 )
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones may abort
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # Read when numpy is: for small matrices, threads take six times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

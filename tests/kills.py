@@ -97,7 +97,7 @@ def life(question, out, cache, last, pause):
     # Every two seconds is less often than such a run ends.
     running.RowWriter = functools.partial(RowWriter, seconds=0.02)
     if question != WITH_PAGE:
-        report.write_report = lambda directory: None
+        report.write_report = lambda *_: None
     settings = {question: SETTINGS[question]} if question in SETTINGS else {}
     names = {"name": question, "question": question, "out": str(out)}
     sys.addaudithook(watch)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -141,7 +142,16 @@ _ORIGINALS = {
 
 
 def _find(name: str, directory: Path) -> _Source | None:
-    """The set in the directory: its original files, else as TFDS prepared it."""
+    """The set in the directory: its original files, else as TFDS prepared it.
+
+    Raises:
+      DataError: a name that leads out of the directory; several versions of the set.
+    """
+    if not re.fullmatch(r"\w[\w.:/-]*", name) or ".." in name:
+        raise DataError(
+            f"data.name is {name!r}, expected the name of a set, as cifar10 or "
+            "emnist/letters"
+        )
     if original := _ORIGINALS.get(name):
         for place in (directory / name, directory):
             pairs = [(place / a, place / b) for a, b in original.files.items()]
