@@ -758,6 +758,12 @@ def test_a_set_that_only_tfds_can_prepare_gets_the_command(tmp_path):
         data.load("svhn_cropped", directory=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["/", "../other", "a/../../b", ""])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(data.DataError, match=r"data\.name is .*expected the name of a"):
+        data.load(name, directory=tmp_path / "sets")
+
+
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     expected = "unknown set 'cifar11', expected digits, mnist, fashion_mnist, cifar10"
     with pytest.raises(data.DataError, match=expected):
