@@ -18,7 +18,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 from urllib.parse import quote
 
 import matplotlib.style
@@ -149,7 +149,7 @@ def write_page(
 {heading("Runs read together", "together")}
 {drawn}{_effective_html(effective_parameters(parts))}"""
     sections = _sections(directory, parts, MOST - len(head.encode()))
-    runs = [run for part in parts.values() for run in _launches(part)]
+    runs = [run for part in parts.values() for run in read_launches(part.directory)]
     content = f"{head}{sections}{report.commands(runs)}"
     page = directory / "report.html"
     again = f"python -m nfp_jax.collection {directory}"
@@ -237,10 +237,6 @@ def _beside(directory: Path, part: Part) -> str:
     """Where a part's directory is from the collection's, as an address."""
     path = os.path.relpath(part.directory, directory).replace(os.sep, "/")
     return f"{quote(path)}/"
-
-
-def _launches(part: Part) -> list[dict[str, Any]]:
-    return read_launches(part.directory)
 
 
 def _top(directory: Path, parts: Mapping[str, Part]) -> str:

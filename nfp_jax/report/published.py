@@ -220,10 +220,10 @@ def target_lines(parts: Mapping[str, Part]) -> list[str]:
     lines = targets.targets(parts)
     if not lines:
         return []
-    made = [
-        f"- {name}: {'; '.join(machines(_launches(parts[name]))) or 'not known'}"
-        for name in targets.runs_of(lines)
-    ]
+    made = []
+    for name in targets.runs_of(lines):
+        known = machines(read_launches(parts[name].directory))
+        made.append(f"- {name}: {'; '.join(known) or 'not known'}")
     table = table_lines(targets.HEADS, lines)
     made = ["", "The machines:", "", *made, ""]
     return [TARGETS_HEAD, "", targets.WORDS, "", *table, *made]
@@ -321,7 +321,7 @@ def _made(part: Part) -> Iterator[str]:
             f"{train['optimizer']} at {train['learning_rate']:g}, batches of "
             f"{train['batch_size']}, budget {train['max_epochs']:,} epochs"
         )
-    runs = _launches(part)
+    runs = read_launches(part.directory)
     words += machines(runs)
     seconds = sum(float(run.get("seconds", 0)) for run in runs)
     networks = sum(int(run.get("networks", 0)) for run in runs)
@@ -329,11 +329,6 @@ def _made(part: Part) -> Iterator[str]:
         words.append(f"{networks:,} trainings in {seconds / 60:.0f} minutes")
     yield f"Made with: {'; '.join(words)}."
     yield ""
-
-
-def _launches(part: Part) -> list[dict[str, Any]]:
-    """What the launches of a run said of themselves."""
-    return read_launches(part.directory)
 
 
 def machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
