@@ -8,6 +8,9 @@ import numpy as np
 
 from nfp_jax.types import Params
 
+# The key of parameters under which running statistics of batches lie, Flax's name.
+STATISTICS = "batch_stats"
+
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     """Returns the leaves of a pytree with their paths, as in ``params/Dense_0/bias``.

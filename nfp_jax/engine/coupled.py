@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nfp_jax.trees import STATISTICS
 from nfp_jax.types import Batch, Params
-
-STATISTICS = "batch_stats"
 
 
 class CoupledLoss(NamedTuple):

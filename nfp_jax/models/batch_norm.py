@@ -12,9 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nfp_jax.trees import named_leaves
-
-STATISTICS = "batch_stats"
+from nfp_jax.trees import STATISTICS, named_leaves
 
 
 def has_statistics(params: Any) -> bool:
